@@ -1,0 +1,75 @@
+"""A client with and without kubelb: blocks that alternate, medians of their differences, and the error of the method.
+
+Bare and balanced requests alternate in blocks; what is printed is the median of the paired differences of the blocks'
+medians, and beside it the same for bare against bare.
+"""
+
+import statistics
+import time
+
+__all__ = ["Run", "paired", "timed"]
+
+FORGIVING = 0.15
+"""Share of the bare p50 above which even a short run on a busy machine says no; the aim is 3 % or 15 us."""
+
+
+def paired(variants, blocks: int, size: int):
+    """Return each variant's p50 and its median paired difference to the first one, in microseconds."""
+    medians = {name: [] for name in variants}
+    for number in range(blocks):
+        order = list(variants) if number % 2 else list(variants)[::-1]
+        for name in order:
+            medians[name].append(variants[name](size))
+    first = next(iter(variants))
+    return {
+        name: (
+            statistics.median(values),
+            statistics.median(mine - base for mine, base in zip(values, medians[first], strict=True)),
+        )
+        for name, values in medians.items()
+    }
+
+
+def timed(call):
+    """A block of sync requests: the median time of one, in microseconds."""
+
+    def block(size):
+        took = []
+        for _ in range(size):
+            began = time.perf_counter_ns()
+            call()
+            took.append(time.perf_counter_ns() - began)
+        return statistics.median(took) / 1000
+
+    return block
+
+
+class Run:
+    """One run: how long, and what was missed in it."""
+
+    def __init__(self, smoke: bool) -> None:
+        self.smoke = smoke
+        self.blocks, self.size, self.total = (10, 40, 1500) if smoke else (40, 100, 6000)
+        self.missed: list[str] = []
+
+    def latency(self, kind: str, count: int, blocks) -> None:
+        """Print what is added to one request in flight; `blocks` are bare, control, balanced."""
+        results = paired(dict(zip(("bare", "control", "kubelb"), blocks, strict=True)), self.blocks, self.size)
+        (base, _), (_, control), (_, added) = results.values()
+        title = f"{kind}, {count} endpoint(s)"
+        print(f"{title:24} {base:8.0f} {added:+8.1f} {added / base:+8.1%}   control {control:+.1f}")
+        surely = added - max(0.0, control)
+        if count == 1 and surely > max(FORGIVING * base, 100):
+            self.missed.append(f"{kind}: {surely:.0f} us added")
+
+    def throughput(self, kind: str, count: int, crew: int, theirs, mine) -> float:
+        """Print requests a second of both with `crew` in flight, medians of three turns each; returns the ratio.
+
+        What is added to a request is the difference of the mean latencies, crew / rate (Little's law).
+        """
+        rates = [(theirs(crew, self.total), mine(crew, self.total)) for _ in range(3)]
+        bare, ours = (statistics.median(each) for each in zip(*rates, strict=True))
+        title = f"{kind}, {crew:3} in flight, {count:2} endpoint(s)"
+        added = (crew / ours - crew / bare) * 1e6
+        print(f"{title}: bare {bare:5.0f}/s, kubelb {ours:5.0f}/s, {ours / bare:.2f}x; added {added:+.0f} us a request")
+        return ours / bare

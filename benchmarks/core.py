@@ -1,0 +1,219 @@
+"""What a choice costs, and the whole path around a call that does nothing.
+
+    python benchmarks/core.py [--smoke]
+
+Everything is a multiple of something in the same run: of a bare loop that draws two distinct candidates and compares
+two numbers, or of tenacity's decorator around the same no-op. With --smoke the run is short and missed gates exit 1.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+
+import tenacity
+
+import kubelb
+from _measure import least, threads
+from kubelb import Endpoint, Snapshot
+from kubelb.core import Balancer
+from kubelb.core.policies import policy_from
+from kubelb.model import ANY
+
+POLICIES = ("random", "round_robin", "least_request", "peak_ewma")
+CHOICE = {"random": 2.0, "round_robin": 2.0, "least_request": 2.0, "peak_ewma": 3.0}
+CYCLE = 7.0 if sys.version_info < (3, 13) else 8.0
+CYCLE_AT_10_000 = 10.0
+GROWTH = 1.6
+"""The dearest size beside the cheapest: a choice is never linear in the number of endpoints."""
+THREADS = 1.6
+OF_TENACITY = 0.3
+NOISE = 1.15
+"""What a smoke run forgives: it is short, and the machine may be busy."""
+
+
+def balancer(count: int) -> Balancer:
+    """A balancer over `count` endpoints, each of which has answered."""
+    made = Balancer()
+    endpoints = tuple(Endpoint(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", 80) for i in range(count))
+    made.update(Snapshot(1, endpoints))
+    now = time.monotonic()
+    for state in made.states():
+        state.cost, state.stamp = 0.01 + state.endpoint.port % 7 / 1000, now
+    return made
+
+
+def bare(made: Balancer):
+    """The floor: two distinct random candidates, one comparison, no call."""
+    states, draw = made.states(), made.rng.random
+    count = len(states)
+
+    def chunk(size):
+        for _ in range(size):
+            i, j = int(draw() * count), int(draw() * (count - 1))
+            one, other = states[i], states[j + (j >= i)]
+            other if other.cost < one.cost else one  # noqa: B018
+
+    return chunk
+
+
+def choice(made: Balancer, policy: str):
+    """`Picker.pick` alone. All policies choose among the same states, or each would find its own out of the caches."""
+    pick = policy_from(policy).build(made.states(), made.rng).pick
+
+    def chunk(size):
+        now = time.monotonic()
+        for _ in range(size):
+            pick(ANY, now)
+
+    return chunk
+
+
+def cycle(made: Balancer):
+    """Pick and release, with all that is written down."""
+
+    def chunk(size):
+        pick = made.pick
+        for _ in range(size):
+            pick().release()
+
+    return chunk
+
+
+def choices(rounds: int) -> list[str]:
+    """Print choice and cycle for each policy and size; return the gates that were missed."""
+    missed = []
+    costs: dict[str, list[float]] = {name: [] for name in POLICIES}
+    print(f"{'endpoints':>9}  {'bare ns':>8}  " + "".join(f"{name:>15}" for name in (*POLICIES, "pick+release")))
+    for count in (10, 100, 1000, 10_000):
+        made = balancer(count)
+        chunks = {"bare": bare(made), "cycle": cycle(made)} | {name: choice(made, name) for name in POLICIES}
+        times = least(chunks, rounds)
+        floor = times["bare"]
+        for name in POLICIES:
+            costs[name].append(times[name])
+        ratios = {name: times[name] / floor for name in (*POLICIES, "cycle")}
+        print(f"{count:9}  {floor:8.0f}  " + "".join(f"{ratio:14.2f}x" for ratio in ratios.values()))
+        gates = CHOICE | {"cycle": CYCLE if count <= 1000 else CYCLE_AT_10_000}
+        missed += [
+            f"{name} at {count}: {ratios[name]:.2f}x, gate {gate}x"
+            for name, gate in gates.items()
+            if ratios[name] > gate * NOISE
+        ]
+    growth = {name: max(each) / min(each) for name, each in costs.items()}
+    print(f"{'dearest / cheapest':>19}  " + "".join(f"{ratio:14.2f}x" for ratio in growth.values()))
+    missed += [
+        f"{name}: {ratio:.2f}x between sizes, gate {GROWTH}x"
+        for name, ratio in growth.items()
+        if ratio > GROWTH * NOISE
+    ]
+    return missed
+
+
+def crowds(rounds: int) -> list[str]:
+    """Print what threads cost, in process time."""
+    times = threads(cycle(balancer(100)), (1, 4, 16), rounds)
+    print("\npick+release by threads, process time: ", end="")
+    print(", ".join(f"{count}: {ns:.0f} ns ({ns / times[1]:.2f}x)" for count, ns in times.items()))
+    ratio = times[16] / times[1]
+    return [f"16 threads: {ratio:.2f}x, gate {THREADS}x"] if ratio > THREADS * NOISE else []
+
+
+def paths(rounds: int) -> list[str]:
+    """Print the path around a no-op, hot and cold, beside tenacity's."""
+
+    def nothing(_attempt=None):
+        return None
+
+    async def nothing_soon(_attempt=None):
+        return None
+
+    lb = kubelb.LoadBalancer("static:///" + ",".join(f"127.0.0.{i}:80" for i in range(1, 11)))
+    strategies = {"stop": tenacity.stop_after_attempt(3), "wait": tenacity.wait_random_exponential(0.025, 0.25)}
+    retried, retried_soon = tenacity.retry(**strategies)(nothing), tenacity.retry(**strategies)(nothing_soon)
+
+    def sync(call):
+        def chunk(size):
+            for _ in range(size):
+                call()
+
+        return chunk
+
+    loop = asyncio.new_event_loop()
+
+    def soon(call):
+        async def many(size):
+            for _ in range(size):
+                await call()
+
+        return lambda size: loop.run_until_complete(many(size))
+
+    hot = least(
+        {
+            "call": sync(lambda: lb.call(nothing)),
+            "tenacity": sync(retried),
+            "acall": soon(lambda: lb.acall(nothing_soon)),
+            "tenacity async": soon(retried_soon),
+        },
+        rounds,
+    )
+    times = 200 if rounds < 100 else 1000
+    cold = {
+        "call": lambda: once_in_a_while(lambda: lb.call(nothing), times),
+        "acall": lambda: loop.run_until_complete(soon_in_a_while(lambda: lb.acall(nothing_soon), times)),
+        "tenacity": lambda: once_in_a_while(retried, times),
+        "tenacity async": lambda: loop.run_until_complete(soon_in_a_while(retried_soon, times)),
+    }
+    print(f"\n{'around a no-op, us':20} {'hot':>6} {'cold':>6}")
+    for name, measure in cold.items():
+        print(f"{name:20} {hot[name] / 1000:6.2f} {min(measure() for _ in range(3)) / 1000:6.1f}")
+    loop.close()
+    lb.close()
+    missed = []
+    for ours, theirs in (("call", "tenacity"), ("acall", "tenacity async")):
+        ratio = hot[ours] / hot[theirs]
+        print(f"{ours} is {ratio:.2f} of {theirs}")
+        if ratio > OF_TENACITY * NOISE:
+            missed.append(f"{ours}: {ratio:.2f} of {theirs}, gate {OF_TENACITY}")
+    return missed
+
+
+def once_in_a_while(call, times: int) -> float:
+    """Return the median nanoseconds of a call that is made once every 300 us, with other work in between."""
+    took = []
+    for _ in range(times):
+        until = time.perf_counter_ns() + 300_000
+        while time.perf_counter_ns() < until:
+            sum(range(50))
+        began = time.perf_counter_ns()
+        call()
+        took.append(time.perf_counter_ns() - began)
+    return sorted(took)[times // 2]
+
+
+async def soon_in_a_while(call, times: int) -> float:
+    """The same for a coroutine."""
+    took = []
+    for _ in range(times):
+        until = time.perf_counter_ns() + 300_000
+        while time.perf_counter_ns() < until:
+            sum(range(50))
+        began = time.perf_counter_ns()
+        await call()
+        took.append(time.perf_counter_ns() - began)
+    return sorted(took)[times // 2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a short run that gates")
+    smoke = parser.parse_args().smoke
+    rounds = 60 if smoke else 400
+    missed = choices(rounds) + crowds(3 if smoke else 10) + paths(rounds)
+    for line in missed:
+        print(f"MISSED {line}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""httpx with asyncio: a hundred requests at once, each on a pod of its own choice. Runs without Kubernetes."""
+
+import asyncio
+from collections import Counter
+
+import httpx
+
+import kubelb
+from kubelb.adapters.httpx import AsyncTransport
+from kubelb.testing import LocalCluster
+
+
+async def main() -> None:
+    async with LocalCluster() as cluster:
+        backends = cluster.service("reviews.prod", replicas=3)
+        target = "static:///" + ",".join(backend.address for backend in backends)  # "reviews.prod:http" in a cluster
+
+        lb = kubelb.LoadBalancer(target, policy="least_request")
+        transport = AsyncTransport(lb, hosts=["reviews.prod"])
+        async with lb, httpx.AsyncClient(mounts={"http://reviews.prod": transport}) as client:
+            responses = await asyncio.gather(*(client.get("http://reviews.prod/ratings") for _ in range(100)))
+            print(Counter(response.json()["backend"] for response in responses))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

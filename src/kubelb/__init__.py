@@ -1,0 +1,71 @@
+"""kubelb: client-side load balancing for Python services on Kubernetes.
+
+Every request picks its own pod, in the calling process, from live EndpointSlices:
+
+    import httpx, kubelb
+    from kubelb.adapters.httpx import Transport
+
+    lb = kubelb.LoadBalancer("reviews.prod:http")
+    client = httpx.Client(mounts={"http://reviews.prod": Transport(lb)})
+    client.get("http://reviews.prod/ratings/7")
+
+Importing this package loads no client library, no kubernetes package and no event loop.
+"""
+
+from kubelb import policies
+from kubelb.core.health.outliers import OutlierDetection
+from kubelb.core.health.slow_start import SlowStart
+from kubelb.core.policies import LeastRequest, PeakEwma, Picker, Policy, Random, RoundRobin
+from kubelb.core.retry import FullJitter, Retry, RetryBudget
+from kubelb.core.view import EndpointView
+from kubelb.errors import (
+    Closed,
+    DeadlineExceeded,
+    LoadBalancerError,
+    NoEndpoints,
+    NotReady,
+    TargetError,
+    UnknownService,
+    Unusable,
+    WrongHost,
+)
+from kubelb.loadbalancer import LoadBalancer
+from kubelb.model import Attempt, Endpoint, Health, Outcome, Request, Sent, Snapshot, Verdict
+from kubelb.runtime.hinting import hints
+
+__all__ = [
+    "Attempt",
+    "Closed",
+    "DeadlineExceeded",
+    "Endpoint",
+    "EndpointView",
+    "FullJitter",
+    "Health",
+    "LeastRequest",
+    "LoadBalancer",
+    "LoadBalancerError",
+    "NoEndpoints",
+    "NotReady",
+    "Outcome",
+    "OutlierDetection",
+    "PeakEwma",
+    "Picker",
+    "Policy",
+    "Random",
+    "Request",
+    "Retry",
+    "RetryBudget",
+    "RoundRobin",
+    "Sent",
+    "SlowStart",
+    "Snapshot",
+    "TargetError",
+    "UnknownService",
+    "Unusable",
+    "Verdict",
+    "WrongHost",
+    "hints",
+    "policies",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,117 @@
+"""The multicallables of asyncio: they make the call objects, which do the rest."""
+
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from kubelb.adapters._grpc.aio_stream import ManyResponses
+from kubelb.adapters._grpc.aio_unary import OneResponse
+from kubelb.adapters._grpc.aio_writing import ManyRequests
+from kubelb.adapters._grpc.calling import Calling
+from kubelb.adapters._grpc.refusals import aio_refusal
+from kubelb.errors import LoadBalancerError
+
+__all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
+
+
+class _AioCalling(Calling):
+    gone = grpc.aio.UsageError
+
+    def refused(self, error: LoadBalancerError) -> Any:
+        """Return kubelb's refusal as an AioRpcError."""
+        return aio_refusal(error)
+
+
+class UnaryUnaryCall(OneResponse, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]  # generic in the stubs only
+    """One request, one response: awaitable."""
+
+
+class UnaryStreamCall(ManyResponses, grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # generic in the stubs only
+    """One request, many responses: an asynchronous iterator."""
+
+
+class StreamUnaryCall(ManyRequests, OneResponse, grpc.aio.StreamUnaryCall):  # type: ignore[type-arg]  # as above
+    """Many requests, one response: awaitable."""
+
+
+class StreamStreamCall(ManyRequests, ManyResponses, grpc.aio.StreamStreamCall):  # type: ignore[type-arg]  # as above
+    """Many of both: an asynchronous iterator."""
+
+
+class UnaryUnary(_AioCalling, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
+    """One request, one response."""
+
+    kind = "unary_unary"
+    replayable = True
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin the RPC; returns its call object."""
+        return UnaryUnaryCall(self, request, timeout, wait_for_ready, metadata, credentials, compression)
+
+
+class UnaryStream(_AioCalling, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]  # as above
+    """One request, a stream of responses."""
+
+    kind = "unary_stream"
+    replayable = True
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin the RPC; returns its call object."""
+        return UnaryStreamCall(self, request, timeout, wait_for_ready, metadata, credentials, compression)
+
+
+class StreamUnary(_AioCalling, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # as above
+    """A stream of requests, one response."""
+
+    kind = "stream_unary"
+    replayable = False
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin the RPC; returns its call object, whose `write` sends requests where there is no iterator."""
+        return StreamUnaryCall(self, request_iterator, timeout, wait_for_ready, metadata, credentials, compression)
+
+
+class StreamStream(_AioCalling, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]  # as above
+    """A stream of requests, a stream of responses."""
+
+    kind = "stream_stream"
+    replayable = False
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin the RPC; returns its call object, whose `write` sends requests where there is no iterator."""
+        return StreamStreamCall(self, request_iterator, timeout, wait_for_ready, metadata, credentials, compression)

@@ -1,0 +1,240 @@
+"""The asyncio channel: what stubs see of a load-balanced service.
+
+gRPC's channels for asyncio belong to the event loop they are made in. So this one belongs to the first loop that it is
+used in, where everything happens: sub-channels are made and closed there, calls begin and end there. News of endpoints
+come from another thread and are handed to the loop.
+
+The state of the whole is looked at only while somebody waits for it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+import grpc
+import grpc.aio
+
+from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from kubelb.adapters._grpc.aio_waiting import AioWaiting
+from kubelb.adapters._grpc.common import Common, Deserializer, Serializer, address_of
+from kubelb.adapters._grpc.options import Options
+from kubelb.adapters._grpc.requesting import Idempotent
+from kubelb.adapters._grpc.tls import Credentials
+from kubelb.adapters._grpc.waiting import Poll
+from kubelb.adapters._grpc.watch import Check, quick_check
+from kubelb.core.state import EndpointState
+from kubelb.core.table import Difference
+from kubelb.errors import Closed
+from kubelb.loadbalancer import LoadBalancer
+from kubelb.runtime.fork import register
+
+__all__ = ["AioChannel"]
+
+
+class AioChannel(Common, grpc.aio.Channel):
+    """Everything of `kubelb.adapters.grpc.aio.insecure_channel`'s result."""
+
+    def __init__(
+        self,
+        lb_or_target: LoadBalancer | str,
+        credentials: Credentials | None,
+        options: Options | None,
+        compression: grpc.Compression | None,
+        interceptors: Sequence[Any] | None,
+        idempotent: Idempotent,
+    ) -> None:
+        super().__init__(lb_or_target, credentials, options, compression, idempotent)
+        self._interceptors = interceptors
+        self.waiting = AioWaiting(self.lb, self.subs, patient=False)
+        self.patient = AioWaiting(self.lb, self.subs, patient=True)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.flows: set[asyncio.Task[Any]] = set()
+        """Calls whose first attempt was not the whole story."""
+        self.streams: WeakSet[Any] = WeakSet()
+        """Those that run, for `close(grace)`: older grpcio does not wait for what is read between two messages."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self._abandoned: list[object] = []
+        self.lb.on_change(self._on_change)
+        register(self)
+
+    # What grpc.aio.Channel has
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """Return the multicallable of a method; the same one each time."""
+        return self._calling(UnaryUnary, method, request_serializer, response_deserializer, _registered_method)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """Return the multicallable of a method; the same one each time."""
+        return self._calling(UnaryStream, method, request_serializer, response_deserializer, _registered_method)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """Return the multicallable of a method; the same one each time."""
+        return self._calling(StreamUnary, method, request_serializer, response_deserializer, _registered_method)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """Return the multicallable of a method; the same one each time."""
+        return self._calling(StreamStream, method, request_serializer, response_deserializer, _registered_method)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Return the state of the whole: READY while any endpoint is."""
+        if try_to_connect and not self.subs.closed:
+            self.here()
+            self.start()
+        return self.subs.connectivity(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return when the state of the whole is another one."""
+        poll = Poll()
+        while self.subs.connectivity(self.subs.started) is last_observed_state:  # noqa: ASYNC110
+            await asyncio.sleep(poll.pause())
+
+    async def channel_ready(self) -> None:
+        """Connect, and return when any endpoint is ready. Raises UsageError once the channel is closed."""
+        poll = Poll()
+        while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.SHUTDOWN:
+                raise closed_channel()
+            await asyncio.sleep(poll.pause())
+
+    async def close(self, grace: float | None = None) -> None:
+        """End every call and connection, and the load balancer if it was made from a target here. Idempotent.
+
+        Calls that run have `grace` seconds to end, none by default; then they are cancelled.
+        """
+        if grace is not None and grace < 0:
+            raise ValueError(f"close(grace={grace!r}): give seconds, 0 or more")
+        if self.loop is not None and not self.loop.is_closed():
+            self.here()
+        channels = self.subs.take_all()
+        self._kept.clear()
+        grace = await self._drained(grace) if grace else None
+        for task in tuple(self.flows):
+            task.cancel()
+        with suppress(Exception):
+            await asyncio.gather(*(channel.close(grace) for channel in channels))
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._owns:
+            await self.lb.aclose()
+
+    async def _drained(self, grace: float) -> float | None:
+        """Wait for streams and flows; returns what is left of the time, for the rest to be waited for."""
+        poll, clock = Poll(), self.lb.balancer.clock
+        until = clock() + grace
+        while (self.streams or self.flows) and clock() < until:  # noqa: ASYNC110
+            await asyncio.sleep(min(poll.pause(), max(0.0, until - clock())))
+        return max(0.0, until - clock()) or None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # The loop
+
+    def begin(self) -> None:
+        """A call begins."""
+        if self.subs.closed:
+            raise closed_channel()
+        self.here()
+
+    def here(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop, which must be the one this channel belongs to; it belongs to the first."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(f"{self!r} is used from coroutines: there is no running event loop here") from None
+        loop = self.loop
+        if loop is not running:
+            if loop is not None and not loop.is_closed():
+                raise RuntimeError(
+                    f"{self!r} is bound to another event loop; give each loop a channel of its own "
+                    "(they may share the LoadBalancer)"
+                )
+            if loop is not None:  # its connections are gone with it
+                self._start_anew()
+            self.loop = running
+        return running
+
+    def _start_anew(self) -> None:
+        self.subs.forget()
+        self.flows, self.streams, self._closing = set(), WeakSet(), set()
+        for calling in self._callings:
+            calling.forget_all()
+
+    def _on_change(self, difference: Difference) -> None:  # noqa: ARG002
+        loop = self.loop
+        if loop is not None and self.subs.started:
+            with suppress(RuntimeError):  # the loop is closed, and its connections with it
+                loop.call_soon_threadsafe(self.subs.connect)
+
+    # Sub-channels
+
+    def _make(self, state: EndpointState) -> tuple[grpc.aio.Channel, Check]:
+        # By the module's attribute: instrumentations put theirs there.
+        target = address_of(state)
+        credentials = self._credentials_now()
+        # By their names, for instrumentations add interceptors of theirs.
+        given: Any = {
+            "options": self._options,
+            "compression": self._compression,
+            "interceptors": self._interceptors,
+        }
+        if credentials is None:
+            channel = grpc.aio.insecure_channel(target, **given)
+        else:
+            channel = grpc.aio.secure_channel(target, credentials, **given)
+        return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
+
+    def _close_one(self, channel: grpc.aio.Channel) -> None:
+        task = asyncio.ensure_future(_closed(channel))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _closed(self) -> Exception:
+        return Closed(str(self.lb.target), "the channel was closed")
+
+    def after_fork_in_child(self) -> None:
+        """The parent's loop does not run here."""
+        super().after_fork_in_child()
+        self._abandoned += [self.flows, self.streams, self._closing]
+        self.loop, self.flows, self.streams, self._closing = None, set(), WeakSet(), set()
+
+
+async def _closed(channel: grpc.aio.Channel) -> None:
+    with suppress(Exception):
+        await channel.close()
+
+
+def closed_channel() -> Exception:
+    """Return what grpcio raises for a call on a closed channel."""
+    return grpc.aio.UsageError("Channel is closed.")

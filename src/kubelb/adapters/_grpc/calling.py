@@ -1,0 +1,101 @@
+"""What the four kinds of calls share: the method, its sub-channels' own multicallables, and how a call begins.
+
+A call in one line: pick an endpoint whose connection is ready, let that sub-channel's multicallable make the RPC,
+release. The attempt flow comes in only where that was not possible or did not do.
+"""
+
+from typing import Any
+
+import grpc
+
+from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.adapters._grpc.refusals import refusal
+from kubelb.adapters._grpc.requesting import with_hints
+from kubelb.adapters.http import balanced
+from kubelb.core.lease import Lease
+from kubelb.core.state import EndpointState
+from kubelb.errors import DeadlineExceeded, LoadBalancerError
+from kubelb.model import Outcome, Request, Sent, Verdict
+from kubelb.runtime.calls import annotate
+from kubelb.runtime.hinting import current
+
+__all__ = ["Calling", "ended"]
+
+
+class Calling:
+    """A method of a service, over every endpoint of it."""
+
+    kind: str
+    """The name of the factory on a channel."""
+    replayable: bool
+    """Whether the request is one message, which can be sent again."""
+    gone: type[Exception] = ValueError
+    """What grpcio raises for a call on a sub-channel that was closed."""
+
+    def __init__(self, channel: Any, method: str, serializer: Any, deserializer: Any, registered: Any) -> None:
+        self.channel = channel
+        self.lb = channel.lb
+        self.clock = channel.lb.balancer.clock
+        self.method = method
+        self.serializer = serializer
+        self._facts = (method, serializer, deserializer)
+        self._registered = registered
+        self._idempotent = channel.repeatable(method)
+        self._wanted = balanced(self._idempotent, self.replayable)
+        self._bound: dict[EndpointState, Any] = {}
+        self._abandoned: list[object] = []
+
+    def at(self, state: EndpointState) -> Any:
+        """Return the multicallable of an endpoint's sub-channel."""
+        try:
+            return self._bound[state]
+        except KeyError:
+            channel = self.channel.subs.get(state).channel
+            bound = getattr(channel, self.kind)(*self._facts, _registered_method=self._registered)
+            self._bound[state] = bound
+            return bound
+
+    def forget(self, state: EndpointState) -> None:
+        """The sub-channel of this endpoint is closed."""
+        self._bound.pop(state, None)
+
+    def forget_all(self) -> None:
+        """So are all."""
+        self._bound = {}
+
+    def abandon(self) -> None:
+        """In a forked child: forget them, and keep them from the collector, which would close the parent's."""
+        self._abandoned.append(self._bound)
+        self._bound = {}
+
+    def begin(self, timeout: float | None) -> tuple[Request, float | None]:
+        """Return what this call wants of the balancer and its timeout, by the hints around it."""
+        hinted = current()
+        if hinted is None:
+            return self._wanted, timeout
+        wanted, timeout = with_hints(hinted, self._idempotent, self.replayable, timeout)
+        if (left := hinted.left) is not None and left <= 0:
+            raise self.refused(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"))
+        return wanted, timeout
+
+    def outcome(self, error: Exception, lease: Lease) -> Outcome:
+        """Return the outcome of an attempt that raised; raises again what is the caller's own."""
+        if isinstance(error, grpc.RpcError):
+            return outcome_of(error)
+        if isinstance(error, self.gone) and lease.state.removed and not self.channel.subs.closed:
+            # Picked in the moment its endpoint went away: the sub-channel was closed before it was asked.
+            return Outcome(Verdict.NEUTRAL, sent=Sent.NEVER, reason="endpoint gone", error=error)
+        lease.release(None)
+        raise error
+
+    def refused(self, error: LoadBalancerError) -> Any:
+        """Return kubelb's refusal as an RpcError."""
+        return refusal(error)
+
+
+def ended(outcome: Outcome) -> Any:
+    """Return the value of a call's last attempt, or raise its own error with notes on those before it."""
+    if outcome.error is not None:
+        annotate(outcome)
+        raise outcome.error
+    return outcome.value

@@ -1,0 +1,70 @@
+"""What a gRPC status means for health and retry.
+
+| status             | verdict   | another endpoint may do better |
+| UNAVAILABLE        | FAILED    | yes; never sent where no connection could be made |
+| INTERNAL, UNKNOWN  | FAILED    | no: an answer of the application, or of a bug |
+| RESOURCE_EXHAUSTED | BUSY      | where the server said when: by its pushback |
+| DEADLINE_EXCEEDED  | CANCELLED | no: the call's own time is over, which the endpoint may not be to blame for |
+| CANCELLED          | CANCELLED | no |
+| all else           | OK        | no: the caller's fault, and an answer |
+
+A server's ``grpc-retry-pushback-ms`` (gRFC A6) is a number of milliseconds to wait, or, negative or not a number, the
+order not to try again.
+
+Only the words of UNAVAILABLE tell "never sent" from "maybe processed": core says that it failed to connect to all
+addresses where the request has found no connection. Everything else may have reached a server. gRPC itself repeats what
+a server says it has not looked at (GOAWAY, a refused stream) on a connection of its own, so that does not come here.
+"""
+
+from typing import Any
+
+from grpc import StatusCode
+
+from kubelb.model import Outcome, Sent, Verdict
+
+__all__ = ["outcome_of"]
+
+_NEVER_SENT = ("failed to connect to all addresses", "no connection established")
+_TOO_LARGE = "larger than max"
+"""Of "Sent message larger than max", "Received message larger than max": limits of this channel, no load of a pod."""
+_OWN = frozenset(
+    {
+        "Exception serializing request!",
+        "Invalid metadata",
+        "Exception deserializing response!",
+        "Exception iterating requests!",
+    }
+)
+"""What grpcio itself makes INTERNAL or UNKNOWN of: the caller's code raised, or gave what cannot be sent."""
+_PUSHBACK = "grpc-retry-pushback-ms"
+
+_FAILED = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNKNOWN})
+_GIVEN_UP = frozenset({StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED})
+
+
+def outcome_of(error: Any) -> Outcome:
+    """Return the outcome of an attempt that ended with this RpcError, which is also a finished call."""
+    code = error.code()
+    reason = code.name if code is not None else "no status"
+    if code is StatusCode.UNAVAILABLE:
+        wait, again = _pushback(error)
+        sent = Sent.NEVER if (error.details() or "").startswith(_NEVER_SENT) else Sent.MAYBE
+        return Outcome(Verdict.FAILED, sent=sent, retryable=again, retry_after=wait, reason=reason, error=error)
+    if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE not in (error.details() or ""):
+        wait, again = _pushback(error)
+        return Outcome(Verdict.BUSY, retryable=again and wait is not None, retry_after=wait, reason=reason, error=error)
+    if code in _GIVEN_UP:
+        return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
+    blame = code in _FAILED and error.details() not in _OWN
+    return Outcome(Verdict.FAILED if blame else Verdict.OK, reason=reason, error=error)
+
+
+def _pushback(error: Any) -> tuple[float | None, bool]:
+    """Return the seconds that the server asks for, if it does, and whether it allows another try at all."""
+    for name, value in error.trailing_metadata() or ():
+        if name == _PUSHBACK:
+            text = value.decode("latin-1") if isinstance(value, bytes) else value
+            if text.isascii() and text.isdigit():
+                return int(text[:9]) / 1000, True
+            return None, False
+    return None, True

@@ -1,0 +1,126 @@
+"""What the sync and the asyncio channel share: options, credentials, the sub-channels, the multicallables.
+
+Multicallables are made once for each method and serializers, however often they are asked for: grpcio's own
+`intercept_channel` asks anew for every call. Each of them keeps the sub-channels' own multicallables, made when an
+endpoint is first picked for it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+import grpc
+
+from kubelb.adapters._grpc.calling import Calling
+from kubelb.adapters._grpc.options import Options, default_authority, sub_options
+from kubelb.adapters._grpc.requesting import Idempotent, repeatable
+from kubelb.adapters._grpc.subchannels import SubChannels
+from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
+from kubelb.adapters._grpc.watch import Check
+from kubelb.adapters.tls import Fresh
+from kubelb.core.state import EndpointState
+from kubelb.loadbalancer import LoadBalancer
+
+__all__ = ["Common", "Deserializer", "Serializer", "address_of"]
+
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+
+KEPT = 1000
+"""Multicallables kept at most; more are made and forgotten, as for methods with serializers made for each call."""
+
+
+class Common:
+    """Base of both channels."""
+
+    def __init__(
+        self,
+        lb_or_target: LoadBalancer | str,
+        credentials: Credentials | None,
+        options: Options | None,
+        compression: grpc.Compression | None,
+        idempotent: Idempotent,
+    ) -> None:
+        self._owns = isinstance(lb_or_target, str)
+        self.repeatable = repeatable(idempotent)
+        self.lb = LoadBalancer(lb_or_target) if isinstance(lb_or_target, str) else lb_or_target
+        self._options = sub_options(default_authority(self.lb.target, self.lb.cluster_domain), options)
+        self._compression = compression
+        self._files: Fresh[grpc.ChannelCredentials] | None = None
+        self._credentials: grpc.ChannelCredentials | None = None
+        if isinstance(credentials, TlsFiles):
+            self._files = fresh_credentials(credentials, service=str(self.lb.target), emit=self.lb.tell)
+        else:
+            self._credentials = credentials
+        self.subs = SubChannels(
+            self.lb.balancer,
+            self._make,
+            self._close_one,
+            self._files.edition if self._files else lambda: 0,
+            self._closed,
+        )
+        self.subs.dropped = self._forget
+        self._kept: dict[Any, Calling] = {}
+        self._callings: WeakSet[Calling] = WeakSet()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.lb.target} endpoints={len(self.subs)}>"
+
+    # For its calls
+
+    def start(self) -> None:
+        """Begin discovery and connecting, which the constructor leaves to the first call."""
+        if not self.subs.closed:
+            self.lb.feed()
+            self.subs.connect()
+
+    def left(self) -> None:
+        """A call ended: while endpoints are leaving, it may have been the last one there."""
+        if self.subs.leaving:
+            self.subs.leave()
+
+    def _calling(self, kind: Callable[..., Any], *facts: Any) -> Any:
+        key = (kind, *facts)
+        try:
+            return self._kept[key]
+        except KeyError:
+            made = kind(self, *facts)
+        except TypeError:  # a serializer that cannot be hashed
+            return kind(self, *facts)
+        if len(self._kept) < KEPT:
+            made = self._kept.setdefault(key, made)
+        self._callings.add(made)
+        return made
+
+    # Sub-channels
+
+    def _make(self, state: EndpointState) -> tuple[Any, Check]:
+        """Return a new channel to an endpoint and the question for its state."""
+        raise NotImplementedError
+
+    def _close_one(self, channel: Any) -> None:
+        """Close what `_make` made."""
+        raise NotImplementedError
+
+    def _closed(self) -> Exception:
+        """Return what a pick raises once the channel is closed."""
+        raise NotImplementedError
+
+    def _credentials_now(self) -> grpc.ChannelCredentials | None:
+        return self._files.get() if self._files else self._credentials
+
+    def _forget(self, state: EndpointState) -> None:
+        for calling in tuple(self._callings):
+            calling.forget(state)
+
+    def after_fork_in_child(self) -> None:
+        """The parent's connections are not ours to use, nor to close."""
+        self.subs.abandon()
+        for calling in self._callings:
+            calling.abandon()
+
+
+def address_of(state: EndpointState) -> str:
+    """Return the target of one endpoint in gRPC's name syntax, so that nothing is looked up."""
+    endpoint = state.endpoint
+    return f"ipv6:{endpoint.authority}" if ":" in endpoint.ip else f"ipv4:{endpoint.authority}"

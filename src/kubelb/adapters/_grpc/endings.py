@@ -1,0 +1,82 @@
+"""When a stream is over: its lease, and whoever wants to be told.
+
+An RPC that failed before its first message may yet be replaced by another attempt, so its end is not the call's; once a
+message was seen, or where nothing can be repeated, it is. What is kept here refers to no RPC and no stream, so that a
+stream which is dropped goes at once, and its RPC with it.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+from grpc import StatusCode
+
+from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.core.lease import Lease
+from kubelb.model import CANCELLED, SUCCESS, Outcome
+
+__all__ = ["Endings"]
+
+
+class Endings:
+    """Of one call. `final(outcome)` says whether an attempt that ended so is the call's last."""
+
+    def __init__(self, final: Callable[[Outcome], bool], left: Callable[[], None]) -> None:
+        self._final = final
+        self._left = left
+        self._lock = threading.Lock()
+        self._committed = False
+        self._over = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    def watch(self, inner: Any, lease: Lease) -> bool:
+        """Release the lease when this RPC ends, however it does; False for a bare iterator, which some interceptors
+        make of a call: whoever reads it sees the end.
+        """
+        add = getattr(inner, "add_callback", None)
+        if add is None:
+            return False
+        weak = ref(inner)
+
+        def over() -> None:
+            call = weak()
+            outcome = CANCELLED  # dropped, which cancels it
+            if call is not None:
+                outcome = SUCCESS if call.code() is StatusCode.OK else outcome_of(call)
+            self.ended(outcome, lease)
+
+        if not add(over):
+            over()
+        return True
+
+    def commit(self, over: bool) -> None:
+        """No other attempt will follow; `over`: the one there is has ended."""
+        with self._lock:
+            self._committed = True
+        if over:
+            self._fire()
+
+    def add(self, callback: Callable[[], object]) -> bool:
+        """Have it called at the call's end; False where that is past."""
+        with self._lock:
+            if not self._over:
+                self._callbacks.append(callback)
+            return not self._over
+
+    def ended(self, outcome: Outcome, lease: Lease) -> None:
+        """In grpcio's thread of the sub-channel, or in whatever thread dropped the call: nothing here blocks."""
+        lease.release(outcome)
+        self._left()
+        if self._committed or self._final(outcome):
+            self._fire()
+
+    def _fire(self) -> None:
+        with self._lock:
+            self._over = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001  # whose thread this is must go on
+                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))

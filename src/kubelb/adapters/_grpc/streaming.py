@@ -1,0 +1,61 @@
+"""The multicallables of sync calls with a stream of responses."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
+from kubelb.adapters._grpc.calling import Calling
+from kubelb.adapters._grpc.replay import Replay
+from kubelb.adapters._grpc.stream import ResponseStream
+
+__all__ = ["StreamStream", "UnaryStream"]
+
+
+class UnaryStream(Calling, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
+    """One request, a stream of responses."""
+
+    kind = "unary_stream"
+    replayable = True
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin the RPC; returns its responses. Raises RpcError for a request that cannot be serialized."""
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound(request, left, metadata, credentials, None, compression)
+
+        wanted, timeout = self.begin(timeout)
+        return ResponseStream(self, invoke, wanted, timeout, wait_for_ready)
+
+
+class StreamStream(Calling, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
+    """A stream of requests, a stream of responses."""
+
+    kind = "stream_stream"
+    replayable = False
+
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin the RPC; returns its responses."""
+        replay = Replay(request_iterator)
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound(iter(replay), left, metadata, credentials, None, compression)
+
+        wanted, timeout = self.begin(timeout)
+        return ResponseStream(self, invoke, wanted, timeout, wait_for_ready, replay)

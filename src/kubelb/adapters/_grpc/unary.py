@@ -1,0 +1,211 @@
+"""Sync calls with one response: `stub.Method(request)`, `with_call`, `future`.
+
+The straight first attempt is the whole story of nearly every call; `CallFuture` (future.py) is its twin that does not
+block.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+
+from kubelb.adapters._grpc.calling import Calling, ended
+from kubelb.adapters._grpc.future import CallFuture
+from kubelb.adapters._grpc.replay import Replay
+from kubelb.core.steps import Send
+from kubelb.errors import LoadBalancerError, NotReady
+from kubelb.model import CANCELLED, Outcome, Request
+from kubelb.runtime.driving import settle
+
+__all__ = ["StreamUnary", "UnaryUnary"]
+
+Invoke = Callable[[Any, float | None], Any]
+"""Makes the RPC by a sub-channel's multicallable, within so many seconds."""
+
+
+class _OneResponse(Calling):
+    """What both kinds share once the request is something that can be sent."""
+
+    def _block(self, invoke: Invoke, timeout: float | None, wait_for_ready: bool | None, replay: Any = None) -> Any:
+        wanted, timeout = self.begin(timeout)
+        channel = self.channel
+        try:
+            lease = (channel.subs.pick_patiently if wait_for_ready else channel.subs.pick)(wanted)
+        except NotReady:
+            lease = None
+        except LoadBalancerError as error:
+            raise self.refused(error) from None
+        if lease is None:
+            return self._flow(invoke, wanted, timeout, wait_for_ready, None, replay)
+        try:
+            value = invoke(self.at(lease.state), timeout)
+        except Exception as error:  # noqa: BLE001
+            outcome = self.outcome(error, lease)
+        except BaseException:
+            lease.release(CANCELLED)
+            raise
+        else:
+            if not self.lb.always_flow:
+                lease.release()
+                if channel.subs.leaving:  # asked here, for a call less
+                    channel.left()
+                return value
+            outcome = Outcome(value=value)
+        outcome.fresh = replay is not None and replay.whole
+        settle(lease, outcome)
+        channel.left()
+        if self.lb.settled(wanted, outcome):
+            return ended(outcome)
+        return self._flow(invoke, wanted, timeout, wait_for_ready, outcome, replay)
+
+    def _flow(
+        self,
+        invoke: Invoke,
+        wanted: Request,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+        first: Outcome | None,
+        replay: Any,
+    ) -> Any:
+        clock, channel = self.clock, self.channel
+        start = clock() if first is None else first.lease.start
+        ends = None if timeout is None else start + timeout
+
+        def send(step: Send) -> Outcome:
+            left = None if ends is None else max(0.0, ends - clock())
+            try:
+                outcome = Outcome(value=invoke(self.at(step.lease.state), left))
+            except Exception as error:  # noqa: BLE001
+                outcome = self.outcome(error, step.lease)
+            outcome.fresh = replay is not None and replay.whole
+            return outcome
+
+        try:
+            return ended(
+                self.lb.run(
+                    wanted,
+                    send,
+                    first=first,
+                    deadline=ends,
+                    connections=channel.patient if wait_for_ready else channel.waiting,
+                )
+            )
+        except LoadBalancerError as error:
+            raise self.refused(error) from None
+        finally:
+            channel.left()
+
+
+class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
+    """One request, one response."""
+
+    kind = "unary_unary"
+    replayable = True
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Make the RPC and return its response. Raises RpcError."""
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound(request, left, metadata, credentials, None, compression)
+
+        return self._block(invoke, timeout, wait_for_ready)
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Make the RPC and return its response and its finished Call. Raises RpcError."""
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound.with_call(request, left, metadata, credentials, None, compression)
+
+        return self._block(invoke, timeout, wait_for_ready)
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin the RPC; returns a Future that is its Call. Raises RpcError for a request that cannot be serialized."""
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound.future(request, left, metadata, credentials, None, compression)
+
+        wanted, timeout = self.begin(timeout)
+        return CallFuture(self, invoke, wanted, timeout, wait_for_ready)
+
+
+class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
+    """A stream of requests, one response."""
+
+    kind = "stream_unary"
+    replayable = False
+
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Send the requests and return the response. Raises RpcError."""
+        replay = Replay(request_iterator)
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound(iter(replay), left, metadata, credentials, None, compression)
+
+        return self._block(invoke, timeout, wait_for_ready, replay)
+
+    def with_call(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Send the requests and return the response and its finished Call. Raises RpcError."""
+        replay = Replay(request_iterator)
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound.with_call(iter(replay), left, metadata, credentials, None, compression)
+
+        return self._block(invoke, timeout, wait_for_ready, replay)
+
+    def future(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Begin to send the requests; returns a Future that is the Call."""
+        replay = Replay(request_iterator)
+
+        def invoke(bound: Any, left: float | None) -> Any:
+            return bound.future(iter(replay), left, metadata, credentials, None, compression)
+
+        wanted, timeout = self.begin(timeout)
+        return CallFuture(self, invoke, wanted, timeout, wait_for_ready, replay)

@@ -1,0 +1,193 @@
+"""The asyncio transport; the same shape as `transport.py`, to be read side by side.
+
+Connections belong to the event loop they were opened in, so a transport belongs to the first loop it is used in, and
+says so when it is used in another. Endpoints that went away are closed there, whatever thread learnt of it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from kubelb.adapters._httpx.common import OPENED, TLS, Common
+from kubelb.adapters._httpx.dial import AsyncDial
+from kubelb.adapters._httpx.shield import shielded
+from kubelb.adapters._httpx.timeouts import Timeouts
+from kubelb.core.lease import Lease
+from kubelb.core.state import EndpointState
+from kubelb.core.steps import Send
+from kubelb.core.table import Difference
+from kubelb.errors import LoadBalancerError, NotReady
+from kubelb.model import Outcome, Request
+from kubelb.runtime.driving import settle
+
+__all__ = ["AioTransport"]
+
+
+class AioTransport(Common):
+    """Everything of `kubelb.adapters.httpx.AsyncTransport` but its base class."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+    _closing: set[asyncio.Task[None]]
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
+        around = self.kit.around("AsyncHTTPTransport", "handle_async_request")
+        if around is not None:
+            return await around(self._handle, self, (request,), {})
+        return await self._handle(request)
+
+    async def _handle(self, request: Any) -> Any:
+        self._check_loop()
+        self._check_host(request)
+        if self.lost:
+            await self._close_lost()
+        hints = self._hints(request)
+        wanted = self._wanted(request, hints)
+        try:
+            lease = self.lb.balancer.pick(wanted)
+        except NotReady:
+            return await self._flow(request, wanted, hints, None)
+        except LoadBalancerError as error:
+            raise self.kit.refusal(error, request) from None
+        timeouts = self._timeouts(request, hints, lease.start)
+        try:
+            answer, response = await self._exchange(request, lease, timeouts, 1)
+        except Exception as error:  # noqa: BLE001
+            outcome = self._failed(error, request, timeouts, lease)
+        else:
+            if answer.status < 429 and not self.lb.always_flow:
+                lease.observe(OPENED)
+                return response
+            outcome = settle(lease, self._judged(answer, response))
+        if self.lb.settled(wanted, outcome):
+            return self._result(outcome)
+        return await self._flow(request, wanted, hints, outcome)
+
+    async def _exchange(self, request: Any, lease: Lease, timeouts: Timeouts, number: int) -> tuple[Any, Any]:
+        """One attempt: httpcore's answer and httpx's response. A cancelled one has ended for the endpoint too."""
+        try:
+            pool = self._pools.get(lease.state, request.url.scheme in TLS)
+            answer = await pool.handle_async_request(self._core_request(request, timeouts))
+            timeouts.headers_are_here()
+            body = self.kit.AsyncBody(answer.stream, lease, timeouts, request, self)
+            return answer, self._response(answer, body, request, lease, number)
+        except Exception:
+            raise
+        except BaseException:
+            self._cancelled(lease)
+            raise
+
+    async def _flow(self, request: Any, wanted: Request, hints: Mapping[str, Any] | None, first: Outcome | None) -> Any:
+        start = self._clock() if first is None else first.lease.start
+        until = self._timeouts(request, hints, start).headers_until
+        replaced = first if first is not None and first.open else None
+
+        async def send(step: Send) -> Outcome:
+            nonlocal replaced
+            if replaced is not None:
+                await self._discard(replaced)
+                replaced = None
+            timeouts = self._timeouts(request, hints, start)
+            try:
+                answer, response = await self._exchange(request, step.lease, timeouts, step.number)
+            except Exception as error:  # noqa: BLE001
+                return self._failed(error, request, timeouts, step.lease)
+            return self._judged(answer, response)
+
+        try:
+            return self._result(await self.lb.arun(wanted, send, first=first, deadline=until, discard=self._discard))
+        except LoadBalancerError as error:
+            raise self.kit.refusal(error, request) from None
+        except BaseException:
+            if replaced is not None:
+                await self._discard(replaced)
+            raise
+
+    @staticmethod
+    async def _discard(outcome: Outcome) -> None:
+        await outcome.value.stream.discard(outcome.value.headers)
+
+    def left(self, lease: Lease) -> None:
+        """A request ended on an endpoint that is gone: it may have been the last there."""
+        self._close_soon([lease.state])
+
+    def _on_change(self, difference: Difference) -> None:
+        loop = self._loop
+        if loop is not None and difference.removed:
+            with suppress(RuntimeError):  # the loop is closed, and its connections with it
+                loop.call_soon_threadsafe(self._close_soon, difference.removed)
+
+    def _close_soon(self, states: Iterable[EndpointState]) -> None:
+        pools = self._pools.retired(states)
+        if pools:
+            task = asyncio.ensure_future(self._close(pools))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close_lost(self) -> None:
+        with suppress(IndexError):
+            while True:
+                watch = self.lost.popleft()
+                self.open.discard(watch)
+                with suppress(Exception):
+                    await shielded(watch.inner.aclose())
+
+    @staticmethod
+    async def _close(pools: Iterable[Any]) -> None:
+        for pool in pools:
+            with suppress(Exception):
+                await shielded(pool.aclose())
+
+    def _check_loop(self) -> None:
+        loop = self._loop
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                f"{self!r} runs on asyncio only; under trio use the sync Transport in a thread"
+            ) from None
+        if loop is not running:
+            if loop is not None and not loop.is_closed():
+                raise RuntimeError(
+                    f"{self!r} is bound to another event loop; give each loop an AsyncTransport of its own "
+                    "(they may share the LoadBalancer)"
+                )
+            if loop is not None:
+                self._pools.forget()
+                self.lost.clear()
+                self.open.clear()
+            self._loop = running
+            self._closing = set()
+
+    def _make_pool(self, state: EndpointState, tls: bool) -> Any:
+        return self.kit.AsyncPool(
+            ssl_context=self._ssl_context() if tls else None,
+            network_backend=AsyncDial(self.kit.httpcore, state.endpoint.address, self._ssl_context),
+            **self._pool_options,
+        )
+
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
+        self._loop = None
+
+    async def aclose(self) -> None:
+        """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
+        await self._close_lost()
+        await self._close(self._pools.all())
+        if self._loop is not None and self._closing:
+            await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._owns:
+            await self.lb.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()

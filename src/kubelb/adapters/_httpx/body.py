@@ -1,0 +1,151 @@
+"""Response bodies that hold the lease: a request is in flight until its body has been read, closed, broken or lost.
+
+The latency of an endpoint was taken at the headers. The end of the body decides what is left to say: read to its end, a
+success; broken, a failure of the endpoint (which is not repeated: the caller has had the headers); closed early,
+abandoned or cancelled, nothing.
+
+A response that is dropped unread is the one case that needs a finalizer: httpcore would keep its connection for ever.
+It is a weak reference whose callback is a deque's `append`: no Python frame in which Ctrl-C could be swallowed, and no
+lock, because the collector may run it inside one. The next request closes what it finds in the deque. The reference is
+kept by the transport, for a response and its stream are a cycle and would take it along.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+from weakref import ref
+
+from kubelb.adapters._httpx.shield import shielded
+from kubelb.adapters._httpx.timeouts import Timeouts
+from kubelb.adapters.defaults import PATIENCE, SMALL
+from kubelb.core.lease import Lease
+from kubelb.model import CANCELLED, SUCCESS, Outcome, Sent, Verdict
+
+__all__ = ["AsyncBody", "Body", "bodies"]
+
+
+class _Watch(ref["_Ending"]):
+    """A weak reference to a body that knows what must be closed when nobody closed it."""
+
+    __slots__ = ("inner",)
+    inner: Any
+
+
+class _Ending:
+    """What both bodies share: the lease's end, exactly once."""
+
+    def __init__(self, inner: Any, lease: Lease, timeouts: Timeouts, request: Any, owner: Any) -> None:
+        self._inner = inner
+        self._lease = lease
+        self._timeouts = timeouts
+        self._request = request
+        self._owner = owner
+        self._watch: _Watch | None = _Watch(self, owner.lost.append)
+        self._watch.inner = inner
+        owner.open.add(self._watch)
+
+    def _unwatch(self) -> None:
+        """Somebody closes it. A reference that is gone before its object is has no callback to call."""
+        self._owner.open.discard(self._watch)
+        self._watch = None
+
+    def _finish(self, outcome: Outcome) -> None:
+        lease = self._lease
+        lease.release(outcome)
+        if lease.state.removed:
+            self._owner.left(lease)
+
+    def _broken(self, error: Exception) -> Exception:
+        """Return httpx's exception for one that ended the body."""
+        kit = self._owner.kit
+        if self._timeouts.over():  # no fault of the endpoint
+            self._finish(CANCELLED)
+            late: Exception = kit.httpx.ReadTimeout("the deadline passed before the body's end", request=self._request)
+            late.__cause__ = error
+            return late
+        self._finish(Outcome(Verdict.FAILED, sent=Sent.ANSWERED, reason="body broken", error=error))
+        mapped: Exception = kit.mapped(error, self._request)
+        return mapped
+
+    def _worth_reading(self, headers: Any) -> bool:
+        """Whether a response that nobody wants is small enough to be read, for the sake of its connection."""
+        self._timeouts.end_within(PATIENCE)
+        length = headers.get("content-length", "")
+        return length.isdigit() and int(length) <= SMALL
+
+
+class Body(_Ending):
+    """The sync half; combined with the client's SyncByteStream by `bodies`."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._inner
+        except Exception as error:
+            mapped = self._broken(error)
+            if mapped is error:
+                raise
+            raise mapped from mapped.__cause__
+        except BaseException:
+            self._finish(CANCELLED)
+            raise
+        self._finish(SUCCESS)
+
+    def close(self) -> None:
+        """Give the connection back, or drop it if the body was not read to its end."""
+        self._unwatch()
+        try:
+            self._inner.close()
+        finally:
+            self._finish(CANCELLED)
+
+    def discard(self, headers: Any) -> None:
+        """Throw the response away."""
+        with suppress(Exception):
+            if self._worth_reading(headers):
+                for _ in self._inner:
+                    pass
+        with suppress(Exception):
+            self.close()
+
+
+class AsyncBody(_Ending):
+    """The asyncio half."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._inner:
+                yield part
+        except Exception as error:
+            mapped = self._broken(error)
+            if mapped is error:
+                raise
+            raise mapped from mapped.__cause__
+        except BaseException:
+            self._finish(CANCELLED)
+            raise
+        self._finish(SUCCESS)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or drop it if the body was not read to its end."""
+        self._unwatch()
+        try:
+            await shielded(self._inner.aclose())
+        finally:
+            self._finish(CANCELLED)
+
+    async def discard(self, headers: Any) -> None:
+        """Throw the response away."""
+        with suppress(Exception):
+            if self._worth_reading(headers):
+                async for _ in self._inner:
+                    pass
+        with suppress(Exception):
+            await self.aclose()
+
+
+def bodies(httpx: Any) -> tuple[Any, Any]:
+    """Return (Body, AsyncBody) as the stream classes that this httpx insists on."""
+    return (
+        type("Body", (Body, httpx.SyncByteStream), {"__doc__": Body.__doc__}),
+        type("AsyncBody", (AsyncBody, httpx.AsyncByteStream), {"__doc__": AsyncBody.__doc__}),
+    )

@@ -1,0 +1,216 @@
+"""What the sync and the asyncio transport share: options, hosts, hints, judging; everything but the waiting."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kubelb.adapters._httpx.kit import Kit
+from kubelb.adapters._httpx.timeouts import Timeouts, longest
+from kubelb.adapters.defaults import KEEPALIVE
+from kubelb.adapters.hosts import service_hosts
+from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, judge_status
+from kubelb.adapters.pools import Pools
+from kubelb.adapters.tls import Cert, Verify, fresh_context
+from kubelb.core.lease import Lease
+from kubelb.core.state import EndpointState
+from kubelb.core.table import Difference
+from kubelb.errors import DeadlineExceeded, WrongHost
+from kubelb.loadbalancer import LoadBalancer
+from kubelb.model import CANCELLED, Outcome, Request
+from kubelb.runtime.calls import annotate
+from kubelb.runtime.driving import settle
+from kubelb.runtime.fork import register
+from kubelb.runtime.hinting import current
+
+__all__ = ["Common"]
+
+OPENED = Outcome(open=True)
+"""Headers of an ordinary success; one value for every call, so it is never given a lease or a value."""
+
+TLS = frozenset({"https", "wss"})
+_HINTS = ("key", "idempotent", "deadline")
+
+
+class Common:
+    """Base of both transports; `kit` is set by the module that names them."""
+
+    kit: Kit
+
+    def __init__(
+        self,
+        lb_or_target: LoadBalancer | str,
+        *,
+        hosts: Iterable[str] | None = None,
+        server_hostname: str | None = None,
+        verify: Verify = True,
+        cert: Cert = None,
+        http1: bool = True,
+        http2: bool = False,
+        limits: Any = None,
+    ) -> None:
+        if not (http1 or http2):
+            raise ValueError("http1=False, http2=False: at least one protocol is needed")
+        self._owns = isinstance(lb_or_target, str)
+        self.lb = LoadBalancer(lb_or_target) if isinstance(lb_or_target, str) else lb_or_target
+        self._hosts = service_hosts(self.lb.target, self.lb.cluster_domain, hosts)
+        self._server_hostname = server_hostname
+        self._tls = fresh_context(
+            verify, cert, self.kit.httpx.create_ssl_context, service=str(self.lb.target), emit=self.lb.tell
+        )
+        self._http1 = http1
+        self._http2 = http2
+        limits = limits or self.kit.httpx.Limits(keepalive_expiry=KEEPALIVE)
+        self._pool_options = {
+            "max_connections": limits.max_connections,
+            "max_keepalive_connections": limits.max_keepalive_connections,
+            "keepalive_expiry": limits.keepalive_expiry,
+            "http1": http1,
+            "http2": http2,
+        }
+        self._pools = Pools(self._make_pool)
+        self._byte_stream = self.kit.httpx.ByteStream
+        self.open: set[Any] = set()
+        """Watches of the bodies that are not closed yet (see `body.py`)."""
+        self.lost: deque[Any] = deque()
+        """Watches of those that nobody will close any more."""
+        self._clock = self.lb.balancer.clock
+        self.lb.on_change(self._on_change)
+        register(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.lb.target} endpoints={len(self._pools)}>"
+
+    def _make_pool(self, state: EndpointState, tls: bool) -> Any:
+        raise NotImplementedError
+
+    def _on_change(self, difference: Difference) -> None:
+        raise NotImplementedError
+
+    def left(self, lease: Lease) -> None:
+        """A request ended on an endpoint that is gone: it may have been the last there."""
+        raise NotImplementedError
+
+    def after_fork_in_child(self) -> None:
+        """The parent's connections are not ours to use, nor to close."""
+        self._pools.abandon()
+        self.open = set()
+        self.lost = deque()
+
+    def _ssl_context(self) -> Any:
+        """Return the context for a new connection, with the protocols that httpcore would offer."""
+        context = self._tls.get()
+        context.set_alpn_protocols(["http/1.1", "h2"] if self._http2 else ["http/1.1"])
+        return context
+
+    # Before the request
+
+    def _check_host(self, request: Any) -> None:
+        host = request.url.raw_host
+        if self._hosts is not None and host not in self._hosts and host.rstrip(b".") not in self._hosts:
+            served = ", ".join(sorted(host.decode() for host in self._hosts))
+            reason = (
+                f"{request.url.host!r} is not a name of this service ({served}); "
+                "mount the transport on its own name only, as in mounts={'http://SVC.NS': ...}, or name it in hosts="
+            )
+            raise self.kit.refusal(WrongHost(str(self.lb.target), reason), request)
+
+    def _hints(self, request: Any) -> Mapping[str, Any] | None:
+        hints: Mapping[str, Any] | None = request.extensions.get("kubelb")
+        if hints and (unknown := hints.keys() - {*_HINTS}):
+            raise TypeError(f"extensions['kubelb'] knows {sorted(_HINTS)}, not {sorted(unknown)}")
+        if (hinted := current()) is not None:
+            own = hints or {}
+            counting = hinted.beside(own.get("key"), own.get("idempotent"), own.get("deadline"))
+            hints = {name: value for name, value in zip(_HINTS, counting, strict=True) if value is not None}
+        if hints and (deadline := hints.get("deadline")) is not None and deadline <= 0:
+            error = DeadlineExceeded(str(self.lb.target), f"deadline={deadline!r}: it was over before the call")
+            raise self.kit.refusal(error, request)
+        return hints
+
+    def _wanted(self, request: Any, hints: Mapping[str, Any] | None) -> Request:
+        """Return what the balancer needs to know of a request; nearly always a constant."""
+        stream = request.stream
+        replayable = isinstance(stream, self._byte_stream) or self._rewinds(stream)
+        idempotent = request.method in IDEMPOTENT_METHODS or "idempotency-key" in request.headers
+        if hints:
+            idempotent = hints.get("idempotent", idempotent)
+            if (key := hints.get("key")) is not None:
+                return Request(key=key, idempotent=idempotent, replayable=replayable)
+        return balanced(idempotent, replayable)
+
+    @staticmethod
+    def _rewinds(stream: Any) -> bool:
+        """Whether a multipart body can be rendered twice: all its files are bytes, or can seek."""
+        fields = getattr(stream, "fields", None)
+        if fields is None:
+            return False
+        files = [getattr(field, "file", b"") for field in fields]
+        return all(isinstance(file, bytes | str) or getattr(file, "seekable", bool)() for file in files)
+
+    def _timeouts(self, request: Any, hints: Mapping[str, Any] | None, start: float) -> Timeouts:
+        """The client's timeouts for one attempt of a call that began at `start`."""
+        client = request.extensions.get("timeout") or {}
+        bound = longest(client)
+        end = None if bound is None else start + bound
+        until = None
+        if hints and (deadline := hints.get("deadline")) is not None:
+            until = start + deadline
+            end = until if end is None else min(end, until)
+        return Timeouts(client, end, until, self._clock)
+
+    def _core_request(self, request: Any, timeouts: Timeouts) -> Any:
+        """Return httpcore's form of the request, with our timeouts and nothing else changed."""
+        url = request.url
+        host = url.raw_host
+        extensions = {**request.extensions, "timeout": timeouts}
+        if self._server_hostname is not None:
+            extensions["sni_hostname"] = self._server_hostname
+        elif host[-1:] == b".":
+            extensions.setdefault("sni_hostname", host[:-1].decode())  # certificates know no trailing dot
+        target = extensions.get("target", url.raw_path)
+        kit = self.kit
+        return kit.Request(
+            request.method.encode("ascii"),
+            kit.httpcore.URL(scheme=url.raw_scheme, host=host, port=url.port, target=target),
+            request.headers.raw,
+            request.stream,
+            extensions,
+        )
+
+    # After it
+
+    def _response(self, answer: Any, body: Any, request: Any, lease: Lease, number: int) -> Any:
+        extensions = answer.extensions
+        extensions["kubelb"] = {"endpoint": lease.state.endpoint.authority, "attempts": number}
+        return self.kit.httpx.Response(
+            answer.status, headers=answer.headers, stream=body, request=request, extensions=extensions
+        )
+
+    @staticmethod
+    def _judged(answer: Any, response: Any) -> Outcome:
+        """Return what the headers say."""
+        outcome = judge_status(answer.status, answer.headers) or Outcome(open=True)
+        outcome.value = response
+        return outcome
+
+    def _failed(self, error: Exception, request: Any, timeouts: Timeouts, lease: Lease) -> Outcome:
+        """Return the outcome of an attempt that raised, and settle it."""
+        outcome = self.kit.outcome(error, timeouts)
+        outcome.error = self.kit.mapped(error, request)
+        settle(lease, outcome)
+        if lease.state.removed:
+            self.left(lease)
+        return outcome
+
+    def _cancelled(self, lease: Lease) -> None:
+        lease.release(CANCELLED)
+        if lease.state.removed:
+            self.left(lease)
+
+    @staticmethod
+    def _result(outcome: Outcome) -> Any:
+        """Return the response, or raise the last try's own exception with notes on the others."""
+        if outcome.error is not None:
+            annotate(outcome)
+            raise outcome.error
+        return outcome.value

@@ -1,0 +1,152 @@
+"""Network backends that dial one endpoint, whatever host and port the URL has.
+
+Only the address that is dialled changes: URL, Host, SNI, certificate check, cookies and redirects keep the service's
+name, because nothing above the socket ever hears of the pod. (Rewriting the URL's host instead would hand a connection
+verified for one service to another on the same ip:port.)
+
+Their streams are httpcore's own but for the timeouts: a `Timeouts` is asked anew for every single read and write, so
+that the end of a call holds however slowly bytes come and go. And a connection is secured with the context of now: the
+one that a pool was made with may be older than its files.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from kubelb.adapters._httpx.timeouts import Timeouts
+from kubelb.model import Address
+
+__all__ = ["AsyncDial", "Dial"]
+
+Contexts: TypeAlias = Callable[[], Any]
+"""Returns the SSLContext for a connection that is made now."""
+PIECE = 1 << 18
+"""Bytes: a longer body is written in pieces, each with a timeout of its own."""
+
+
+class Dial:
+    """A network backend for httpcore's ConnectionPool; all its connections go to `address`."""
+
+    __slots__ = ("_address", "_contexts", "_core", "_inner")
+
+    def __init__(self, core: Any, address: Address, contexts: Contexts) -> None:
+        self._core = core
+        self._contexts = contexts
+        self._inner = core.SyncBackend()
+        self._address = address
+
+    def connect_tcp(self, host: str, port: int, **options: Any) -> Any:  # noqa: ARG002
+        """Connect, to our address."""
+        ip, real = self._address
+        return _Stream(self._core, self._inner.connect_tcp(ip, real, **options), self._contexts)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        self._inner.sleep(seconds)
+
+
+class _Stream:
+    __slots__ = ("_contexts", "_core", "_inner", "close", "get_extra_info")
+
+    def __init__(self, core: Any, inner: Any, contexts: Contexts) -> None:
+        self._core = core
+        self._contexts = contexts
+        self._inner = inner
+        self.close = inner.close
+        self.get_extra_info = inner.get_extra_info
+
+    def read(self, max_bytes: int, timeout: Any = None) -> bytes:
+        if type(timeout) is Timeouts:
+            timeout = timeout.left("read")
+            if timeout is not None and timeout <= 0:
+                raise self._core.ReadTimeout("timed out")
+        data: bytes = self._inner.read(max_bytes, timeout)
+        return data
+
+    def write(self, buffer: bytes, timeout: Any = None) -> None:
+        if not buffer:
+            return
+        if type(timeout) is not Timeouts:
+            self._inner.write(buffer, timeout)
+            return
+        for start in range(0, len(buffer), PIECE):
+            seconds = timeout.left("write")
+            if seconds is not None and seconds <= 0:
+                raise self._core.WriteTimeout("timed out")
+            try:
+                self._inner.write(buffer[start : start + PIECE], seconds)
+            except self._core.WriteError:
+                timeout.cut_short = True
+                raise
+
+    def start_tls(
+        self,
+        ssl_context: Any,  # noqa: ARG002  # the pool's, from when it was made
+        server_hostname: str | None = None,
+        timeout: Any = None,
+    ) -> "_Stream":
+        inner = self._inner.start_tls(self._contexts(), server_hostname, timeout)
+        return _Stream(self._core, inner, self._contexts)
+
+
+class AsyncDial:
+    """A network backend for httpcore's AsyncConnectionPool."""
+
+    __slots__ = ("_address", "_contexts", "_core", "_inner")
+
+    def __init__(self, core: Any, address: Address, contexts: Contexts) -> None:
+        self._core = core
+        self._contexts = contexts
+        self._inner = core.AnyIOBackend()
+        self._address = address
+
+    async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:  # noqa: ARG002
+        """Connect, to our address."""
+        ip, real = self._address
+        return _AsyncStream(self._core, await self._inner.connect_tcp(ip, real, **options), self._contexts)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await self._inner.sleep(seconds)
+
+
+class _AsyncStream:
+    __slots__ = ("_contexts", "_core", "_inner", "aclose", "get_extra_info")
+
+    def __init__(self, core: Any, inner: Any, contexts: Contexts) -> None:
+        self._core = core
+        self._contexts = contexts
+        self._inner = inner
+        self.aclose = inner.aclose
+        self.get_extra_info = inner.get_extra_info
+
+    async def read(self, max_bytes: int, timeout: Any = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
+        if type(timeout) is Timeouts:
+            timeout = timeout.left("read")
+            if timeout is not None and timeout <= 0:
+                raise self._core.ReadTimeout("timed out")
+        data: bytes = await self._inner.read(max_bytes, timeout)
+        return data
+
+    async def write(self, buffer: bytes, timeout: Any = None) -> None:  # noqa: ASYNC109
+        if not buffer:
+            return
+        if type(timeout) is not Timeouts:
+            await self._inner.write(buffer, timeout)
+            return
+        seconds = timeout.left("write")
+        if seconds is not None and seconds <= 0:
+            raise self._core.WriteTimeout("timed out")
+        try:
+            await self._inner.write(buffer, seconds)
+        except self._core.WriteError:
+            timeout.cut_short = True
+            raise
+
+    async def start_tls(
+        self,
+        ssl_context: Any,  # noqa: ARG002
+        server_hostname: str | None = None,
+        timeout: Any = None,  # noqa: ASYNC109
+    ) -> "_AsyncStream":
+        inner = await self._inner.start_tls(self._contexts(), server_hostname, timeout)
+        return _AsyncStream(self._core, inner, self._contexts)

@@ -1,0 +1,124 @@
+"""Kit: httpx or httpx2 with its httpcore, and what their exceptions mean.
+
+"Never sent" is what httpcore raises before it writes: connect errors and timeouts (a failed TLS handshake is one of
+them) and a wait for the pool. All else may have been processed. A connection that breaks before the first byte of an
+answer blames the endpoint only if it was new: an idle one may have been closed by the server at any time. Nor does one
+that breaks while the request is being written: a server that answers early (413) and closes looks like that.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from kubelb.adapters._httpx.body import bodies
+from kubelb.adapters._httpx.shield import shielded
+from kubelb.adapters._httpx.timeouts import Timeouts
+from kubelb.adapters.refusals import Refusals
+from kubelb.model import Outcome, Sent, Verdict
+
+__all__ = ["Kit"]
+
+# Of the same names in both modules; the most specific ones first.
+_EXCEPTIONS = (
+    "ConnectTimeout",
+    "ReadTimeout",
+    "WriteTimeout",
+    "PoolTimeout",
+    "ConnectError",
+    "ReadError",
+    "WriteError",
+    "ProxyError",
+    "LocalProtocolError",
+    "RemoteProtocolError",
+    "UnsupportedProtocol",
+    "TimeoutException",
+    "NetworkError",
+    "ProtocolError",
+)
+
+
+# httpcore lets some through as they are: asyncio's TLS alerts, for one, when a server wants another client certificate.
+_SOCKETS = (Verdict.FAILED, Sent.MAYBE, True, "connection error")
+
+
+class Kit:
+    """What the transports need from the two modules; made once per pair."""
+
+    def __init__(self, httpx: ModuleType, httpcore: ModuleType) -> None:
+        self.httpx: Any = httpx
+        self.httpcore: Any = httpcore
+        self.Body, self.AsyncBody = bodies(httpx)
+        self.Request = _trusting(httpcore)
+        self.AsyncPool = _unhurried(httpcore)
+        self._mapped = [(getattr(httpcore, name), getattr(httpx, name)) for name in _EXCEPTIONS]
+        self._outcomes: dict[type, tuple[Verdict, Sent, bool, str]] = {
+            httpcore.ConnectError: (Verdict.FAILED, Sent.NEVER, True, "connect error"),
+            httpcore.ConnectTimeout: (Verdict.FAILED, Sent.NEVER, True, "connect timeout"),
+            httpcore.PoolTimeout: (Verdict.NEUTRAL, Sent.NEVER, True, "pool timeout"),
+            httpcore.ReadTimeout: (Verdict.FAILED, Sent.MAYBE, True, "read timeout"),
+            httpcore.WriteTimeout: (Verdict.FAILED, Sent.MAYBE, True, "write timeout"),
+            httpcore.ReadError: (Verdict.FAILED, Sent.MAYBE, True, "read error"),
+            httpcore.WriteError: (Verdict.FAILED, Sent.MAYBE, True, "write error"),
+            httpcore.RemoteProtocolError: (Verdict.FAILED, Sent.MAYBE, True, "disconnected"),
+        }
+        self._broken = {httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError}
+        self.refusal = Refusals(httpx.ConnectError, httpx.TimeoutException, _request=None).of
+
+    def around(self, kind: str, method: str) -> Any:
+        """Return what an instrumentation of the whole process has put around the client's own transport, or None.
+
+        OpenTelemetry's wraps the method of a class that this transport does not inherit, and would see none of its
+        requests; it is called for them all the same, as (wrapped, instance, args, kwargs).
+        """
+        return getattr(getattr(getattr(self.httpx, kind), method), "_self_wrapper", None)
+
+    def outcome(self, error: Exception, timeouts: Timeouts) -> Outcome:
+        """Return what an exception says about the attempt; what is not httpcore's is the caller's own."""
+        unknown = (
+            _SOCKETS if isinstance(error, OSError) else (Verdict.CANCELLED, Sent.MAYBE, False, type(error).__name__)
+        )
+        verdict, sent, retryable, reason = self._outcomes.get(type(error), unknown)
+        if type(error) in self._broken and (timeouts.cut_short or not timeouts.connected):
+            verdict = Verdict.NEUTRAL
+        return Outcome(verdict, sent=sent, retryable=retryable, reason=reason, fresh=sent is Sent.NEVER)
+
+    def mapped(self, error: Exception, request: Any) -> Exception:
+        """Return httpx's exception for httpcore's, with the original as its cause."""
+        for core, ours in self._mapped:
+            if isinstance(error, core):
+                mapped: Exception = ours(str(error) or ours.__name__, request=request)
+                mapped.__cause__ = error
+                return mapped
+        if isinstance(error, OSError):
+            broken: Exception = self.httpx.ReadError(str(error), request=request)
+            broken.__cause__ = error
+            return broken
+        return error
+
+
+def _trusting(httpcore: Any) -> Any:
+    """Return httpcore's Request without its checks of types, 4 us a request: all it is given is httpx's own."""
+
+    class Request(httpcore.Request):  # type: ignore[misc]
+        def __init__(self, method: bytes, url: Any, headers: Any, stream: Any, extensions: Any) -> None:
+            self.method = method
+            self.url = url
+            self.headers = headers
+            self.stream = stream
+            self.extensions = extensions
+
+    return Request
+
+
+def _unhurried(httpcore: Any) -> Any:
+    """Return httpcore's pool, taking the time to close what it has taken out.
+
+    Expired and surplus connections are closed one after the other by the next request; a native cancellation between
+    two of them would leave the rest open and known to nobody.
+    """
+
+    class AsyncPool(httpcore.AsyncConnectionPool):  # type: ignore[misc]
+        async def _close_connections(self, closing: Any) -> None:
+            if closing:  # nearly never, and httpcore's own shield costs 10 us
+                await shielded(super()._close_connections(closing))
+
+    return AsyncPool

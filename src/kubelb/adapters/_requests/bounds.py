@@ -1,0 +1,129 @@
+"""What an attempt may take, and how far it got.
+
+The largest part of requests' timeout bounds all tries of a call up to the response headers. Within that, connecting
+takes the client's connect timeout at most and never more than a second; each single read or write takes the client's
+read timeout at most. (urllib3 alone gives a whole upload the connect timeout, and lets a server drip its headers for
+ever.) Once the headers are here, each read of the body has the client's read timeout again. A deadline (`kubelb.hints`)
+bounds everything, the body included.
+
+urllib3 has no place where a caller could hang such a value, so that of the attempt that this thread is making is
+`current.bounds`. Connections note there what decides about retries: whether they connected, whether a byte was sent.
+"""
+
+import threading
+from typing import Any
+
+from urllib3.util import Timeout
+
+from kubelb.adapters.defaults import CONNECT, LEAST
+from kubelb.clock import Clock
+
+__all__ = ["Bounds", "Limits", "current"]
+
+
+class Limits:
+    """requests' timeout, understood: seconds to connect, for each read, and for all tries; None for any number.
+
+    Raises ValueError, as requests does, for what is no timeout.
+    """
+
+    __slots__ = ("connect", "in_all", "read")
+
+    def __init__(self, timeout: Any) -> None:
+        self.connect: float | None = None
+        self.read: float | None = None
+        self.in_all: float | None = None
+        if timeout is None:
+            return
+        if isinstance(timeout, tuple):
+            if len(timeout) != 2:
+                raise ValueError(f"timeout={timeout!r}: give seconds, or a pair (connect, read)")
+            timeout = Timeout(connect=timeout[0], read=timeout[1])
+        timeout = timeout.clone() if isinstance(timeout, Timeout) else Timeout(connect=timeout, read=timeout)
+        timeout.start_connect()
+        self.connect = timeout.resolve_default_timeout(timeout.connect_timeout)
+        self.read = timeout.read_timeout
+        total = timeout.resolve_default_timeout(timeout.total)
+        parts = [part for part in (self.connect, self.read) if part is not None]
+        self.in_all = total if total is not None else max(parts) if len(parts) == 2 else None
+
+
+class Bounds:
+    """The limits of one attempt, in the balancer's time, and its traces."""
+
+    __slots__ = (
+        "_clock",
+        "_connect",
+        "_connect_until",
+        "_deadline",
+        "connected",
+        "cut_short",
+        "producer_failed",
+        "read",
+        "sent",
+        "until",
+    )
+
+    def __init__(
+        self, connect: float | None, read: float | None, until: float | None, deadline: float | None, clock: Clock
+    ) -> None:
+        self._connect = connect
+        self.read = read
+        self._deadline = deadline
+        self.until = until
+        """When the response headers must be here."""
+        self._clock = clock
+        self._connect_until = 0.0
+        self.connected = False
+        """Whether this attempt had to connect."""
+        self.sent = False
+        """Whether a byte of the request may have been written."""
+        self.cut_short = False
+        """Whether the server stopped reading before the request was written."""
+        self.producer_failed = False
+        """Whether it ended because the caller's body could not be produced."""
+
+    def timeout(self) -> Timeout:
+        """Return urllib3's timeout for an attempt that begins now."""
+        now = self._clock()
+        left = None if self.until is None else max(LEAST, self.until - now)
+        seconds = min([CONNECT, *(part for part in (self._connect, left) if part is not None)])
+        self._connect_until = now + seconds
+        return Timeout(connect=seconds, read=self.read if left is None else min(left, self.read or left))
+
+    def left_to_connect(self) -> float:
+        """Return the seconds that a TLS handshake which begins now may take: it shares them with the connect."""
+        return max(LEAST, self._connect_until - self._clock())
+
+    def left(self) -> float | None:
+        """Return the seconds for a read or write that begins now, None for any number.
+
+        Raises TimeoutError when time is over.
+        """
+        if self.until is None:
+            return self.read
+        left = self.until - self._clock()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left if self.read is None or left < self.read else self.read
+
+    def headers_are_here(self) -> float | None:
+        """Return the client's read timeout: that, and the caller's deadline, bound what is read from now on."""
+        self.until = self._deadline
+        return self.read
+
+    def end_within(self, seconds: float) -> None:
+        """Whatever is read from now on must come within `seconds`."""
+        self.until = self._clock() + seconds
+
+    def over(self) -> bool:
+        """Whether the caller's deadline has passed."""
+        return self._deadline is not None and self._clock() >= self._deadline
+
+
+class _Current(threading.local):
+    bounds = Bounds(None, None, None, None, float)
+    """Never used: an attempt always sets its own."""
+
+
+current = _Current()

@@ -1,0 +1,65 @@
+"""What urllib3's exceptions say about an attempt, and which of requests' a user gets for them.
+
+Whether a byte was written is not guessed from the type of an exception but noted by the connection (see `bounds.py`):
+an SSLError may be a handshake that failed, or the alert of a server that refuses a client certificate after the first
+request. A connection that breaks before the first byte of an answer blames the endpoint only if it was new: an idle one
+may have been closed by the server at any time. Nor does one that breaks while the request is being written: a server
+that answers early (413) and closes looks like that.
+"""
+
+import requests
+import urllib3.exceptions as core
+
+from kubelb.adapters._requests.bounds import Bounds
+from kubelb.model import Outcome, Sent, Verdict
+
+__all__ = ["outcome_of"]
+
+
+def outcome_of(error: Exception, bounds: Bounds, request: requests.PreparedRequest) -> Outcome:
+    """Return the outcome of an attempt that raised; its `error` is what the user gets, should it be the last."""
+    if not isinstance(error, core.HTTPError | OSError) or isinstance(error, requests.RequestException):
+        return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=type(error).__name__, error=error)
+    inner = error.reason if isinstance(error, core.MaxRetryError) and error.reason is not None else error
+    timed_out = _timed_out(inner)
+    mapped = _mapped(error, inner, never_sent=not bounds.sent, timed_out=timed_out)
+    mapped.request = request
+    mapped.__cause__ = error
+    if bounds.producer_failed:
+        return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason="body not produced", error=mapped)
+    if isinstance(inner, core.ClosedPoolError):  # the adapter was closed meanwhile
+        return Outcome(Verdict.NEUTRAL, sent=Sent.NEVER, retryable=True, fresh=True, reason="pool closed", error=mapped)
+    if not bounds.sent:
+        reason = "connect timeout" if timed_out else "connect error"
+        return Outcome(Verdict.FAILED, sent=Sent.NEVER, retryable=True, fresh=True, reason=reason, error=mapped)
+    if isinstance(inner, core.ReadTimeoutError):
+        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="read timeout", error=mapped)
+    if timed_out:
+        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="write timeout", error=mapped)
+    verdict = Verdict.FAILED if bounds.connected and not bounds.cut_short else Verdict.NEUTRAL
+    return Outcome(verdict, sent=Sent.MAYBE, retryable=True, reason="disconnected", error=mapped)
+
+
+def _mapped(error: Exception, inner: BaseException, *, never_sent: bool, timed_out: bool) -> requests.RequestException:
+    """Return requests' exception, as its own adapter would raise it but for one case.
+
+    A TLS handshake that times out is a ReadTimeout there; here it is a ConnectTimeout, which its users know to be safe
+    to repeat.
+    """
+    if never_sent and timed_out:
+        return requests.exceptions.ConnectTimeout(error)
+    if isinstance(inner, core.SSLError):
+        return requests.exceptions.SSLError(error)
+    if isinstance(inner, core.ReadTimeoutError):
+        return requests.exceptions.ReadTimeout(error)
+    if isinstance(inner, core.InvalidHeader):
+        return requests.exceptions.InvalidHeader(error)
+    return requests.exceptions.ConnectionError(error)
+
+
+def _timed_out(inner: BaseException) -> bool:
+    if isinstance(inner, core.NewConnectionError):  # a subclass of ConnectTimeoutError, and refused
+        return False
+    return isinstance(inner, core.TimeoutError | TimeoutError) or any(
+        isinstance(part, TimeoutError) for part in inner.args
+    )

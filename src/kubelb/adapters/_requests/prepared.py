@@ -1,0 +1,144 @@
+"""What a call is, as far as requests can say: where it goes, under which name, and whether its body can be sent twice.
+
+Nothing here changes the PreparedRequest. It is the caller's: sessions keep it in `history`, send it again for
+authentication and resolve redirects against its URL.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from requests.exceptions import InvalidSchema, InvalidURL
+from requests.utils import rewind_body
+
+from kubelb.adapters._requests.bounds import Bounds, Limits
+from kubelb.adapters._requests.tls import Secured
+from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced
+from kubelb.clock import Clock
+from kubelb.model import Request
+from kubelb.runtime.hinting import current
+
+__all__ = ["Call", "Place", "place_of"]
+
+BLOCK = 1 << 16
+"""Bytes that are read from a file at once."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Place(NamedTuple):
+    """Where a request goes, by its URL."""
+
+    tls: bool
+    name: str
+    """The host, lower case, without brackets and a final dot."""
+    authority: str
+    """What belongs into the Host header: no credentials, no default port."""
+
+
+class Call:
+    """One request of the client's, for however many attempts."""
+
+    __slots__ = (
+        "_limits",
+        "_produced",
+        "_rewinds",
+        "chunked",
+        "deadline",
+        "headers",
+        "request",
+        "secured",
+        "url",
+        "wanted",
+    )
+
+    def __init__(self, request: Any, url: str, place: Place, limits: Limits, secured: Secured | None) -> None:
+        self.request = request
+        self.url = url
+        """What goes on the request line."""
+        self._limits = limits
+        self.secured = secured
+        """None for a plain connection."""
+        headers = request.headers
+        body = request.body
+        self.chunked = not (body is None or "Content-Length" in headers)
+        # A copy, with Host, which http.client would make of the pod's address.
+        self.headers = dict(headers.items()) if "Host" in headers else {"Host": place.authority, **headers}
+        self._produced = not (body is None or isinstance(body, bytes | str) or _is_buffer(body))
+        self._rewinds = self._produced and isinstance(request._body_position, int) and hasattr(body, "seek")  # noqa: SLF001
+        idempotent = request.method in IDEMPOTENT_METHODS or "Idempotency-Key" in headers
+        replayable = not self._produced or self._rewinds
+        self.deadline: float | None = None
+        """Seconds that the caller's hints leave for everything; None for any number."""
+        key = None
+        if (hinted := current()) is not None:
+            key, said, self.deadline = hinted.beside(None, None, None)
+            idempotent = idempotent if said is None else said
+        self.wanted = (
+            balanced(idempotent, replayable)
+            if key is None
+            else Request(key=key, idempotent=idempotent, replayable=replayable)
+        )
+
+    def end(self, start: float) -> float | None:
+        """Return when the response headers must be here, for a call that began at `start`; None for any time."""
+        in_all, deadline = self._limits.in_all, self.deadline
+        if in_all is None:
+            return None if deadline is None else start + deadline
+        return start + (in_all if deadline is None else min(in_all, deadline))
+
+    def bounds(self, start: float, clock: Clock) -> Bounds:
+        """Return the bounds of an attempt that begins now, of a call that began at `start`."""
+        limits, deadline = self._limits, self.deadline
+        over = None if deadline is None else start + deadline
+        return Bounds(limits.connect, limits.read, self.end(start), over, clock)
+
+    def body(self, bounds: Bounds, number: int) -> Any:
+        """Return the body for attempt `number`, a file from where requests found it.
+
+        Raises requests' UnrewindableBodyError.
+        """
+        body = self.request.body
+        if not self._produced:
+            return body
+        if number > 1 and self._rewinds:
+            rewind_body(self.request)
+        return _produce(body, bounds)
+
+
+def place_of(request: Any) -> Place:
+    """Read the URL. A host is what stands behind the last ``@`` and before the port, whatever a prefix looks like.
+
+    Raises requests' InvalidURL and InvalidSchema.
+    """
+    try:
+        parts = urlsplit(request.url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InvalidURL(error, request=request) from error
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise InvalidSchema(f"{request.url!r}: kubelb speaks http and https", request=request)
+    authority = f"[{host}]" if ":" in host else host
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        authority = f"{authority}:{port}"
+    return Place(parts.scheme == "https", host.rstrip("."), authority)
+
+
+def _is_buffer(body: Any) -> bool:
+    try:
+        memoryview(body)
+    except TypeError:
+        return False
+    return True
+
+
+def _produce(body: Any, bounds: Bounds) -> Iterator[Any]:
+    """Yield the parts of a file or an iterable; its errors are the caller's, and no endpoint is blamed for them."""
+    try:
+        if hasattr(body, "read"):
+            while part := body.read(BLOCK):
+                yield part
+        else:
+            yield from body
+    except Exception:
+        bounds.producer_failed = True
+        raise

@@ -1,0 +1,240 @@
+"""One request from pick to response: straight where the first attempt does, through the attempt flow where not.
+
+urllib3 carries each attempt: one pool an endpoint, told to repeat nothing and to follow nothing. HTTPAdapter gives what
+lies around it: the request line and the Response, built from the caller's own request, so that `url`, `cookies` and
+`history` speak of the service. Its pools and proxies are not used.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from kubelb.adapters._requests.bounds import Limits, current
+from kubelb.adapters._requests.connections import plain_pool
+from kubelb.adapters._requests.meaning import outcome_of
+from kubelb.adapters._requests.prepared import Call, Place, place_of
+from kubelb.adapters._requests.tls import Contexts, Secured, TlsPools
+from kubelb.adapters.hosts import service_hosts
+from kubelb.adapters.http import judge_status
+from kubelb.adapters.pools import Pools
+from kubelb.adapters.refusals import Refusals
+from kubelb.adapters.tls import Cert, Verify, check_files
+from kubelb.core.lease import Lease
+from kubelb.core.state import EndpointState
+from kubelb.core.steps import Send
+from kubelb.core.table import Difference
+from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady, WrongHost
+from kubelb.loadbalancer import LoadBalancer
+from kubelb.model import CANCELLED, Outcome
+from kubelb.runtime.calls import annotate
+from kubelb.runtime.driving import settle
+from kubelb.runtime.fork import register
+
+__all__ = ["Sending"]
+
+ONCE = Retry(0, read=False)
+"""urllib3 would repeat on the same address; another try is another pick."""
+
+refusal = Refusals(requests.ConnectionError, requests.Timeout, request=None, response=None).of
+
+
+class Sending(HTTPAdapter):
+    """Everything of `kubelb.adapters.requests.Adapter` but what a user reads."""
+
+    def __init__(
+        self,
+        lb_or_target: LoadBalancer | str,
+        *,
+        hosts: Iterable[str] | None = None,
+        server_hostname: str | None = None,
+        verify: Verify = True,
+        cert: Cert = None,
+        pool_maxsize: int = 10,
+    ) -> None:
+        if pool_maxsize < 1:
+            raise ValueError(f"pool_maxsize={pool_maxsize!r}: give 1 or more")
+        super().__init__(pool_maxsize=pool_maxsize)
+        check_files(verify, cert)
+        self._owns = isinstance(lb_or_target, str)
+        self.lb = LoadBalancer(lb_or_target) if isinstance(lb_or_target, str) else lb_or_target
+        self._contexts = Contexts(verify, cert, service=str(self.lb.target), emit=self.lb.tell)
+        served = service_hosts(self.lb.target, self.lb.cluster_domain, hosts)
+        self.hosts: frozenset[str] | None = None if served is None else frozenset(name.decode() for name in served)
+        """The names that it serves; None for any."""
+        self._server_hostname = server_hostname
+        self._size = pool_maxsize
+        self._pools = Pools(self._make_pool)
+        self._clock = self.lb.balancer.clock
+        self.lost: deque[EndpointState] = deque()
+        """Endpoints that went away and whose last response may have been dropped (see `held.py`)."""
+        self.lb.on_change(self._on_change)
+        register(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.lb.target} endpoints={len(self._pools)}>"
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own.
+
+        `proxies` are for the world outside: a pod is always dialled directly.
+        """
+        if self.lost:
+            self._close_lost()
+        self.add_headers(request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies)
+        place = place_of(request)
+        if self.hosts is not None and place.name not in self.hosts:
+            raise self._wrong_host(request, place)
+        secured = None
+        if place.tls:
+            secured = Secured(self._server_hostname or place.name, self._contexts.get(verify, cert))
+        call = Call(request, self.request_url(request, None), place, Limits(timeout), secured)
+        if call.deadline is not None and call.deadline <= 0:
+            raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
+        try:
+            lease = self.lb.balancer.pick(call.wanted)
+        except NotReady:
+            return self._flow(call, None)
+        except LoadBalancerError as error:
+            raise refusal(error, request) from None
+        outcome = self._attempt(call, lease, lease.start, 1)
+        if self.lb.settled(call.wanted, outcome):
+            return _result(outcome)
+        return self._flow(call, outcome)
+
+    def _attempt(self, call: Call, lease: Lease, start: float, number: int) -> Outcome:
+        """Make one attempt and settle its lease; raises only what means "stop everything"."""
+        bounds = call.bounds(start, self._clock)
+        around = current.bounds  # a body may be produced by requests of its own
+        current.bounds = bounds
+        try:
+            pool = self._pools.get(lease.state, call.secured is not None)
+            raw = (pool.get(call.secured) if call.secured else pool).urlopen(
+                method=call.request.method,
+                url=call.url,
+                body=call.body(bounds, number),
+                headers=call.headers,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+                retries=ONCE,
+                timeout=bounds.timeout(),
+                chunked=call.chunked,
+            )
+            outcome = None
+            if raw.status >= 429:
+                outcome = judge_status(raw.status, _wire(raw.headers))
+            outcome = outcome or Outcome()
+            outcome.open = raw.hold(lease, self, bounds)
+            outcome.value = self.build_response(call.request, raw)
+        except Exception as error:  # noqa: BLE001
+            outcome = outcome_of(error, bounds, call.request)
+        except BaseException:
+            lease.release(CANCELLED)
+            self.left(lease)
+            raise
+        finally:
+            current.bounds = around
+        settle(lease, outcome)
+        if not outcome.open:
+            self.left(lease)
+        return outcome
+
+    def _flow(self, call: Call, first: Outcome | None) -> requests.Response:
+        """Let the attempt flow go on from a first attempt, or begin where there was nothing to pick from yet."""
+        start = self._clock() if first is None else first.lease.start
+        replaced = first if first is not None and first.open else None
+
+        def send(step: Send) -> Outcome:
+            nonlocal replaced
+            if replaced is not None:
+                _discard(replaced)
+                replaced = None
+            return self._attempt(call, step.lease, start, step.number)
+
+        try:
+            outcome = self.lb.run(call.wanted, send, first=first, deadline=call.end(start), discard=_discard)
+        except LoadBalancerError as error:
+            raise refusal(error, call.request) from None
+        except BaseException:
+            if replaced is not None:
+                _discard(replaced)
+            raise
+        return _result(outcome)
+
+    def _wrong_host(self, request: requests.PreparedRequest, place: Place) -> LoadBalancerError:
+        served = ", ".join(sorted(self.hosts or ()))
+        reason = (
+            f"{place.name!r} is not a name of this service ({served}); mount the adapter by "
+            "kubelb.adapters.requests.mount(session, lb), or name the host in hosts="
+        )
+        return refusal(WrongHost(str(self.lb.target), reason), request)
+
+    # Pools and their ends
+
+    def _make_pool(self, state: EndpointState, tls: bool) -> Any:
+        address = state.endpoint.address
+        return TlsPools(address, self._size) if tls else plain_pool(address, self._size)
+
+    def left(self, lease: Lease) -> None:
+        """A request ended: where its endpoint is gone, it may have been the last there."""
+        if lease.state.removed:
+            _close(self._pools.retired([lease.state]))
+
+    def _on_change(self, difference: Difference) -> None:
+        _close(self._pools.retired(difference.removed))
+
+    def _close_lost(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                _close(self._pools.retired([self.lost.popleft()]))
+
+    def close(self) -> None:
+        """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
+        _close(self._pools.all())
+        self.lost.clear()
+        super().close()
+        if self._owns:
+            self.lb.close()
+
+    def after_fork_in_child(self) -> None:
+        """The parent's connections are not ours to use, nor to close."""
+        self._pools.abandon()
+        self._contexts.after_fork_in_child()
+        self.lost = deque()
+
+
+def _result(outcome: Outcome) -> requests.Response:
+    """Return the response, or raise the last try's own exception with notes on the others."""
+    if outcome.error is not None:
+        annotate(outcome)
+        raise outcome.error
+    response: requests.Response = outcome.value
+    return response
+
+
+def _discard(outcome: Outcome) -> None:
+    outcome.value.raw.discard()
+
+
+def _close(pools: Iterable[Any]) -> None:
+    for pool in pools:
+        with contextlib.suppress(Exception):
+            pool.close()
+
+
+def _wire(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1", "replace"), value.encode("latin-1", "replace")) for name, value in headers.items()]

@@ -1,0 +1,14 @@
+"""What every HTTP adapter keeps to, whichever client it bridges."""
+
+__all__ = ["CONNECT", "KEEPALIVE", "LEAST", "PATIENCE", "SMALL"]
+
+CONNECT = 1.0
+"""Seconds for a connect at most: pods are near, and another pod is nearer than a slow one."""
+LEAST = 0.001
+"""Seconds; zero would mean non-blocking to a socket."""
+KEEPALIVE = 4.0
+"""Seconds for which an idle connection is kept: below the 5 s after which common servers close theirs."""
+SMALL = 65536
+"""Bytes: the body of a discarded response up to this is read, so that its connection can be used again."""
+PATIENCE = 0.05
+"""Seconds for that; a server in trouble may never finish it."""

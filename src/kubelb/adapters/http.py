@@ -1,0 +1,57 @@
+"""What HTTP means for health and retry, whichever client speaks it.
+
+| status            | verdict | another endpoint may do better |
+| 429               | BUSY    | after its Retry-After, if it gave one |
+| 502, 503, 504     | FAILED  | yes |
+| 501               | OK      | no: nobody implements it |
+| other 5xx         | FAILED  | no: 500 is an answer of the application |
+| all else          | OK      | no |
+"""
+
+from collections.abc import Iterable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from kubelb.clock import wall
+from kubelb.model import ANY, IDEMPOTENT, Outcome, Request, Verdict
+
+__all__ = ["IDEMPOTENT_METHODS", "balanced", "judge_status", "retry_after"]
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110, 9.2.2. Others are repeated only with an Idempotency-Key header, a hint, or proof that nothing was sent."""
+
+_ELSEWHERE = frozenset({502, 503, 504})
+_ONCE = Request(replayable=False)
+_ONCE_IDEMPOTENT = Request(idempotent=True, replayable=False)
+
+
+def balanced(idempotent: bool, replayable: bool) -> Request:
+    """Return what the balancer needs to know of a request without a key: one of four constants."""
+    if replayable:
+        return IDEMPOTENT if idempotent else ANY
+    return _ONCE_IDEMPOTENT if idempotent else _ONCE
+
+
+def judge_status(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Outcome | None:
+    """Return the outcome of a response with this status, None for an ordinary one (below 429, or nobody's fault)."""
+    if status < 429 or (430 <= status < 500) or status == 501 or status > 599:
+        return None
+    hint = retry_after(headers)
+    if status == 429:
+        return Outcome(Verdict.BUSY, retryable=hint is not None, retry_after=hint, reason="429", open=True)
+    return Outcome(Verdict.FAILED, retryable=status in _ELSEWHERE, retry_after=hint, reason=str(status), open=True)
+
+
+def retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Return the seconds of a Retry-After header (a number, or a date by the wall clock); None for none or nonsense."""
+    for name, value in headers:
+        if name.lower() == b"retry-after":
+            text = value.decode("latin-1").strip()
+            if text.isascii() and text.isdigit():
+                return float(text[:9])
+            try:
+                date = parsedate_to_datetime(text)
+                return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - wall())
+            except (ValueError, OverflowError):
+                return None
+    return None

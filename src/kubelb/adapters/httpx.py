@@ -1,0 +1,71 @@
+"""httpx: every request picks its own endpoint.
+
+    import httpx, kubelb
+    from kubelb.adapters.httpx import Transport
+
+    lb = kubelb.LoadBalancer("reviews.prod:http")
+    client = httpx.Client(mounts={"http://reviews.prod": Transport(lb)})
+
+URL, Host, SNI, certificate check and cookies keep the service's name; only the address that is dialled is the pod's.
+"""
+
+try:
+    import httpcore
+    import httpx
+except ImportError as error:
+    raise ImportError("kubelb.adapters.httpx needs httpx: pip install 'kubelb[httpx]'") from error
+
+from kubelb.adapters._httpx.atransport import AioTransport
+from kubelb.adapters._httpx.kit import Kit
+from kubelb.adapters._httpx.transport import SyncTransport
+
+__all__ = ["AsyncTransport", "Transport"]
+
+_KIT = Kit(httpx, httpcore)
+
+
+class Transport(SyncTransport, httpx.BaseTransport):
+    """A transport for `httpx.Client`, in ``mounts=`` (recommended) or as ``transport=``.
+
+    `lb_or_target` is a LoadBalancer, which stays the caller's, or a target, for one of its own. Options:
+
+    - `hosts`: names it serves; by default those of the service, any for ``static:///``. Other hosts raise;
+    - `server_hostname`: name for SNI and the certificate check, where it is not the URL's host;
+    - `verify`, `cert`: CAs (True, a file or folder, an SSLContext) and client certificate;
+    - `http1`, `http2`: protocols; ``http1=False, http2=True`` speaks HTTP/2 without TLS;
+    - `limits`: `httpx.Limits` per endpoint.
+
+    Per call, ``extensions={"kubelb": {"key": ..., "idempotent": True, "deadline": 2.0}}``. The response's
+    ``extensions["kubelb"]`` tells the endpoint and the number of attempts. When tries end the last one's own response
+    or exception comes back; where kubelb refused, a `kubelb.LoadBalancerError` that is also a `httpx.ConnectError`
+    or a `httpx.TimeoutException`.
+
+    >>> import httpx
+    >>> with httpx.Client(transport=Transport("static:///127.0.0.1:9,127.0.0.2:9")) as client:
+    ...     try:
+    ...         client.get("http://reviews.prod/")
+    ...     except httpx.ConnectError as error:
+    ...         len(error.__notes__)
+    2
+    """
+
+    kit = _KIT
+
+
+class AsyncTransport(AioTransport, httpx.AsyncBaseTransport):
+    """A transport for `httpx.AsyncClient` under asyncio; options as `Transport`.
+
+    It belongs to the event loop it is first used in; several may share a LoadBalancer.
+
+    >>> import asyncio, httpx
+    >>> async def main():
+    ...     async with httpx.AsyncClient(transport=AsyncTransport("static:///127.0.0.1:9")) as client:
+    ...         try:
+    ...             await client.get("http://reviews.prod/")
+    ...         except httpx.ConnectError as error:
+    ...             return type(error).__name__
+    >>> asyncio.run(main())
+    'ConnectError'
+    """
+
+    kit = _KIT

@@ -1,0 +1,71 @@
+"""httpx2: every request picks its own endpoint.
+
+    import httpx2, kubelb
+    from kubelb.adapters.httpx2 import Transport
+
+    lb = kubelb.LoadBalancer("reviews.prod:http")
+    client = httpx2.Client(mounts={"http://reviews.prod": Transport(lb)})
+
+URL, Host, SNI, certificate check and cookies keep the service's name; only the address that is dialled is the pod's.
+"""
+
+try:
+    import httpcore2
+    import httpx2
+except ImportError as error:
+    raise ImportError("kubelb.adapters.httpx2 needs httpx2: pip install 'kubelb[httpx2]'") from error
+
+from kubelb.adapters._httpx.atransport import AioTransport
+from kubelb.adapters._httpx.kit import Kit
+from kubelb.adapters._httpx.transport import SyncTransport
+
+__all__ = ["AsyncTransport", "Transport"]
+
+_KIT = Kit(httpx2, httpcore2)
+
+
+class Transport(SyncTransport, httpx2.BaseTransport):
+    """A transport for `httpx2.Client`, in ``mounts=`` (recommended) or as ``transport=``.
+
+    `lb_or_target` is a LoadBalancer, which stays the caller's, or a target, for one of its own. Options:
+
+    - `hosts`: names it serves; by default those of the service, any for ``static:///``. Other hosts raise;
+    - `server_hostname`: name for SNI and the certificate check, where it is not the URL's host;
+    - `verify`, `cert`: CAs (True, a file or folder, an SSLContext) and client certificate;
+    - `http1`, `http2`: protocols; ``http1=False, http2=True`` speaks HTTP/2 without TLS;
+    - `limits`: `httpx2.Limits` per endpoint.
+
+    Per call, ``extensions={"kubelb": {"key": ..., "idempotent": True, "deadline": 2.0}}``. The response's
+    ``extensions["kubelb"]`` tells the endpoint and the number of attempts. When tries end the last one's own response
+    or exception comes back; where kubelb refused, a `kubelb.LoadBalancerError` that is also a `httpx2.ConnectError`
+    or a `httpx2.TimeoutException`.
+
+    >>> import httpx2
+    >>> with httpx2.Client(transport=Transport("static:///127.0.0.1:9,127.0.0.2:9")) as client:
+    ...     try:
+    ...         client.get("http://reviews.prod/")
+    ...     except httpx2.ConnectError as error:
+    ...         len(error.__notes__)
+    2
+    """
+
+    kit = _KIT
+
+
+class AsyncTransport(AioTransport, httpx2.AsyncBaseTransport):
+    """A transport for `httpx2.AsyncClient` under asyncio; options as `Transport`.
+
+    It belongs to the event loop it is first used in; several may share a LoadBalancer.
+
+    >>> import asyncio, httpx2
+    >>> async def main():
+    ...     async with httpx2.AsyncClient(transport=AsyncTransport("static:///127.0.0.1:9")) as client:
+    ...         try:
+    ...             await client.get("http://reviews.prod/")
+    ...         except httpx2.ConnectError as error:
+    ...             return type(error).__name__
+    >>> asyncio.run(main())
+    'ConnectError'
+    """
+
+    kit = _KIT

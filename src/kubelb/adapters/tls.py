@@ -1,0 +1,151 @@
+"""One SSLContext for all endpoints of a service, as fresh as its files.
+
+Making a context costs 30 to 55 ms and 0.8 MB, so a transport makes one, when its first https request comes, and every
+pool shares it. Certificates are verified against the service's name: the pod's address never gets here.
+
+Certificates are short-lived where something like cert-manager renews them, so each new connection looks whether the
+files are still the same (a few microseconds beside a handshake). Connections that are open stay as they are. Files that
+cannot be used, because one of a pair has been replaced and the other not yet, leave what was read before in use.
+"""
+
+import ssl
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
+
+from kubelb.core.events import Emit, TlsFilesChanged
+from kubelb.runtime.fork import register
+
+__all__ = ["Cert", "Fresh", "Verify", "check_files", "client_context", "fresh_context"]
+
+T = TypeVar("T")
+
+Verify: TypeAlias = ssl.SSLContext | str | Path | bool
+"""A context, a CA file or folder, True for the default CAs, False for no check at all (never in production)."""
+
+Cert: TypeAlias = str | tuple[str, str] | tuple[str, str, str] | None
+"""A client certificate: one PEM file with its key, (certificate, key), or (certificate, key, password)."""
+
+
+Default: TypeAlias = Callable[[], ssl.SSLContext]
+"""Makes the context that the client underneath would use itself."""
+
+
+Stamps: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+"""Of each file what changes with its content: modification time, inode, size; None where there is none."""
+
+
+class Fresh(Generic[T]):
+    """Gives what `make` makes of some files, made anew when one of them has changed since."""
+
+    def __init__(self, make: Callable[[], T], files: tuple[str, ...], *, service: str, emit: Emit) -> None:
+        self._make = make
+        self._service = service
+        self._emit = emit
+        self._files = files
+        self._made: T | None = None
+        self._read: Stamps | None = None
+        self._edition = 0
+        self.after_fork_in_child()
+        register(self)
+
+    def after_fork_in_child(self) -> None:
+        """A lock that a thread of the parent held would never be released."""
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        """Return it for a new connection. Raises only where there has never been one."""
+        made, seen = self._made, stamps(self._files)
+        if made is not None and seen == self._read:
+            return made
+        error = ""
+        with self._lock:
+            before = self._made
+            if before is not None and seen == self._read:  # another thread was faster
+                return before
+            try:
+                made = self._make()
+            except (OSError, ValueError) as problem:
+                if before is None:
+                    raise
+                made, error = before, f"{type(problem).__name__}: {problem}"
+            self._edition += made is not before
+            self._made, self._read = made, seen
+        if before is not None:
+            self._emit(TlsFilesChanged(self._service, self._files, error))
+        return made
+
+    def edition(self) -> int:
+        """Return a number that is another one when `get` returns something else."""
+        self.get()
+        return self._edition
+
+
+def fresh_context(verify: Verify, cert: Cert, default: Default, *, service: str, emit: Emit) -> Fresh[ssl.SSLContext]:
+    """Return what gives the SSLContext of these options; raises FileNotFoundError for a file that is not there."""
+    check_files(verify, cert)
+    return Fresh(partial(client_context, verify, cert, default), files_of(verify, cert), service=service, emit=emit)
+
+
+def files_of(verify: Verify, cert: Cert) -> tuple[str, ...]:
+    """Return the files and folders behind these options."""
+    chain = () if cert is None else (cert,) if isinstance(cert, str) else cert[:2]
+    return (*([str(verify)] if isinstance(verify, str | Path) else []), *chain)
+
+
+def stamps(files: tuple[str, ...]) -> Stamps:
+    """Return what these files look like from outside; mounted Secrets are links, which are followed."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            status = Path(file).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_ino, status.st_size))
+    return tuple(found)
+
+
+def check_files(verify: Verify, cert: Cert) -> None:
+    """Raise FileNotFoundError, with the option's name, for a file that is not there."""
+    if isinstance(verify, str | Path) and not Path(verify).exists():
+        raise FileNotFoundError(f"verify={str(verify)!r}: no such CA file or folder")
+    chain = () if cert is None else (cert,) if isinstance(cert, str) else cert[:2]
+    for name in chain:
+        if not Path(name).exists():
+            raise FileNotFoundError(f"cert={name!r}: no such certificate or key file")
+
+
+def client_context(verify: Verify, cert: Cert, default: Default) -> ssl.SSLContext:
+    """Return the context for these options."""
+    if isinstance(verify, ssl.SSLContext):
+        context = verify
+    elif verify is True:
+        context = default()
+    elif verify is False:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        place = str(verify)
+        try:
+            context = (
+                ssl.create_default_context(capath=place)
+                if Path(place).is_dir()
+                else ssl.create_default_context(cafile=place)
+            )
+        except OSError as error:
+            error.add_note(f"kubelb: in verify={place!r}")
+            raise
+    if cert is not None:
+        chain = (cert,) if isinstance(cert, str) else cert
+        try:
+            if isinstance(verify, ssl.SSLContext):  # the caller's: a pair that does not fit must not get half into it
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(*chain)
+            context.load_cert_chain(*chain)
+        except OSError as error:
+            error.add_note(f"kubelb: in cert={chain[0]!r}")
+            raise
+    return context

@@ -1,0 +1,52 @@
+"""The commands and their options. What a command does is imported when it runs."""
+
+from typing import Annotated
+
+import typer
+
+import kubelb
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="kubelb: client-side load balancing for Python services on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kubelb {kubelb.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before the command; with one callback typer keeps `demo` a command of its own."""
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=5, max=50, help="How long traffic runs.")] = 35.0,
+    rate: Annotated[float, typer.Option(min=5, max=200, help="Requests a second, for each side.")] = 80.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Repeat the chances of an earlier run.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text, also on a terminal.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The summary as one JSON object on stdout; all else on stderr.")
+    ] = False,
+) -> None:
+    """Five pods on loopback, the same traffic twice: through kubelb, and through plain httpx behind a kube-proxy.
+
+    One pod turns slow, one crashes, two join, all are restarted. Needs no Kubernetes and no configuration, ends by
+    itself, and exits with 1 if any request on kubelb's side failed.
+    """
+    from kubelb.cli.demo.command import run_command
+
+    raise typer.Exit(run_command(seconds=seconds, rate=rate, seed=seed, plain=plain, as_json=as_json))

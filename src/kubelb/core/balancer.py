@@ -1,0 +1,294 @@
+"""Balancer: owns the endpoint states.
+
+    update(snapshot)   diff by identity; survivors keep latency, ejection and what is in flight; a new Picker
+    pick(request)      a Lease on one endpoint; takes no lock, allocates the Lease and nothing else
+    record(...)        what leases report: latency, failures in a row, ejection
+
+Threads. `pick` and `record` may run anywhere at any time and touch no lock in the ordinary case. One lock guards the
+tables and the ejector; it is held for microseconds, never while foreign code runs: a policy's `build` and the sink of
+events are called outside it. Decide inside, act outside: every decision returns the events it made, and a rebuild
+takes a generation number along, so that of two rebuilds the one that saw more wins. A rebuild that an interrupt cuts
+short is made up for by a pick soon after, because whatever calls for one also sets `wake` (`_changed`).
+
+Time. `wake` is the next moment at which something changes by itself (an ejection ends, a slow start is over). `pick`
+reads the clock anyway and compares once, so no timer is needed and virtual time works as well as real time.
+
+It knows no socket, thread, request body or client.
+"""
+
+import math
+import random
+import threading
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TypeAlias
+
+from kubelb.clock import Clock, monotonic
+from kubelb.core.events import Emit, Event, Skipped, discard
+from kubelb.core.health.outliers import Ejector, OutlierDetection
+from kubelb.core.health.probe import ProbePicker
+from kubelb.core.health.slow_start import SlowStart, SlowStartPicker
+from kubelb.core.lease import Lease
+from kubelb.core.policies import PeakEwma, Picker, Policy, policy_from
+from kubelb.core.policies.random import RandomPicker
+from kubelb.core.refusal import Refusing, refusal
+from kubelb.core.state import EndpointState
+from kubelb.core.survey import Survey, survey
+from kubelb.core.table import Difference, Table
+from kubelb.core.tracking import Tracker
+from kubelb.core.view import EndpointView, view
+from kubelb.errors import Closed, LoadBalancerError, Unusable
+from kubelb.model import ANY, Request, Snapshot
+
+__all__ = ["Balancer", "Usable"]
+
+Usable: TypeAlias = Callable[[EndpointState], bool]
+"""Whether a caller can use a state now; asked on the path of a request, so it must be quick and must not raise."""
+
+REBUILD = 0.05
+"""Seconds after which a rebuild that was due and has not come is done by the next pick."""
+DRAWS = 4
+"""Times the picker is asked for an endpoint not tried yet, before a picker for just those is built."""
+
+
+class Balancer:
+    """Chooses an endpoint for each request and learns from how it ends. Usable alone, for any client:
+
+    >>> from kubelb import Endpoint, Snapshot
+    >>> balancer = Balancer("round_robin")
+    >>> _ = balancer.update(Snapshot(1, (Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80))))
+    >>> lease = balancer.pick()
+    >>> lease.endpoint.port
+    80
+    >>> lease.release()
+
+    `policy` is a Policy or its name. `outliers` and `slow_start` may be None. `clock` returns monotonic seconds, `rng`
+    is the only source of chance, `emit` receives events. Raises from `pick` only what `kubelb.errors` names: NotReady
+    before the first snapshot, UnknownService and NoEndpoints where there is nothing to pick.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str = "peak_ewma",
+        *,
+        service: str = "balancer",
+        outliers: OutlierDetection | None = OutlierDetection(),
+        slow_start: SlowStart | None = SlowStart(),
+        clock: Clock = monotonic,
+        rng: random.Random | None = None,
+        emit: Emit = discard,
+    ) -> None:
+        self.policy = policy_from(policy)
+        self.service = service
+        self.clock = clock
+        self.rng = rng or random.Random()
+        self.requests = 0
+        """First attempts so far: what the retry budget is a share of."""
+        self._emit = emit
+        self._slow_start = slow_start
+        self._ejector = Ejector(service, outliers, self.rng) if outliers else None
+        scale = self.policy if isinstance(self.policy, PeakEwma) else PeakEwma()
+        judge = partial(self._judge, self._ejector) if self._ejector else None
+        self._tracker = Tracker(clock, scale.decay, scale.failure_penalty, judge)
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._table = Table(self._tracker)
+        self._snapshot: Snapshot | None = None
+        self._eligible: tuple[EndpointState, ...] = ()
+        self._closed = False
+        self._base: Picker = Refusing(partial(refusal, service, None))
+        self._picker: Picker = self._base
+        self._wake = math.inf
+        self._errand: Callable[[], object] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether every pick is refused for good."""
+        return self._closed
+
+    @property
+    def version(self) -> int | None:
+        """Version of the snapshot in use; None before the first."""
+        return self._snapshot.version if self._snapshot else None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot in use."""
+        return self._snapshot
+
+    def states(self) -> tuple[EndpointState, ...]:
+        """Return the state of every known endpoint, parked ones included."""
+        with self._lock:
+            return tuple(self._table.states.values())
+
+    def pick(
+        self, request: Request = ANY, avoid: Collection[EndpointState] = (), usable: Usable | None = None
+    ) -> Lease:
+        """Choose an endpoint. `avoid` holds states tried before: they are taken again only when there are no others.
+
+        `usable` says whether this caller can use a state now (its connection is ready); others are passed over.
+        Raises Unusable where it is never true.
+        """
+        now = self.clock()
+        if now >= self._wake:
+            self._sweep(now)
+        if avoid:
+            return Lease(self._pick_other(request, now, avoid, usable), now)
+        state = self._picker.pick(request, now)
+        if usable is not None and not usable(state):
+            state = self._pick_other(request, now, (state,), usable)
+        self.requests += 1
+        return Lease(state, now)
+
+    def has_other_than(self, tried: Collection[EndpointState]) -> bool:
+        """Whether any endpoint that may be picked is not among these."""
+        eligible = self._eligible
+        return len(eligible) > len(tried) or any(state not in tried for state in eligible)
+
+    def update(self, snapshot: Snapshot) -> Difference:
+        """Take over a snapshot; returns the states that came and went."""
+        now = self.clock()
+        events: list[Event] = []
+        with self._lock:
+            self._changed(now)
+            difference = self._table.apply(snapshot, None if self._snapshot is None else self._snapshot.version)
+            self._snapshot = snapshot
+            if self._slow_start and self._slow_start.window and difference.elders:
+                self._table.warm(difference.entered, now)
+            if self._ejector:
+                events = self._ejector.settle(self._table.used.values(), now)
+        self._rebuild(now)
+        self._tell(events)
+        return difference
+
+    def refusal(self) -> LoadBalancerError | None:
+        """Return the error that a pick would raise now; None where it would not."""
+        if self._closed:
+            return self._closed_error()
+        return None if self._eligible else refusal(self.service, self._snapshot)
+
+    def close(self) -> None:
+        """Refuse every pick from now on; leases that are out may still report."""
+        now = self.clock()
+        with self._lock:
+            self._closed = True
+            self._changed(now)
+        self._rebuild(now)
+
+    def at_next_pick(self, errand: Callable[[], object]) -> None:
+        """Have the next pick run `errand` first, once, in its thread: what a forked child uses to start anew."""
+        self._errand = errand
+        self._wake = -math.inf
+
+    def view(self) -> tuple[EndpointView, ...]:
+        """Describe every known endpoint as it stands now."""
+        window = self._slow_start.window if self._slow_start else 0.0
+        now = self.clock()
+        return tuple(view(state, now, window) for state in self.states())
+
+    def forget_in_flight(self) -> None:
+        """In a forked child: nothing is in flight here, and chance and turns must differ from the parent's."""
+        self._lock = threading.Lock()
+        self.rng.seed()
+        self._table.mend()
+        for state in self._table.states.values():
+            state.leases.clear()
+        self._wake = -math.inf  # the next pick builds a picker of its own
+
+    def _pick_other(
+        self, request: Request, now: float, avoid: Collection[EndpointState], usable: Usable | None
+    ) -> EndpointState:
+        base = self._base
+        for _ in range(DRAWS):
+            state = base.pick(request, now)
+            if state not in avoid and (usable is None or usable(state)):
+                return state
+        able = self._eligible if usable is None else tuple(filter(usable, self._eligible))
+        if not able and usable is not None:
+            reason = f"no connection to any of {len(self._eligible)} endpoints can be used now"
+            raise Unusable(self.service, reason)
+        rest = tuple(state for state in able if state not in avoid) or able
+        return self._build(rest).pick(request, now) if rest else base.pick(request, now)
+
+    def _judge(self, ejector: Ejector, state: EndpointState, failures: int, start: float, now: float) -> None:
+        """What the tracker calls when a failure or the end of an endpoint's absence may change a phase."""
+        if failures and not ejector.breached(state, failures):
+            return
+        with self._lock:
+            self._changed(now)
+            if failures:
+                events = ejector.decide(state, self._table.used.values(), start, now)
+            elif (events := ejector.succeeded(state, start, now)) and self._slow_start:
+                self._table.warm((state,), now)
+        if events:
+            self._rebuild(now)
+            self._tell(events)
+
+    def _claim(self, state: EndpointState) -> bool:
+        with self._lock:
+            return self._ejector is not None and self._ejector.claim(state)
+
+    def _changed(self, now: float) -> None:
+        """Under the lock, before anything is altered: whatever cuts the change short, a rebuild follows."""
+        self._generation += 1
+        self._wake = min(self._wake, now + REBUILD)
+
+    def _sweep(self, now: float) -> None:
+        errand, self._errand = self._errand, None
+        if errand is not None:
+            errand()
+        with self._lock:
+            if now < self._wake:
+                return  # another thread was faster
+            self._generation += 1
+            self._wake = now + REBUILD
+            if self._ejector:
+                self._ejector.advance(now)
+        self._rebuild(now)
+
+    def _rebuild(self, now: float) -> None:
+        while True:
+            with self._lock:
+                seen = self._survey(now)
+            base = picker = self._base_picker(seen)
+            if seen.due and seen.eligible:
+                picker = ProbePicker(base, seen.due, self._claim)
+            with self._lock:
+                if seen.generation == self._generation:
+                    self._eligible, self._base, self._picker, self._wake = seen.eligible, base, picker, seen.wake
+                    return
+
+    def _survey(self, now: float) -> Survey:
+        window = self._slow_start.window if self._slow_start else 0.0
+        used = {} if self._closed else self._table.used
+        seen = survey(self._generation, self._snapshot, used, self._table.warming(now - window), self._ejector, now)
+        wake = -math.inf if self._errand else min(seen.wake, seen.oldest + window)
+        return seen._replace(wake=wake)
+
+    def _base_picker(self, seen: Survey) -> Picker:
+        if self._closed:
+            return Refusing(self._closed_error)
+        if not seen.eligible:
+            return Refusing(partial(refusal, self.service, seen.snapshot))
+        base = self._build(seen.eligible)
+        if not (seen.elders and self._slow_start):
+            return base
+        crowd = (len(seen.eligible) - len(seen.elders)) // len(seen.elders)
+        return SlowStartPicker(base, self._build(seen.elders), crowd, self._slow_start, self.rng)
+
+    def _closed_error(self) -> Closed:
+        return Closed(self.service, "the load balancer is closed")
+
+    def _build(self, states: tuple[EndpointState, ...]) -> Picker:
+        try:
+            return self.policy.build(states, self.rng)
+        except Exception as error:  # noqa: BLE001
+            self._tell([Skipped(self.service, f"policy {self.policy!r}", f"build raised {error!r}; picking at random")])
+            return RandomPicker(states, self.rng)
+
+    def _tell(self, events: Collection[Event]) -> None:
+        for event in events:
+            self._emit(event)
+
+    def __repr__(self) -> str:
+        return f"<Balancer {self.service} {self.policy!r} version={self.version} eligible={len(self._eligible)}>"

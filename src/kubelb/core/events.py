@@ -1,0 +1,145 @@
+"""Frozen records of what happened; the only thing telemetry sees.
+
+Rooms emit them through a callable ``emit(event)`` that never blocks and never raises. No event exists for the ordinary
+success of a request: those are counted where they happen. No event holds a secret.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = [
+    "BudgetExhausted",
+    "DiscoveryFailed",
+    "DiscoveryRecovered",
+    "Ejected",
+    "EjectionSpared",
+    "Emit",
+    "EndpointsChanged",
+    "Event",
+    "Retried",
+    "Returned",
+    "Skipped",
+    "TlsFilesChanged",
+    "discard",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsChanged:
+    """A new set is in use, or, with a `problem`, none: an unknown service is not the same as an empty one."""
+
+    service: str
+    version: int
+    used: int
+    parked: int
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ejected:
+    """An endpoint gets no traffic for `duration` seconds; `times` is how often in a row."""
+
+    service: str
+    endpoint: str
+    reason: str
+    duration: float
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class EjectionSpared:
+    """An endpoint breached a rule and was kept: the cap, the last one, or a correlated failure."""
+
+    service: str
+    endpoint: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An ejected endpoint is back; `why` is ``"probe"`` or ``"correlated"``."""
+
+    service: str
+    endpoint: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Attempt `number` follows after `delay` seconds because the one before ended with `reason`."""
+
+    service: str
+    endpoint: str
+    number: int
+    reason: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetExhausted:
+    """A retry was wanted and the budget had none left."""
+
+    service: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryFailed:
+    """The source can't be read for now; the last known good set stays in use.
+
+    `kind` is a stable word: ``unreachable``, ``unauthorized``, ``forbidden``, ``throttled``, ``server-error``,
+    ``malformed``, ``credentials``, ``expired``, ``silent``, ``internal`` (a mistake of kubelb's own, survived).
+    """
+
+    service: str
+    kind: str
+    reason: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryRecovered:
+    """The source is read again after a failure that lasted `seconds`."""
+
+    service: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something in the source made no sense and was left out."""
+
+    service: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFilesChanged:
+    """A CA or certificate file is not what it was; new connections use it, unless `error` says why they cannot."""
+
+    service: str
+    files: tuple[str, ...]
+    error: str = ""
+
+
+Event: TypeAlias = (
+    BudgetExhausted
+    | DiscoveryFailed
+    | DiscoveryRecovered
+    | Ejected
+    | EjectionSpared
+    | EndpointsChanged
+    | Retried
+    | Returned
+    | Skipped
+    | TlsFilesChanged
+)
+Emit: TypeAlias = Callable[[Event], None]
+
+
+def discard(event: Event) -> None:
+    """Emit to nobody."""

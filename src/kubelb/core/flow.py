@@ -1,0 +1,227 @@
+"""The attempt flow: everything that happens around a call but the I/O.
+
+A generator that yields Steps and is sent Outcomes; three drivers know how to wait (sync, asyncio, callbacks), the flow
+does not know which one runs it. Nearly every call never gets here: its first attempt goes straight from pick to
+release, and `attempt_flow(first=outcome)` begins only when that failed.
+
+In words: send; if the outcome is good, or may not or need not be repeated, return it. Else ask for tries (`attempts`, a
+`stop` strategy), for time (the deadline), for the budget, in this order, the budget last and before any sleep. Then
+wait, unless the request was never sent and there are endpoints that were not tried. Then send to one of those.
+
+With `hedge` a second attempt starts beside a first that has not answered in so many seconds; the first good outcome
+wins and the others are cancelled. Hedges come out of the same budget.
+
+Who owns a lease: the attempt it was sent with, until its outcome came; a cancelled one's is released by the driver. The
+flow releases nothing, so it can be closed at any yield.
+"""
+
+from collections.abc import Callable, Collection, Generator
+from typing import TypeAlias
+
+from kubelb.core.balancer import Balancer
+from kubelb.core.events import BudgetExhausted, Emit, Retried, discard
+from kubelb.core.lease import Lease
+from kubelb.core.retry.backoff import FullJitter
+from kubelb.core.retry.budget import BudgetState
+from kubelb.core.retry.rules import Retry, may_repeat, worth_repeating
+from kubelb.core.retry.strategies import call_state
+from kubelb.core.state import EndpointState
+from kubelb.core.steps import Cancel, Next, Send, Step, Wait
+from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
+from kubelb.model import Outcome, Request, Sent, Verdict
+
+__all__ = ["Flow", "Pick", "attempt_flow"]
+
+MAX_WAIT = 300.0
+"""Seconds; a call without a deadline that was asked to wait longer ends instead (Envoy caps Retry-After so)."""
+
+Flow = Generator[Step, Outcome | None, Outcome]
+
+Pick: TypeAlias = Callable[[Request, Collection[EndpointState]], Lease]
+"""Chooses an endpoint other than those tried. NotReady from the first pick of a call is waited for."""
+
+
+def attempt_flow(
+    balancer: Balancer,
+    request: Request,
+    retry: Retry,
+    *,
+    budget: BudgetState | None = None,
+    first: Outcome | None = None,
+    deadline: float | None = None,
+    ready_until: float | None = None,
+    hedge: float | None = None,
+    pick: Pick | None = None,
+    emit: Emit = discard,
+) -> Flow:
+    """Yield Steps until the call has ended, and return its last Outcome (the winner's, where several ran).
+
+    `first` is the outcome of an attempt that was made before. `deadline` and `ready_until` are in the balancer's time:
+    the second bounds the wait for a first snapshot. `hedge` is in seconds. `pick` stands in for the balancer's own
+    where a client can use only some endpoints, those with a connection. Raises what the first pick refuses with; where
+    tries fail, that outcome is returned with those before it in `tries`.
+    """
+    pick = pick or balancer.pick
+    call = _Call(balancer, request, retry, budget, deadline, hedge, pick)
+    outcome = first
+    if first is None:
+        lease = yield from _first_lease(balancer, request, deadline, ready_until, pick)
+        outcome = yield call.send(lease)
+    elif first.lease is not None:
+        call.adopt(first.lease)
+    history: list[Outcome] = []
+    while True:
+        if outcome is None:  # `until` passed and nothing answered: time for a hedge
+            extra = call.hedge_lease()
+            outcome = yield (Next(None) if extra is None else call.send(extra))
+            continue
+        call.landed(outcome)
+        if not call.repeats(outcome):
+            break
+        if call.flying:  # another attempt may still do it
+            history.append(outcome)
+            outcome = yield Next(None)
+            continue
+        if not call.has_tries(outcome):
+            break
+        history.append(outcome)
+        delay = call.delay(outcome)
+        if call.out_of_time(delay):
+            break
+        if not call.withdraw():
+            emit(BudgetExhausted(balancer.service, outcome.reason))
+            break
+        if outcome.lease is not None:
+            emit(Retried(balancer.service, outcome.lease.endpoint.authority, call.number + 1, outcome.reason, delay))
+        if delay > 0:
+            call.slept += delay
+            yield Next(balancer.clock() + delay)
+            if call.out_of_time(0.0):  # it woke up late
+                break
+        try:
+            lease = pick(request, call.tried)
+        except LoadBalancerError:  # everything went away meanwhile: the outcome at hand says more
+            break
+        outcome = yield call.send(lease)
+    for lease in call.flying:
+        yield Cancel(lease)
+    outcome.tries = tuple(before for before in history if before is not outcome)
+    return outcome
+
+
+def _first_lease(
+    balancer: Balancer, request: Request, deadline: float | None, ready_until: float | None, pick: Pick
+) -> Generator[Step, Outcome | None, Lease]:
+    """Pick, waiting while nothing is ready yet: a set that is known and holds nothing to pick is an answer."""
+    waited: NotReady | None = None
+    while True:
+        version = balancer.version
+        now = balancer.clock()
+        if deadline is not None and now >= deadline:
+            if waited is None:
+                raise DeadlineExceeded(balancer.service, "the deadline passed before a try")
+            raise DeadlineExceeded(balancer.service, f"the deadline passed: {waited.reason}", waited.counts)
+        try:
+            return pick(request, ())
+        except NotReady as error:
+            waited = error
+            limits = [limit for limit in (deadline, ready_until) if limit is not None]
+            if not limits or now >= min(limits):
+                raise
+            yield Wait(version, min(limits))
+
+
+class _Call:
+    """What one call has used up so far."""
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        request: Request,
+        retry: Retry,
+        budget: BudgetState | None,
+        deadline: float | None,
+        hedge: float | None,
+        pick: Pick,
+    ) -> None:
+        self.balancer = balancer
+        self.request = request
+        self.retry = retry
+        self.budget = budget
+        self.deadline = deadline
+        self.hedge = hedge
+        self.pick = pick
+        self.started = balancer.clock()
+        self.number = 0
+        self.slept = 0.0
+        self.tried: list[EndpointState] = []
+        self.flying: list[Lease] = []
+
+    def adopt(self, lease: Lease) -> None:
+        """Count an attempt that was made before the flow began."""
+        self.started = lease.start
+        self.number = 1
+        self.tried.append(lease.state)
+
+    def send(self, lease: Lease) -> Send:
+        """Return the step that starts the next attempt, until the next hedge is due."""
+        self.number += 1
+        self.tried.append(lease.state)
+        self.flying.append(lease)
+        more = self.hedge is not None and self.number < self.retry.attempts
+        return Send(lease, self.balancer.clock() + (self.hedge or 0.0) if more else None, self.number)
+
+    def landed(self, outcome: Outcome) -> None:
+        self.flying = [lease for lease in self.flying if lease is not outcome.lease]
+
+    def repeats(self, outcome: Outcome) -> bool:
+        """Whether another attempt could and may do better, by the rules and the user's own."""
+        if outcome.verdict is Verdict.CANCELLED or not may_repeat(self.request, outcome):
+            return False
+        judge = self.retry.retry
+        return worth_repeating(outcome) or (judge is not None and bool(judge(self._tenacity(outcome))))
+
+    def has_tries(self, outcome: Outcome) -> bool:
+        """Whether `attempts` and the user's `stop` allow one more."""
+        stop = self.retry.stop
+        return self.number < self.retry.attempts and not (stop is not None and stop(self._tenacity(outcome)))
+
+    def delay(self, outcome: Outcome) -> float:
+        """Return the seconds before the next try: none for a request never sent while untried endpoints are left.
+
+        A server's hint is waited for where it speaks for all (429 limits the caller) or where there is nobody else.
+        """
+        others = self.balancer.has_other_than(self.tried)
+        hint = outcome.retry_after or 0.0
+        if others and outcome.verdict is not Verdict.BUSY:
+            hint = 0.0
+        if others and outcome.sent is Sent.NEVER and not hint:
+            return 0.0
+        wait = self.retry.wait
+        if isinstance(wait, FullJitter):
+            return max(hint, wait.delay(self.number, self.balancer.rng))
+        return max(hint, float(wait(self._tenacity(outcome))))
+
+    def out_of_time(self, delay: float) -> bool:
+        if self.deadline is None:
+            return delay > MAX_WAIT
+        return self.balancer.clock() + delay >= self.deadline
+
+    def withdraw(self) -> bool:
+        """Take an extra try out of the budget."""
+        balancer = self.balancer
+        return self.budget is None or self.budget.withdraw(balancer.requests, balancer.clock())
+
+    def hedge_lease(self) -> Lease | None:
+        """Return a lease for one more attempt beside those running, if rules, endpoints and budget allow one."""
+        if self.number >= self.retry.attempts or not (self.request.idempotent and self.request.replayable):
+            return None
+        if not self.balancer.has_other_than(self.tried) or not self.withdraw():
+            return None
+        try:
+            return self.pick(self.request, self.tried)
+        except LoadBalancerError:
+            return None
+
+    def _tenacity(self, outcome: Outcome) -> object:
+        return call_state(self.retry, outcome, self.number, self.started, self.balancer.clock(), self.slept)

@@ -1,0 +1,1 @@
+"""Who may be picked: ejection of failing endpoints, slow start of new ones."""

@@ -1,0 +1,53 @@
+"""Retry: the value that says how often, when and under which conditions to try again.
+
+Safety is not an option. A request is sent again only if it is idempotent, or no byte of it was written to a connection;
+and only if its body can be produced again. Nothing that a user passes here widens that: a POST that may have been
+processed is repeated only where the caller said ``idempotent=True``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from kubelb.core.retry.backoff import FullJitter
+from kubelb.core.retry.budget import RetryBudget
+from kubelb.model import Outcome, Request, Sent, Verdict
+
+__all__ = ["Retry", "may_repeat", "worth_repeating"]
+
+Strategy: TypeAlias = Callable[[Any], Any]
+"""A tenacity strategy: a callable over its RetryCallState."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try up to `attempts` times (3, the first included), each on another endpoint.
+
+    `budget` bounds the extra tries of all requests together; None for no bound. `wait`, `stop` and `retry` take
+    tenacity's strategies: `wait` in place of full jitter from 25 to 250 ms, `stop` beside `attempts`, `retry` to call
+    more outcomes worth repeating (an exception of your own, a result).
+
+    >>> from tenacity import stop_after_delay, wait_fixed
+    >>> Retry(attempts=5, wait=wait_fixed(0.1), stop=stop_after_delay(2)).attempts
+    5
+    """
+
+    attempts: int = 3
+    budget: RetryBudget | None = RetryBudget()
+    wait: Strategy = FullJitter()
+    stop: Strategy | None = None
+    retry: Strategy | None = None
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"Retry(attempts={self.attempts!r}): give 1 or more; the first try counts")
+
+
+def may_repeat(request: Request, outcome: Outcome) -> bool:
+    """Whether it is safe to send the request again after this outcome."""
+    return (request.replayable or outcome.fresh) and (request.idempotent or outcome.sent is Sent.NEVER)
+
+
+def worth_repeating(outcome: Outcome) -> bool:
+    """Whether another endpoint may do better: it was never sent, or the protocol says so."""
+    return outcome.verdict is not Verdict.CANCELLED and (outcome.sent is Sent.NEVER or outcome.retryable)

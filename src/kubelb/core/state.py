@@ -1,0 +1,101 @@
+"""EndpointState: what one process remembers about one endpoint.
+
+Created once per identity (`Endpoint.same_as`) and kept through every snapshot that still holds the endpoint, so that
+latency, ejection and the requests in flight survive discovery. Policies read it, leases write it.
+
+In flight is a set of weak references to leases, not a number: adding and removing are single set operations, atomic
+without a lock of ours, removing twice is noticed, and a lease that is lost (an interrupt between two bytecodes, a
+response that nobody closed) takes its reference along when it dies. That last step runs in C (`set.discard` is the
+weak reference's own callback): no Python frame in which an interrupt could be swallowed, and no lock in a finalizer.
+
+Counters are plain integers. Under threads they may lose an increment now and then; nothing decides on their exactness.
+"""
+
+from enum import Enum
+from typing import Any
+from weakref import ref
+
+from kubelb.model import Endpoint
+
+__all__ = ["NEVER", "EndpointState", "Phase"]
+
+NEVER = float("-inf")
+"""The time of something that has not happened."""
+
+
+class Phase(Enum):
+    """Where an endpoint stands with outlier detection."""
+
+    ACTIVE = "active"
+    EJECTED = "ejected"
+    """No traffic until `EndpointState.until`."""
+    DUE = "due"
+    """The ejection is over and the next request is its probe."""
+    PROBING = "probing"
+    """One request is trying it."""
+
+
+class EndpointState:
+    """Everything remembered about one endpoint; slots only, because the hot path reads them."""
+
+    __slots__ = (
+        "__weakref__",
+        "consecutive",
+        "cost",
+        "discard",
+        "ejections",
+        "endpoint",
+        "failures",
+        "in_use",
+        "leases",
+        "others",
+        "phase",
+        "removed",
+        "stamp",
+        "successes",
+        "tracker",
+        "until",
+        "warm_since",
+    )
+
+    def __init__(self, endpoint: Endpoint, tracker: Any) -> None:
+        self.endpoint = endpoint
+        self.tracker = tracker
+        """Receives what leases report; the Balancer."""
+        self.leases: set[ref[Any] | None] = set()  # never None; the type is that of a released lease's reference
+        self.discard = self.leases.discard
+        self.cost = 0.0
+        """Peak EWMA of latency in seconds, as of `stamp`; lesser is better."""
+        self.stamp = NEVER
+        """When `cost` was last fed."""
+        self.successes = 0
+        self.failures = 0
+        self.others = 0
+        """Ends that say nothing about it: cancelled, neutral, released without an outcome."""
+        self.consecutive = 0
+        """Failures in a row."""
+        self.phase = Phase.ACTIVE
+        self.until = NEVER
+        """End of the ejection; once ACTIVE again, when it came back."""
+        self.ejections = 0
+        """Exponent of the next ejection time."""
+        self.warm_since = NEVER
+        """Start of its slow start."""
+        self.in_use = False
+        """Among `Snapshot.endpoints`, not parked."""
+        self.removed = False
+        """Gone from discovery: finish what runs, then close what was kept for it."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests running on it now, streaming bodies included."""
+        return len(self.leases)
+
+    @property
+    def picks(self) -> int:
+        """Times it was chosen, lost leases aside; added up here, so that the pick itself need not count."""
+        return self.successes + self.failures + self.others + len(self.leases)
+
+    def __repr__(self) -> str:
+        gone = " removed" if self.removed else "" if self.in_use else " parked"
+        return f"<{self.endpoint.authority} {self.phase.value}{gone} in_flight={len(self.leases)} cost={self.cost:.4f}>"

@@ -1,0 +1,106 @@
+"""What leases report, turned into statistics: latency, failures in a row, and a word to health where it matters.
+
+The latency of a success is a sample of peak EWMA (`kubelb.core.policies.peak_ewma` has the formula). A failure counts
+as `failure_penalty` seconds at least, a 429 as its Retry-After (the penalty where it names none, or a pod that refuses
+in a millisecond would look like the best of all). A cancelled request took at least as long as it took, so it can raise
+the cost as it stands now and never lower it; where there is no cost yet it is no sample. Kept for every policy, because
+users look at it.
+"""
+
+from collections.abc import Callable
+from math import exp
+from typing import TypeAlias
+
+from kubelb.clock import Clock
+from kubelb.core.state import NEVER, EndpointState, Phase
+from kubelb.model import Outcome, Verdict
+
+__all__ = ["Tracker"]
+
+MAX_CHARGE = 300.0
+"""Seconds; a server's own hint is believed up to this (Envoy and Linkerd cap theirs so)."""
+
+Judge: TypeAlias = Callable[[EndpointState, int, float, float], None]
+"""Called with a state, its failures in a row (0: it succeeded), the start of that attempt, and now."""
+
+_OK = Verdict.OK
+_FAILED = Verdict.FAILED
+_CANCELLED = Verdict.CANCELLED
+_NEUTRAL = Verdict.NEUTRAL
+_ACTIVE = Phase.ACTIVE
+
+
+class Tracker:
+    """Feeds the states of one balancer. `judge` is None where nothing is ever ejected."""
+
+    __slots__ = ("_clock", "_decay", "_judge", "_penalty")
+
+    def __init__(self, clock: Clock, decay: float, penalty: float, judge: Judge | None) -> None:
+        self._clock = clock
+        self._decay = decay
+        self._penalty = penalty
+        self._judge = judge
+
+    def succeeded(self, state: EndpointState, start: float) -> None:
+        """Take an ordinary success: what `record` does for one, without asking what it is."""
+        now = self._clock()
+        latency = now - start
+        state.successes += 1
+        state.consecutive = 0
+        cost = state.cost
+        if latency < cost:
+            weight = exp((state.stamp - now) / self._decay)
+            latency += (cost - latency) * weight
+        state.cost = latency
+        state.stamp = now
+        if state.phase is not _ACTIVE and self._judge:
+            self._judge(state, 0, start, now)
+
+    def record(self, state: EndpointState, outcome: Outcome, start: float) -> None:
+        """Take the end of an attempt, or its headers where the body is still to come."""
+        now = self._clock()
+        latency = outcome.latency
+        if latency is None:
+            latency = now - start
+        verdict = outcome.verdict
+        if verdict is _OK:
+            state.successes += 1
+            if not outcome.open:
+                state.consecutive = 0
+            if state.phase is not _ACTIVE and self._judge:
+                self._judge(state, 0, start, now)
+        elif verdict is _CANCELLED or verdict is _NEUTRAL:
+            state.others += 1
+            if state.stamp != NEVER:
+                state.cost = max(latency, state.cost * exp((state.stamp - now) / self._decay))
+                state.stamp = now
+            return
+        else:
+            state.failures += 1
+            hint = min(outcome.retry_after or 0.0, MAX_CHARGE)
+            if verdict is _FAILED:
+                latency = max(latency, hint, self._penalty)
+                self._failed(state, start, now)
+            else:
+                latency = max(latency, hint or self._penalty)
+        cost = state.cost
+        if latency < cost:
+            weight = exp((state.stamp - now) / self._decay)
+            latency = cost * weight + latency * (1.0 - weight)
+        state.cost = latency
+        state.stamp = now
+
+    def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> None:
+        """Take the end of a body whose headers were a success: its own success ends a streak, a failure makes one."""
+        verdict = outcome.verdict
+        if verdict is _OK:
+            state.consecutive = 0
+        elif verdict is _FAILED:
+            state.failures += 1
+            self._failed(state, start, self._clock())
+
+    def _failed(self, state: EndpointState, start: float, now: float) -> None:
+        # The count is passed on: read again from the state, two threads could both see it beyond the threshold.
+        state.consecutive = count = state.consecutive + 1
+        if self._judge:
+            self._judge(state, count, start, now)

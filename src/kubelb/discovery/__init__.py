@@ -1,0 +1,1 @@
+"""Where Snapshots come from: pure reducers beside the sources that feed them."""

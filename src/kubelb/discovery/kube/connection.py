@@ -1,0 +1,108 @@
+"""urllib3's connections, dialled by us: stoppable while the name is looked up, while connecting, and ever after."""
+
+import socket
+from functools import partial
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from kubelb.discovery.kube.lifeline import CutError, Lifeline
+from kubelb.discovery.kube.resolve import forget, resolve
+from kubelb.discovery.kube.steps import Phase
+
+__all__ = ["pool_classes"]
+
+# A peer that vanished without a word is noticed by the read timeout; keep-alives also tell the boxes in between that
+# the connection is in use.
+_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+
+
+def pool_classes(lifeline: Lifeline) -> dict[str, Any]:
+    """For `PoolManager.pool_classes_by_scheme`: pools whose connections hang on this lifeline."""
+    return {"http": partial(_PlainPool, lifeline=lifeline), "https": partial(_TlsPool, lifeline=lifeline)}
+
+
+class _Dialled:
+    """What both kinds of connection have in common."""
+
+    lifeline: Lifeline
+    host: str
+    port: int
+    timeout: Any
+    sock: Any
+    socket_options: Any
+    _dns_host: str
+
+    def _new_conn(self) -> socket.socket:
+        line = self.lifeline
+        line.let_go()
+        line.phase = Phase.RESOLVE
+        try:
+            addresses = resolve(self._dns_host, self.port, self.timeout, line)
+        except OSError as error:
+            raise NewConnectionError(self, "the name was not found") from error  # type: ignore[arg-type]
+        line.phase = Phase.CONNECT
+        failure: OSError = OSError("no address")
+        for address in addresses:
+            sock = socket.socket(address.family, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self.timeout)
+                for option in (*(self.socket_options or ()), *_KEEPALIVE):
+                    sock.setsockopt(*option)
+                line.hold(sock, self)
+                sock.connect(address.sockaddr)
+            except OSError as error:
+                sock.close()
+                line.let_go()
+                failure = error
+                if isinstance(error, CutError):
+                    break
+            else:
+                line.phase = Phase.TLS
+                return sock
+        forget(self._dns_host, self.port)
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(self, f"no answer within {self.timeout:g} s") from failure
+        raise NewConnectionError(self, "not connected") from failure  # type: ignore[arg-type]
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self.lifeline.phase = Phase.HEADERS
+
+
+class _Plain(_Dialled, HTTPConnection):
+    pass
+
+
+class _Tls(_Dialled, HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.is_verified = True  # or the user said not to; urllib3 would warn of it at every connection
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+    def __init__(self, *args: Any, lifeline: Lifeline, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self._lifeline = lifeline
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()
+        connection.lifeline = self._lifeline  # type: ignore[attr-defined]
+        return connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _Tls
+
+    def __init__(self, *args: Any, lifeline: Lifeline, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self._lifeline = lifeline
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()
+        connection.lifeline = self._lifeline  # type: ignore[attr-defined]
+        return connection

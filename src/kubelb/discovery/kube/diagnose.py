@@ -1,0 +1,147 @@
+"""What went wrong, as far as an answer tells: one Trouble with a code to act on, and words with a cure for the user."""
+
+from enum import Enum
+from http import HTTPStatus
+
+import msgspec
+
+from kubelb.discovery.kube.steps import Failure, Phase, Reply
+from kubelb.discovery.kube.wire import Status, decode_status
+
+__all__ = ["PROXY", "Code", "Trouble", "failed", "refused", "said"]
+
+RESOURCE = "endpointslices.discovery.k8s.io"
+PROXY = "is there a proxy in between that changes or closes streams?"
+
+PATIENCE = 300.0
+"""Seconds of Retry-After that are believed; a proxy that says "tomorrow" shall not decide."""
+
+
+class Code(Enum):
+    """What to do about it hangs on this. The value is the word that events and health use."""
+
+    EXPIRED = "expired"
+    TOO_NEW = "server-error"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    THROTTLED = "throttled"
+    SERVER = "server_error"
+    REJECTED = "rejected"
+    UNREACHABLE = "unreachable"
+    BROKEN = "broken"
+    SILENT = "silent"
+    UNANSWERED = "unanswered"
+    SHORT = "short"
+    MALFORMED = "malformed"
+    CREDENTIALS = "credentials"
+    INTERNAL = "internal"
+
+
+# The stable words of `DiscoveryFailed.kind` are fewer than the ways to act.
+_KINDS = {
+    Code.SERVER: "server-error",
+    Code.REJECTED: "server-error",
+    Code.SHORT: "server-error",
+    Code.BROKEN: "unreachable",
+    Code.UNANSWERED: "silent",
+}
+
+
+class Trouble(Exception):
+    """Why a request, or a stream, did not do what it should. Raised and caught inside the reflector only."""
+
+    def __init__(self, code: Code, reason: str, cure: str = "", *, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.cure = cure
+        self.wait = min(wait, PATIENCE)
+        """Seconds that the server asked for."""
+        self.later_page = False
+        """It came in the middle of a paged list."""
+
+    @property
+    def kind(self) -> str:
+        """The word for events."""
+        return _KINDS.get(self.code, self.code.value)
+
+
+def failed(failure: Failure) -> Trouble:
+    """No answer."""
+    if failure.phase is Phase.CREDENTIALS:
+        return Trouble(Code.CREDENTIALS, failure.reason, failure.cure)
+    if failure.phase is Phase.STREAM:
+        return Trouble(Code.SILENT if failure.silent else Code.BROKEN, failure.reason, failure.cure)
+    if failure.silent and failure.phase in {Phase.HEADERS, Phase.BODY}:
+        return Trouble(Code.UNANSWERED, failure.reason, failure.cure)
+    return Trouble(Code.UNREACHABLE, failure.reason, failure.cure)
+
+
+def refused(reply: Reply, verb: str, namespace: str) -> Trouble:
+    """An answer, and not the one that was asked for."""
+    status = _status(reply.body)
+    wait = max(reply.retry_after, _wait(status))
+    return _judge(reply.status, status, verb=verb, namespace=namespace, wait=wait, reply=reply)
+
+
+def said(body: bytes, verb: str, namespace: str) -> Trouble:
+    """An ERROR event: the same Status, after the status line had said 200."""
+    status = _status(body)
+    return _judge(status.code or 0, status, verb=verb, namespace=namespace, wait=_wait(status), reply=Reply(0))
+
+
+def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float, reply: Reply) -> Trouble:
+    text = _text(code, status)
+    asked = f"{verb} {RESOURCE} in namespace {namespace}"
+    if code == HTTPStatus.UNAUTHORIZED:
+        source = f" from {reply.origin}" if reply.origin else ""
+        return Trouble(
+            Code.UNAUTHORIZED,
+            f"{reply.server or 'the API server'} does not accept the credentials{source}: {text}",
+            "check that the token is for this cluster and not expired, and that its ServiceAccount still exists",
+            wait=wait,
+        )
+    if code == HTTPStatus.FORBIDDEN:
+        return Trouble(
+            Code.FORBIDDEN,
+            f"not allowed to {asked}: {text}",
+            f'give the ServiceAccount a Role in namespace {namespace} with apiGroups ["discovery.k8s.io"], '
+            'resources ["endpointslices"], verbs ["list", "watch"]',
+            wait=wait,
+        )
+    if code == HTTPStatus.GONE or status.reason in {"Expired", "Gone"}:
+        return Trouble(Code.EXPIRED, f"{asked}: {text}", wait=wait)
+    if _too_new(status):
+        return Trouble(Code.TOO_NEW, f"{asked}: {text}", wait=wait)
+    if code == HTTPStatus.TOO_MANY_REQUESTS:
+        return Trouble(Code.THROTTLED, f"{asked}: {text}", "the API server is overloaded and asks to wait", wait=wait)
+    if code >= 500:
+        return Trouble(Code.SERVER, f"{asked}: {text}", wait=wait)
+    cure = "check that the server is a Kubernetes API server, 1.21 or later" if code == HTTPStatus.NOT_FOUND else ""
+    return Trouble(Code.REJECTED, f"{asked}: {text}", cure, wait=wait)
+
+
+def _status(body: bytes) -> Status:
+    try:
+        return decode_status(body)
+    except msgspec.MsgspecError:
+        return Status()
+
+
+def _wait(status: Status) -> float:
+    return max(0.0, (status.details.retry_after if status.details else None) or 0.0)
+
+
+def _text(code: int, status: Status) -> str:
+    words = " ".join((status.message or status.reason or "no reason given").split())
+    return f"HTTP {code}: {words[:300]}" if code else words[:300]
+
+
+def _too_new(status: Status) -> bool:
+    """The server has not seen that version yet. Told in different ways by different versions (client-go knows four)."""
+    causes = (status.details.causes if status.details else None) or ()
+    return (
+        any(cause.reason == "ResourceVersionTooLarge" for cause in causes)
+        or any("Too large resource version" in (cause.message or "") for cause in causes)
+        or "Too large resource version" in (status.message or "")
+    )

@@ -1,0 +1,67 @@
+"""HTTPS_PROXY and NO_PROXY as Go programs read them (golang.org/x/net/http/httpproxy).
+
+Unlike Python's own reading, NO_PROXY may hold networks (10.96.0.0/12), which is how clusters exempt their API server.
+"""
+
+import ipaddress
+import os
+from urllib.parse import urlsplit
+
+__all__ = ["environment_proxy", "exempt"]
+
+
+def environment_proxy(server: str) -> str | None:
+    """The proxy for this server, None for a direct connection."""
+    scheme = urlsplit(server).scheme.upper()
+    proxy = _variable(f"{scheme}_PROXY")
+    if not proxy or exempt(server, _variable("NO_PROXY")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def exempt(server: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY names the server; a loopback address always is.
+
+    >>> exempt("https://10.96.0.1:443", "10.96.0.0/12"), exempt("https://api.example.com", ".example.com")
+    (True, True)
+    >>> exempt("https://example.org", "example.com, ample.org")
+    False
+    """
+    parts = urlsplit(server)
+    host = (parts.hostname or "").lower()
+    port = str(parts.port or (443 if parts.scheme == "https" else 80))
+    address = _address(host)
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return True
+    return any(_names(entry.strip().lower(), host, port, address) for entry in no_proxy.split(","))
+
+
+def _names(entry: str, host: str, port: str, address: "ipaddress.IPv4Address | ipaddress.IPv6Address | None") -> bool:
+    if entry in {"", "*"}:
+        return entry == "*"
+    if "/" in entry:
+        try:
+            return address is not None and address in ipaddress.ip_network(entry, strict=False)
+        except ValueError:
+            return False
+    name, colon, wanted = entry.rpartition(":")
+    if colon and wanted.isdigit() and (":" not in name or name.startswith("[")):
+        if wanted != port:
+            return False
+        entry = name
+    entry = entry.removeprefix("[").removesuffix("]")
+    if address is not None:
+        return _address(entry) == address
+    entry = entry.removeprefix("*")
+    return host.endswith(entry) if entry.startswith(".") else host == entry or host.endswith(f".{entry}")
+
+
+def _address(text: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name) or os.environ.get(name.lower()) or ""

@@ -1,0 +1,50 @@
+"""The requests of a list and watch, as paths.
+
+What may stand beside what is the API server's choice, and easy to get wrong: a ``continue`` token refuses a version; a
+version without ``resourceVersionMatch`` but with a ``limit`` means *exactly* that version, served by etcd; "0" ignores
+the limit where there is a watch cache; "" is the newest there is.
+"""
+
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+__all__ = ["Query"]
+
+_LABEL = "kubernetes.io/service-name"
+
+
+class Query(NamedTuple):
+    """The slices of one Service, or of several in one namespace."""
+
+    namespace: str
+    services: tuple[str, ...]
+
+    def list(self, version: str, limit: int, token: str = "") -> str:
+        """A page of a list that is not older than `version`; a limit of 0 is none."""
+        query = {}
+        if limit and version in {"", "0"}:
+            query["limit"] = str(limit)
+        if token:
+            query["continue"] = token
+        elif version:
+            query["resourceVersion"] = version
+            if version != "0":
+                query["resourceVersionMatch"] = "NotOlderThan"
+        return self._path(query)
+
+    def watch(self, version: str, timeout: int) -> str:
+        """Everything after `version`, with bookmarks, for so many seconds."""
+        return self._path(
+            {
+                "watch": "1",
+                "allowWatchBookmarks": "true",
+                "timeoutSeconds": str(timeout),
+                "resourceVersion": version,
+            }
+        )
+
+    def _path(self, query: dict[str, str]) -> str:
+        alone = len(self.services) == 1
+        selector = f"{_LABEL}={self.services[0]}" if alone else f"{_LABEL} in ({','.join(self.services)})"
+        query = {"labelSelector": selector} | query
+        return f"/apis/discovery.k8s.io/v1/namespaces/{quote(self.namespace)}/endpointslices?{urlencode(query)}"

@@ -1,0 +1,298 @@
+"""EndpointSlices of one service -> Snapshot. Pure: no socket, no thread, no clock but the `now` it is given.
+
+    replace(all slices)   a list: the truth, whatever was known before
+    upsert(slice)         ADDED, MODIFIED
+    delete(slice)         DELETED
+    snapshot(now)         what to publish, None while nothing differs from the last one
+
+States: *unsynced* until the first list, then *synced* for ever: no later failure empties it. An event older than what
+is known of its slice changes nothing, so replayed and reordered events leave the newest of each slice, and any order of
+arrival gives the same set.
+
+One address family is shown: the first configured one with a ready endpoint, because a dual-stack pod appears once in
+each. With `join` all families are, and a pod (uid) counts once. Hints are weighed within each family, as they are set.
+
+The work for one event is that of one slice; see `family.py`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from kubelb.discovery.kube.choose import Mode, View
+from kubelb.discovery.kube.dedupe import rank
+from kubelb.discovery.kube.family import Family
+from kubelb.discovery.kube.ports import Ports, PortTable, pick_port, tcp_ports
+from kubelb.discovery.kube.problem import Facts, explain
+from kubelb.discovery.kube.rows import FAMILIES, read_rows
+from kubelb.discovery.kube.versions import Seen
+from kubelb.discovery.kube.wire import Slice
+from kubelb.model import Changes, Endpoint, Snapshot
+
+__all__ = ["HOLD", "Reducer"]
+
+HOLD = 0.1
+"""Seconds an endpoint may be absent from all slices before it is believed to be gone."""
+
+_POOL = 10_000
+"""Names of nodes and zones kept for sharing; in a cluster whose nodes come and go it begins anew now and then."""
+
+_WARNINGS = 1000
+"""Oddities remembered, so that each is told once."""
+
+
+Endpoints = tuple[Endpoint, ...]
+
+
+class Known(NamedTuple):
+    """What is kept of a slice beside its rows."""
+
+    family: str
+    ports: Ports
+    zones: frozenset[str]
+    """Zones its endpoints on the caller's node are in."""
+    empty: bool
+
+
+_ABSENT = Known("", (), frozenset(), empty=True)
+
+
+class Reducer:
+    """The slices of one service, seen from one place, for one port."""
+
+    def __init__(
+        self,
+        service: str,
+        namespace: str,
+        port: str | int = "",
+        *,
+        view: View = View(),  # noqa: B008
+        learn_zone: bool = True,
+        families: Sequence[str] = ("IPv4", "IPv6"),
+        join: bool = False,
+        hold: float = HOLD,
+        version: int = 0,
+    ) -> None:
+        unknown = [name for name in families if name not in FAMILIES]
+        if unknown or not families:
+            raise ValueError(f"families: {list(families)!r}; give 'IPv4', 'IPv6' or both, the preferred one first")
+        self.service = service
+        self.namespace = namespace
+        self.port = port
+        self.view = view
+        self.synced = False
+        self.due: float | None = None
+        """When `snapshot` should be asked again although nothing happened."""
+        self.skipped: list[tuple[str, str]] = []
+        """What made no sense, as (what, reason), for the owner to take and report."""
+        self._learn = learn_zone and bool(view.node) and not view.zone
+        self._join = join
+        self._families = {name: Family(view, hold) for name in families}
+        self._known: dict[str, Known] = {}
+        self._ports = PortTable()
+        self._zones: Counter[str] = Counter()
+        self._seen = Seen()
+        self._warned: set[tuple[str, str]] = set()
+        self._pool: dict[Any, Any] = {}
+        self._last = Snapshot(version, exists=False)
+        self._rest: tuple[bool, tuple[str, ...], str] = (False, (), "")
+        self._shown: str | None = None  # the family in the last Snapshot, "" for none; None before the first
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(family)} {name}" for name, family in self._families.items())
+        return f"<Reducer {self.service}.{self.namespace} {len(self._known)} slices, {sizes}>"
+
+    # -- events
+
+    def replace(self, slices: Iterable[Slice], now: float) -> None:
+        """Take a complete list, in one step. What is not in it is gone."""
+        mine = {piece.metadata.name: piece for piece in slices if self._accepts(piece)}
+        gone = self._seen.replace({name: piece.metadata.resource_version for name, piece in mine.items()})
+        for piece in mine.values():
+            self._put(piece, now)
+        for name in gone:
+            self._drop(name, now)
+        self._look()
+        self.synced = True
+
+    def upsert(self, piece: Slice, now: float) -> None:
+        """A slice was added or modified; one that has come to belong to another service is as good as deleted."""
+        meta = piece.metadata
+        if not self._accepts(piece):
+            self.delete(piece, now)
+        elif self._seen.upsert(meta.name, meta.resource_version):
+            self._put(piece, now)
+            self._look()
+
+    def delete(self, piece: Slice, now: float) -> None:
+        """A slice was deleted, or no longer carries the label. The object is its last state."""
+        meta = piece.metadata
+        if meta.namespace != self.namespace or not self._seen.delete(meta.name, meta.resource_version):
+            return
+        if meta.name in self._known:
+            self._drop(meta.name, now)
+            self._look()
+
+    def _accepts(self, piece: Slice) -> bool:
+        meta = piece.metadata
+        missing = [
+            what
+            for what, value in (("name", meta.name), ("namespace", meta.namespace), ("service label", piece.service))
+            if not value
+        ]
+        if missing:
+            self._skip(f"EndpointSlice {meta.namespace}/{meta.name}", f"it has no {' and no '.join(missing)}")
+        return not missing and piece.service == self.service and meta.namespace == self.namespace
+
+    def _put(self, piece: Slice, now: float) -> None:
+        name, kind = piece.metadata.name, piece.address_type
+        was = self._known.get(name, _ABSENT)
+        if was.family != kind and was.family in self._families:
+            self._families[was.family].drop(name, now)
+        if kind not in FAMILIES:
+            self._skip(f"EndpointSlice {name}", f"addresses of type {kind!r} are not supported")
+            self._note(name, Known(kind, (), frozenset(), not piece.endpoints))
+            return
+        ports = tcp_ports(piece.ports)
+        self._note(name, Known(kind, ports, self._zones_of(piece), not piece.endpoints))
+        family = self._families.get(kind)
+        if family is None:
+            return
+        if len(self._pool) > _POOL:
+            self._pool.clear()
+        port = pick_port(ports, self.port)
+        table = family.tables.get(name)
+        before = table.rows if table else {}
+        share = self._pool.setdefault
+        rows = read_rows(piece, port, before=before, share=share, skipped=self._skip) if port else {}
+        family.put(name, rows, rank(piece.changed, piece.metadata.resource_version), now)
+
+    def _drop(self, name: str, now: float) -> None:
+        family = self._families.get(self._known.get(name, _ABSENT).family)
+        if family is not None and name in family.tables:
+            family.drop(name, now)
+        self._note(name, _ABSENT)
+        del self._known[name]
+
+    def _note(self, name: str, known: Known) -> None:
+        was = self._known.get(name, _ABSENT)
+        self._known[name] = known
+        self._ports.change(was.ports, known.ports)
+        if was.zones != known.zones:
+            self._zones.update(known.zones)
+            self._zones.subtract(was.zones)
+
+    def _skip(self, what: str, reason: str) -> None:
+        if (what, reason) not in self._warned and len(self._warned) < _WARNINGS:
+            self._warned.add((what, reason))
+            self.skipped.append((what, reason))
+
+    # -- where the caller is
+
+    def _zones_of(self, piece: Slice) -> frozenset[str]:
+        if not self._learn:
+            return _ABSENT.zones
+        node = self.view.node
+        return frozenset([row.zone for row in piece.endpoints or () if row.node_name == node and row.zone])
+
+    def _look(self) -> None:
+        """Learn the own zone from any endpoint on the own node, which needs no permission to read Nodes.
+
+        A node does not move: when the last endpoint on it goes, its zone is still known.
+        """
+        present = [zone for zone, count in self._zones.items() if count > 0]
+        if not self._learn or not present or self.view.zone in present:
+            return
+        self.view = self.view._replace(zone=min(present, key=lambda zone: (-self._zones[zone], zone)))
+        for family in self._families.values():
+            family.look(self.view)
+
+    # -- what to publish
+
+    def snapshot(self, now: float) -> Snapshot | None:
+        """Return what is known, if it differs from what was returned last."""
+        dues = [due for family in self._families.values() if (due := family.expire(now)) is not None]
+        self.due = min(dues, default=None)
+        if not self.synced:
+            return None
+        last = self._last
+        built = {name: family.build(last.version) for name, family in self._families.items()}
+        shown = "" if self._ambiguous() else self._best()
+        used, parked = self._merged(shown) if self._join else self._single(shown)
+        exists = bool(self._known) or any(self._families.values())
+        problem = "" if used else explain(self._facts(shown))
+        changes = self._changes(built, shown, used, parked)
+        if changes == Changes(last.version) and (exists, self._ports.texts, problem) == self._rest:
+            return None
+        self._rest = exists, self._ports.texts, problem
+        self._shown = shown
+        self._last = Snapshot(last.version + 1, used, parked, exists, self._ports.texts, problem, changes)
+        return self._last
+
+    def _changes(
+        self, built: dict[str, Changes | None], shown: str, used: Endpoints, parked: Endpoints
+    ) -> Changes | None:
+        """What differs from the last Snapshot, None where that is not known in detail."""
+        nothing = Changes(self._last.version)
+        if self._shown is None:
+            return None
+        if self._join:
+            return nothing if (used, parked) == (self._last.endpoints, self._last.parked) else None
+        if shown != self._shown:
+            return None
+        return built.get(shown) or nothing
+
+    def _ambiguous(self) -> bool:
+        return self.port == "" and self._ports.names > 1
+
+    def _best(self) -> str:
+        """The family to show."""
+        return max(self._families, key=lambda name: _worth(self._families[name]))
+
+    def _single(self, shown: str) -> tuple[Endpoints, Endpoints]:
+        return (self._families[shown].used, self._families[shown].parked) if shown else ((), ())
+
+    def _merged(self, shown: str) -> tuple[Endpoints, Endpoints]:
+        """All families, a pod once: used before parked, the preferred family first."""
+        families = self._families.values() if shown else ()
+        uids: set[str] = set()
+        used = [e for family in families for e in family.used if _fresh(e, uids)]
+        parked = [e for family in families for e in family.parked if _fresh(e, uids)]
+        return tuple(used), tuple(parked)
+
+    def _facts(self, shown: str) -> Facts:
+        family = self._families[shown or next(iter(self._families))]
+        return Facts(
+            service=self.service,
+            namespace=self.namespace,
+            port=self.port,
+            ports=self._ports.texts,
+            ambiguous=self._ambiguous(),
+            slices=len(self._known),
+            rows=sum(not known.empty for known in self._known.values()),
+            kinds=frozenset(known.family for known in self._known.values() if not known.empty),
+            families=tuple(self._families),
+            has_port=self._ports.has(self.port),
+            view=self.view,
+            tally=dict(family.tally),
+            total=sum(len(each) for each in self._families.values()),
+        )
+
+
+_READY = frozenset({Mode.READY, Mode.NODE, Mode.ZONE, Mode.LOCAL})
+
+
+def _worth(family: Family) -> int:
+    """More is better; `max` keeps the first of equals, which is the configured order."""
+    if family.choice.mode in _READY:
+        return 3
+    return 2 if family.used else 1 if len(family) else 0
+
+
+def _fresh(endpoint: Endpoint, uids: set[str]) -> bool:
+    if not endpoint.uid:
+        return True
+    if endpoint.uid in uids:
+        return False
+    uids.add(endpoint.uid)
+    return True

@@ -1,0 +1,260 @@
+"""List, then watch, for ever: what client-go calls a reflector, as a generator that does no I/O.
+
+    LIST ----synced----> WATCH --ended--> WATCH ...          from the last version that was applied
+      ^                    |
+      +----- expired, refused, malformed twice, silent twice, resync
+
+It yields Steps (`Get`, `READ`, `Sleep`, `PAUSE`) and is sent Answers; what it learns it tells a Sink. Time and chance
+are given, so that a test is the server, the clock and the dice.
+
+Rules (the numbers in brackets are those of client-go, tools/cache/reflector.go, where nothing else is said):
+- The first list may be served from the watch cache (resourceVersion=0). A later one is never older than what is known.
+  "" asks etcd itself, after a version was not available any more, or not yet.
+- A failure never empties anything. It is told once each time, then there is a wait that grows.
+- The version advances only after an event was applied, so that no reconnect can lose one.
+- A list older than what is known is another API server that is behind, and is not applied. If the next one, which asks
+  etcd, says so too, then history itself was restored from a backup, and it is.
+"""
+
+import random
+from collections.abc import Generator
+
+import msgspec
+
+from kubelb.clock import Clock
+from kubelb.discovery.kube.backoff import Backoff
+from kubelb.discovery.kube.diagnose import PROXY, Code, Trouble, failed, refused, said
+from kubelb.discovery.kube.lines import Lines, LineTooLongError
+from kubelb.discovery.kube.pages import fetch
+from kubelb.discovery.kube.query import Query
+from kubelb.discovery.kube.sink import Sink
+from kubelb.discovery.kube.steps import READ, RESYNC, Answer, Failure, Get, Reply, Sleep, Step
+from kubelb.discovery.kube.versions import older
+from kubelb.discovery.kube.wire import decode_event, decode_slice
+
+__all__ = ["Reflector"]
+
+PAGE = 500
+SHORT = 1.0
+"""Seconds. A watch that ends sooner and brought nothing is a failure, or a broken proxy is asked 2500 times a second;
+one that brought something is resumed no sooner."""
+WATCH = 300, 600
+"""Seconds that a watch may last, drawn each time so that clients do not come back together."""
+
+Steps = Generator[Step, Answer, None]
+
+
+class Reflector:
+    """One stream of slices. `run` may be called again after it was closed or broke: it begins with a list."""
+
+    def __init__(self, query: Query, sink: Sink, *, clock: Clock, rng: random.Random) -> None:
+        self._query = query
+        self._sink = sink
+        self._clock = clock
+        self._rng = rng
+        self.backoff = Backoff(clock, rng)
+        self.cursor = ""
+        """The last version applied; "" before the first list."""
+        self._quorum = False
+        self._doubt = False
+        self._unauthorized = False
+        self._retried = False
+        self._forbidden: list[float] = []
+        self._failing: Code | None = None
+        self._events = 0  # of the current watch
+        self._expired = 0
+        self._malformed = 0
+        self._silent = 0
+
+    def run(self) -> Steps:
+        """The whole life."""
+        while True:
+            listed = self._clock()
+            yield from self._list()
+            yield from self._watch()
+            # Whoever calls resync_now in a loop gets one list a second.
+            yield from self._pace(listed)
+
+    # -- list
+
+    def _list(self) -> Steps:
+        """Until a complete list was delivered."""
+        limit = PAGE
+        while True:
+            version = "" if self._quorum else self.cursor or "0"
+            try:
+                fresh = self._unauthorized
+                found, slices = yield from fetch(self._query, version, limit, fresh=fresh, sink=self._sink)
+            except Trouble as trouble:
+                if trouble.code is Code.EXPIRED and trouble.later_page and limit:
+                    limit = 0  # the continue token is too old: one full list instead
+                elif trouble.code in {Code.EXPIRED, Code.TOO_NEW} and not self._quorum:
+                    self._quorum = True
+                else:
+                    limit = PAGE
+                    yield from self._wait(trouble)
+                continue
+            self._quorum = False
+            if older(found, self.cursor) and not self._doubt:
+                self._doubt = self._quorum = True
+                self._sink.skipped("a list", f"version {found} is older than {self.cursor}, which was seen before")
+                yield from self._sleep(self.backoff.next())
+                continue
+            self._doubt = False
+            self._sink.replace(slices)
+            self.cursor = found
+            self._good()
+            return
+
+    # -- watch
+
+    def _watch(self) -> Steps:
+        """Until another list is needed."""
+        while True:
+            started = self._clock()
+            try:
+                resync = yield from self._stream()
+            except Trouble as trouble:
+                if (yield from self._relist_after(trouble, self._clock() - started)):
+                    return
+                continue
+            if resync:
+                self._quorum = True
+                return
+            lasted = self._clock() - started
+            if lasted < SHORT and not self._events:
+                closed = Trouble(Code.SHORT, f"a watch was closed after {lasted:.1f} s with nothing in it", PROXY)
+                if (yield from self._relist_after(closed, lasted)):
+                    return
+                continue
+            self._expired = self._silent = 0
+            self._good()
+            yield from self._pace(started)
+
+    def _relist_after(self, trouble: Trouble, lasted: float) -> Generator[Step, Answer, bool]:
+        """Wait as this trouble demands; returns whether to list again, else the watch goes on where it was."""
+        code = trouble.code
+        self._silent = self._silent + 1 if code is Code.SILENT else 0
+        if code is Code.EXPIRED:
+            # A restarted server says this to everybody at once, so nobody comes at once; said twice, it is a failure.
+            self._expired += 1
+            if self._expired == 1:
+                yield from self._sleep(self._rng.random())
+            else:
+                yield from self._wait(trouble)
+            return True
+        if code is Code.BROKEN and (lasted >= SHORT or self._events):
+            return (yield from self._sleep(max(self._rng.random(), SHORT - lasted)))
+        if code is Code.SILENT and self._silent == 1:
+            return False  # a quiet service and no bookmarks, or a frozen peer: the next connect will tell
+        if code is Code.SILENT:
+            # Silence twice may be a version from the future, after a restore: such a watch is accepted and never ends.
+            self._quorum = True
+            yield from self._wait(trouble)
+            return True
+        if code is Code.TOO_NEW:
+            self._quorum = True
+        self._malformed = self._malformed + 1 if code is Code.MALFORMED else 0
+        resync = yield from self._wait(trouble)
+        return resync or code in {Code.TOO_NEW, Code.REJECTED} or self._malformed > 1
+
+    def _stream(self) -> Generator[Step, Answer, bool]:
+        """One watch; returns whether somebody wants everything again."""
+        self._events = 0
+        path = self._query.watch(self.cursor, self._rng.randint(*WATCH))
+        answer = yield Get(path, watch=True, fresh=self._unauthorized)
+        if isinstance(answer, Failure):
+            raise failed(answer)
+        assert isinstance(answer, Reply)
+        if answer.status != 200:
+            raise refused(answer, "watch", self._query.namespace)
+        self._sink.heard()  # of a quiet service nothing else may come for a minute
+        if self._failing not in {Code.SHORT, Code.MALFORMED}:
+            self._good()
+        lines = Lines()
+        while True:
+            answer = yield READ
+            if answer is RESYNC:
+                return True
+            if isinstance(answer, Failure):
+                raise failed(answer)
+            assert isinstance(answer, bytes)
+            if not answer:
+                return False
+            self._sink.heard()
+            self._silent = 0
+            try:
+                whole = lines.feed(answer)
+            except LineTooLongError as error:
+                raise Trouble(Code.MALFORMED, str(error), PROXY) from None
+            for line in whole:
+                self._event(line)
+                self._events += 1
+
+    def _event(self, line: bytes) -> None:
+        try:
+            event = decode_event(line)
+            if event.type == "ERROR":
+                raise said(bytes(event.object), "watch", self._query.namespace)
+            piece = decode_slice(event.object)
+        except (msgspec.ValidationError, UnicodeDecodeError) as error:
+            self._sink.skipped("a watch event", str(error))
+            return
+        except msgspec.DecodeError as error:
+            raise Trouble(Code.MALFORMED, f"a watch event that is no JSON: {error}", PROXY) from None
+        version = piece.metadata.resource_version
+        if event.type not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
+            self._sink.skipped("a watch event", f"its type is {event.type[:40]!r}")
+            return
+        if piece.kind != "EndpointSlice":
+            self._sink.skipped("a watch event", f"its object is of kind {piece.kind[:40]!r}")
+            return
+        if event.type == "DELETED":
+            self._sink.delete(piece)
+        elif event.type != "BOOKMARK":
+            self._sink.upsert(piece)
+        if version and not older(version, self.cursor):
+            self.cursor = version
+        self._expired = self._malformed = 0
+        self._good()
+
+    # -- failure and recovery
+
+    def _good(self) -> None:
+        self.backoff.works()
+        self._unauthorized = self._retried = False
+        self._forbidden.clear()
+        if self._failing is not None:
+            self._failing = None
+            self._sink.recovered()
+
+    def _wait(self, trouble: Trouble) -> Generator[Step, Answer, bool]:
+        """Tell, and sleep; returns whether somebody ended it to have everything again."""
+        if trouble.code in {Code.UNAUTHORIZED, Code.CREDENTIALS}:
+            self._unauthorized = True
+        if trouble.code is Code.UNAUTHORIZED and not self._retried:
+            self._retried = True  # most often the token was replaced a moment ago, which is nothing to tell
+            return False
+        self._failing = trouble.code
+        self._sink.failed(trouble)
+        delay = self.backoff.next()
+        if trouble.code is Code.FORBIDDEN:
+            # A server that starts answers 403 for some milliseconds before it has read its roles.
+            self._forbidden.append(self._clock())
+            if len(self._forbidden) >= 3 and self._forbidden[-1] - self._forbidden[0] >= 5.0:
+                delay = self.backoff.cap()
+                del self._forbidden[1:-2]
+        else:
+            self._forbidden.clear()
+        return (yield from self._sleep(max(delay, trouble.wait)))
+
+    def _sleep(self, seconds: float) -> Generator[Step, Answer, bool]:
+        resync = (yield Sleep(seconds)) is RESYNC
+        self._quorum = self._quorum or resync
+        return resync
+
+    def _pace(self, since: float) -> Steps:
+        """Let a second pass since then."""
+        rest = since + SHORT - self._clock()
+        if rest > 0:
+            yield Sleep(rest, through=True)

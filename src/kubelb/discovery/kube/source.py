@@ -1,0 +1,207 @@
+"""The Discovery of a Service: a reducer that a stream writes to and a feed reads from.
+
+The stream's thread takes notes under a lock and says that there may be news; `poll` makes a Snapshot of them when the
+feed is ready for one. So neither waits for the other, and a hundred events between two polls are one Snapshot.
+
+What is known is never taken back because of a failure: it ages, `health` says how long and why, and from `max_stale` on
+calls it stale.
+"""
+
+import os
+import random
+import threading
+from collections.abc import Callable, Sequence
+
+from kubelb.clock import Clock, monotonic
+from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event, Skipped, discard
+from kubelb.discovery.kube.access import Access, Locator
+from kubelb.discovery.kube.choose import View
+from kubelb.discovery.kube.diagnose import Trouble
+from kubelb.discovery.kube.locate import locate
+from kubelb.discovery.kube.reducer import HOLD, Reducer
+from kubelb.discovery.kube.stream import Key, Stream, subscribe
+from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
+from kubelb.discovery.kube.wire import Slice
+from kubelb.model import Health, Snapshot
+from kubelb.target import Target
+
+__all__ = ["KubeDiscovery"]
+
+
+class KubeDiscovery:
+    """The endpoints of a Service, from its EndpointSlices.
+
+    `access` (or `kubeconfig` and `context`) says which API server, see `locate.py`. `node` and `zone` say where the
+    caller is; None takes NODE_NAME and KUBELB_ZONE, and the zone is learnt from a slice if neither is given. `families`
+    is in order of preference, one is used; with `join` all are, each pod once. `debounce` is how long an endpoint may
+    be absent before it is gone.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        access: Access | Locator | None = None,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        node: str | None = None,
+        zone: str | None = None,
+        traffic_policy: str = "Cluster",
+        require_serving: bool = False,
+        avoid_terminating: bool = False,
+        families: Sequence[str] = ("IPv4", "IPv6"),
+        join: bool = False,
+        max_stale: float | None = None,
+        debounce: float = HOLD,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+        clock: Clock = monotonic,
+        rng: random.Random | None = None,
+        emit: Emit = discard,
+    ) -> None:
+        if traffic_policy not in {"Cluster", "Local"}:
+            raise ValueError(f"traffic_policy={traffic_policy!r}: give 'Cluster' or 'Local'")
+        self._target = target
+        self._view = View(
+            os.environ.get("NODE_NAME", "") if node is None else node,
+            os.environ.get("KUBELB_ZONE", "") if zone is None else zone,
+            traffic_policy == "Local",
+            require_serving,
+            avoid_terminating,
+        )
+        self._families, self._join, self._hold = tuple(families), join, debounce
+        self._max_stale = max_stale
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._emit = emit
+        self._key = Key(
+            locate(kubeconfig, context, access),
+            target.namespace,
+            (target.service,),
+            clock,
+            connect_timeout,
+            read_timeout,
+        )
+        self._notify: Callable[[], None] = _nobody
+        self._version = 0
+        self._renew()
+
+    def __repr__(self) -> str:
+        return f"<KubeDiscovery {self._target} synced={self._reducer.synced}>"
+
+    def _renew(self) -> None:
+        """As if new, but for the versions already given out."""
+        self._lock = threading.Lock()
+        self._stream: Stream | None = None
+        self._reducer = Reducer(
+            self._target.service,
+            self._target.namespace,
+            self._target.port,
+            view=self._view,
+            families=self._families,
+            join=self._join,
+            hold=self._hold,
+            version=self._version,
+        )
+        self._heard: float | None = None
+        self._error = "", ""
+        self._failing_since: float | None = None
+
+    # -- Discovery
+
+    def start(self, notify: Callable[[], None]) -> None:
+        """Join the stream, or begin it. No I/O on this thread."""
+        self._notify = notify
+        # Under the lock, for the stream may tell its first news, and whoever hears them stop us, before `subscribe`
+        # returns here: that stop would find no stream to leave.
+        with self._lock:
+            if self._stream is None:
+                self._stream = subscribe(self._key, self, self._rng)
+
+    def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
+        """Return what changed, and when the next absence has been held long enough."""
+        with self._lock:
+            snapshot = self._reducer.snapshot(now)
+            due = self._reducer.due
+            odd, self._reducer.skipped = self._reducer.skipped, []
+        if snapshot is not None:
+            self._version = snapshot.version
+        for what, reason in odd:
+            self.skipped(what, reason)
+        return snapshot, due
+
+    def health(self) -> Health:
+        """Return how well the service is known, and what is wrong with knowing it."""
+        heard, (error, cure), stream = self._heard, self._error, self._stream
+        synced = self._reducer.synced
+        age = None if heard is None else max(0.0, self._clock() - heard)
+        stale = synced and self._max_stale is not None and age is not None and age >= self._max_stale
+        if not synced and not error:
+            error = f"no list of endpoints yet: {stream.stage}" if stream else "not started"
+        return Health("endpointslices", synced, stale, age, error, cure)
+
+    def resync_now(self) -> None:
+        """Fetch everything again, ending any wait between tries."""
+        stream = self._stream
+        if stream is not None:
+            stream.resync()
+
+    def stop(self) -> None:
+        """Leave the stream."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.unsubscribe(self)
+
+    # -- Subscriber, on the stream's thread
+
+    def replace(self, slices: list[Slice]) -> None:
+        """Take a complete list, which mends whatever was wrong."""
+        with self._lock:
+            self._reducer.replace(slices, self._clock())
+        self.recovered()
+        self._notify()
+
+    def upsert(self, piece: Slice) -> None:
+        """Take a new or altered slice."""
+        with self._lock:
+            self._reducer.upsert(piece, self._clock())
+        self._notify()
+
+    def delete(self, piece: Slice) -> None:
+        """Take the end of a slice."""
+        with self._lock:
+            self._reducer.delete(piece, self._clock())
+        self._notify()
+
+    def heard(self) -> None:
+        """The source lives."""
+        self._heard = self._clock()
+
+    def failed(self, trouble: Trouble) -> None:
+        """The source cannot be read for now."""
+        self._error = trouble.reason, trouble.cure
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        self._tell(DiscoveryFailed(str(self._target), trouble.kind, trouble.reason, trouble.cure))
+
+    def recovered(self) -> None:
+        """It can be read again."""
+        since, self._failing_since, self._error = self._failing_since, None, ("", "")
+        if since is not None:
+            self._tell(DiscoveryRecovered(str(self._target), self._clock() - since))
+
+    def skipped(self, what: str, reason: str) -> None:
+        """Something in it made no sense."""
+        self._tell(Skipped(str(self._target), what, reason))
+
+    def orphaned(self) -> None:
+        """In a forked child. The thread that held our lock, and may have been writing just then, is not here."""
+        self._renew()
+
+    def _tell(self, event: Event) -> None:
+        self._emit(event)
+
+
+def _nobody() -> None:
+    """Nobody asked to be told."""

@@ -1,0 +1,78 @@
+"""What the reflector asks of its driver, and what the driver answers. Values only."""
+
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+__all__ = ["PAUSE", "READ", "RESYNC", "Answer", "Failure", "Get", "Phase", "Reply", "Sleep", "Step"]
+
+
+class Get(NamedTuple):
+    """GET a path. Of a watch that is answered 200 the body is left to be read, any other body comes with the Reply."""
+
+    path: str
+    watch: bool = False
+    fresh: bool = False
+    """Read the credentials again first."""
+
+
+class Sleep(NamedTuple):
+    """Wait; a resync may end it sooner unless `through`."""
+
+    seconds: float
+    through: bool = False
+
+
+class _Word(Enum):
+    READ = "read"
+    PAUSE = "pause"
+    RESYNC = "resync"
+
+
+READ: Final = _Word.READ
+"""The next bytes of the open watch."""
+
+PAUSE: Final = _Word.PAUSE
+"""A good moment to be stopped, in the middle of long work."""
+
+RESYNC: Final = _Word.RESYNC
+"""An answer to READ or Sleep: somebody wants everything fetched again."""
+
+
+class Reply(NamedTuple):
+    """An answer of the server, or of something in between."""
+
+    status: int
+    body: bytes = b""
+    retry_after: float = 0.0
+    server: str = ""
+    """Where it came from, ``https://10.96.0.1:443``, for messages."""
+    origin: str = ""
+    """Where the credentials came from, for messages."""
+
+
+class Phase(Enum):
+    """How far a request got. What a timeout means depends on this, not on the exception: a TLS handshake that times out
+    surfaces as a read timeout."""
+
+    CREDENTIALS = "reading the credentials"
+    RESOLVE = "looking up the name of"
+    CONNECT = "connecting to"
+    TLS = "in the TLS handshake with"
+    HEADERS = "waiting for an answer from"
+    BODY = "reading the answer of"
+    STREAM = "watching"
+
+
+class Failure(NamedTuple):
+    """No answer, or the end of one that was being read."""
+
+    phase: Phase
+    reason: str
+    cure: str = ""
+    silent: bool = False
+    """Nothing came for as long as something should have."""
+
+
+Step: TypeAlias = Get | Sleep | _Word
+Answer: TypeAlias = Reply | Failure | bytes | _Word | None
+"""To Get: Reply or Failure. To READ: bytes (b"" at the end), Failure or RESYNC. To Sleep: None or RESYNC."""

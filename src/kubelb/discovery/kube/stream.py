@@ -1,0 +1,259 @@
+"""The thread that runs a reflector over a transport, and the streams of this process, shared by whoever wants the same.
+
+    subscribe(key) -> Stream          the first starts the thread, a later one has everything fetched again for itself
+    Stream.unsubscribe(subscriber)    the last one ends it
+
+A stream is a daemon thread and one connection. Nothing that happens in it ends it silently: what nobody foresaw is told
+as a failure of kind ``internal`` and followed by a wait and a fresh start. Nothing that a subscriber does can hurt the
+stream or another subscriber, but for being slow; they only take notes.
+
+Ending a stream takes less than 50 ms in any state: the wait that the thread is in is ended, then the thread is waited
+for. Three things cannot be ended and are left to finish alone, in a daemon thread: a name look-up (it has a thread of
+its own), an exec plugin of a kubeconfig, and a single step of decoding.
+"""
+
+import contextlib
+import random
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from kubelb.clock import Clock
+from kubelb.discovery.kube import resolve
+from kubelb.discovery.kube.access import Locator
+from kubelb.discovery.kube.diagnose import Code, Trouble
+from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.query import Query
+from kubelb.discovery.kube.reflector import Reflector, Steps
+from kubelb.discovery.kube.sink import Sink
+from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, Answer, Failure, Get, Phase, Sleep, Step
+from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT, Transport
+from kubelb.discovery.kube.wire import Slice
+
+__all__ = ["Key", "Stream", "Subscriber", "after_fork_in_child", "subscribe"]
+
+GRACE = 0.03
+"""Seconds that `stop` waits for the thread, below its promise of 50 ms."""
+
+
+class Subscriber(Sink, Protocol):
+    """Who is told what the stream learns, on the stream's thread."""
+
+    def orphaned(self) -> None:
+        """In a forked child: the stream is the parent's; there is none here until `start` is called again."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What makes two streams the same. Several services of a namespace may share one, by a set selector."""
+
+    locator: Locator
+    namespace: str
+    services: tuple[str, ...]
+    clock: Clock
+    connect_timeout: float = CONNECT_TIMEOUT
+    read_timeout: float = READ_TIMEOUT
+
+
+class Stream:
+    """One list and watch, for any number of subscribers."""
+
+    def __init__(self, key: Key, rng: random.Random) -> None:
+        self.key = key
+        self._subscribers: tuple[Subscriber, ...] = ()
+        self._line = Lifeline()
+        self._wake = threading.Event()
+        self._resync = False
+        self._transport = Transport(
+            key.locator,
+            self._line,
+            self._warn,
+            connect_timeout=key.connect_timeout,
+            read_timeout=key.read_timeout,
+        )
+        self._reflector = Reflector(Query(key.namespace, key.services), self, clock=key.clock, rng=rng)
+        self._thread = threading.Thread(
+            target=self._run, name=f"kubelb-watch-{key.namespace}-{key.services[0]}", daemon=True
+        )
+
+    @property
+    def stage(self) -> str:
+        """What the stream is waiting for, for messages."""
+        return f"{self._line.phase.value} {self._transport.server or 'the API server'}"
+
+    # -- from any thread
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Tell it too, from now on. The caller holds the registry's lock."""
+        self._subscribers += (subscriber,)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Tell it no more; the last one ends the stream."""
+        with _registry.lock:
+            self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
+            last = not self._subscribers
+            if last and _registry.streams.get(self.key) is self:
+                del _registry.streams[self.key]
+        if last:
+            self._stop()
+
+    def resync(self) -> None:
+        """Fetch everything again, now."""
+        self._resync = True
+        self._wake.set()
+        if self._line.phase is Phase.STREAM:
+            self._line.cut()
+
+    def _stop(self) -> None:
+        self._line.stop()
+        self._wake.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(GRACE)
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._line.stopped:
+            steps = self._reflector.run()
+            try:
+                self._drive(steps)
+            except BaseException as error:  # noqa: BLE001  also SystemExit, out of a kubeconfig's plugin
+                self.failed(Trouble(Code.INTERNAL, f"kubelb made a mistake: {_place(error)}", "please report it"))
+                self._sleep(Sleep(self._reflector.backoff.next()))
+            finally:
+                steps.close()
+                with contextlib.suppress(Exception):
+                    self._transport.close()
+
+    def _drive(self, steps: Steps) -> None:
+        step = next(steps)
+        while not self._line.stopped:
+            answer = self._answer(step)
+            if self._line.stopped:
+                return
+            step = steps.send(answer)
+
+    def _answer(self, step: Step) -> Answer:
+        if isinstance(step, Get):
+            return self._transport.get(step)
+        if isinstance(step, Sleep):
+            return self._sleep(step)
+        if step is PAUSE:
+            return None
+        assert step is READ
+        answer: bytes | Failure = b"" if self._resync else self._transport.read()
+        if self._resync:
+            self._forget_resync()
+            self._transport.hang_up()
+            return RESYNC
+        return answer
+
+    def _sleep(self, step: Sleep) -> Answer:
+        """Only `stop` ends a sleep that goes through; in wall time, as every wait of the transport is."""
+        if step.through:
+            if step.seconds > 0:
+                bell = threading.Event()
+                self._line.on_stop(bell.set)
+                bell.wait(step.seconds)
+                self._line.off_stop(bell.set)
+            return None
+        if self._wake.wait(step.seconds) and not self._line.stopped:
+            self._forget_resync()
+            return RESYNC
+        return None
+
+    def _forget_resync(self) -> None:
+        self._wake.clear()
+        self._resync = False
+        if self._line.stopped:  # since the line above, perhaps
+            self._wake.set()
+
+    # -- what it learns, told to each
+
+    def replace(self, slices: list[Slice]) -> None:
+        self._tell(lambda each: each.replace(slices))
+
+    def upsert(self, piece: Slice) -> None:
+        self._tell(lambda each: each.upsert(piece))
+
+    def delete(self, piece: Slice) -> None:
+        self._tell(lambda each: each.delete(piece))
+
+    def heard(self) -> None:
+        self._tell(lambda each: each.heard())
+
+    def failed(self, trouble: Trouble) -> None:
+        self._tell(lambda each: each.failed(trouble))
+
+    def recovered(self) -> None:
+        self._tell(lambda each: each.recovered())
+
+    def skipped(self, what: str, reason: str) -> None:
+        self._tell(lambda each: each.skipped(what, reason))
+
+    def _warn(self, warning: str) -> None:
+        self.skipped("the credentials", warning)
+
+    def _tell(self, message: Callable[[Subscriber], None]) -> None:
+        for subscriber in self._subscribers:
+            try:
+                message(subscriber)
+            except Exception as error:  # noqa: BLE001  its own mistake is its own loss
+                trouble = Trouble(Code.INTERNAL, f"kubelb made a mistake: {_place(error)}", "please report it")
+                with contextlib.suppress(Exception):
+                    subscriber.failed(trouble)
+
+    # -- fork
+
+    def abandon(self) -> None:
+        """In a forked child: this stream's thread is not here."""
+        self._line.abandon()
+        for subscriber in self._subscribers:
+            subscriber.orphaned()
+
+
+class _Registry:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.streams: dict[Key, Stream] = {}
+
+
+_registry = _Registry()
+
+
+def subscribe(key: Key, subscriber: Subscriber, rng: random.Random) -> Stream:
+    """Join the stream of this key, or begin it."""
+    with _registry.lock:
+        stream = _registry.streams.get(key)
+        if stream is None:
+            stream = Stream(key, rng)
+            stream.add(subscriber)
+            stream.begin()
+            _registry.streams[key] = stream
+            return stream
+        stream.add(subscriber)
+    # The list went by before it came. Keeping every slice for such a case would double the memory of all others.
+    stream.resync()
+    return stream
+
+
+def after_fork_in_child() -> None:
+    """Forget every stream: their threads are in the parent, and so are the far ends of their connections."""
+    global _registry
+    before, _registry = _registry, _Registry()
+    resolve.after_fork_in_child()
+    for stream in before.streams.values():
+        stream.abandon()
+
+
+def _place(error: BaseException) -> str:
+    """What and where, without the text, which may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

@@ -1,0 +1,194 @@
+"""`Get` and `READ` over urllib3, with an answer for every way in which they can end.
+
+One connection at a time: the list's is kept for the watch. urllib3 retries nothing here, redirects nowhere, and reads
+no environment; whether and when to try again is the reflector's business. Timeouts are for each wait, not for the
+whole: connecting and the TLS handshake `connect_timeout`, the rest `read_timeout`, which a bookmark a minute resets.
+"""
+
+import http.client
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from kubelb.discovery.kube.access import Access, CredentialsError, Locator
+from kubelb.discovery.kube.connection import pool_classes
+from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
+from kubelb.discovery.kube.wording import why
+
+__all__ = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "Transport"]
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 70.0
+"""Longer than the minute between two bookmarks, shorter than the 75 s of history that a watch cache keeps at least."""
+
+LARGEST = 1 << 28
+"""Bytes of an answer, unzipped: 500 000 endpoints take 180 MB."""
+_ERROR_BODY = 1 << 16
+_ERRORS = (HTTPError, OSError, http.client.HTTPException, ValueError)
+
+
+class Transport:
+    """One stream's way to the API server."""
+
+    def __init__(
+        self,
+        locator: Locator,
+        lifeline: Lifeline,
+        warn: Callable[[str], None],
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+    ) -> None:
+        self._locator = locator
+        self._line = lifeline
+        self._warn = warn
+        self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
+        self._access: Access | None = None
+        self._context: ssl.SSLContext | None = None
+        self._manager: urllib3.PoolManager | None = None
+        self._response: urllib3.BaseHTTPResponse | None = None
+        self._chunks: Iterator[bytes] | None = None
+
+    @property
+    def server(self) -> str:
+        """Where to, "" while that is unknown."""
+        return urlsplit(self._access.server).netloc if self._access else ""
+
+    def get(self, step: Get) -> Reply | Failure:
+        """Ask, and read the answer unless it is a stream."""
+        self.hang_up(keep=True)
+        self._line.phase = Phase.CREDENTIALS
+        try:
+            access, manager, header = self._prepare(step.fresh)
+        except CredentialsError as error:
+            return Failure(Phase.CREDENTIALS, error.reason, error.cure)
+        headers = {"Accept": "application/json", "User-Agent": "kubelb"}
+        # A list of 10 000 endpoints is 3.6 MB, zipped 0.5; the server zips only if asked, and never a watch.
+        headers["Accept-Encoding"] = "identity" if step.watch else "gzip"
+        if header:
+            headers["Authorization"] = header
+        self._line.phase = Phase.HEADERS
+        try:
+            response = self._response = manager.request(
+                "GET",
+                access.server + step.path,
+                headers=headers,
+                timeout=self._timeout,
+                preload_content=False,
+                retries=False,
+                redirect=False,
+            )
+            stream = step.watch and response.status == 200
+            self._line.phase = Phase.STREAM if stream else Phase.BODY
+            if stream:
+                self._chunks = _chunks(response)
+                body = b""
+            else:
+                body = _body(response, LARGEST if response.status == 200 else _ERROR_BODY)
+        except _ERRORS as error:
+            return self._failure(error)
+        return Reply(response.status, body, _seconds(response.headers.get("Retry-After")), access.server, access.origin)
+
+    def read(self) -> bytes | Failure:
+        """The next bytes of the watch, b"" at its end."""
+        assert self._chunks is not None
+        try:
+            chunk = next(self._chunks, b"")
+        except _ERRORS as error:
+            return self._failure(error)
+        if not chunk:
+            self.hang_up()
+        return chunk
+
+    def hang_up(self, *, keep: bool = False) -> None:
+        """End what is open. `keep` the connection if its last answer was read to the end."""
+        response, self._response, self._chunks = self._response, None, None
+        if response is not None:
+            if keep and response.closed:
+                return
+            response.close()
+        if self._manager is not None and not keep:
+            self._manager.clear()
+            self._line.let_go()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.hang_up()
+        self._manager = self._access = self._context = None
+
+    def _prepare(self, fresh: bool) -> tuple[Access, urllib3.PoolManager, str]:
+        access = self._access
+        if access is None or fresh:
+            access = self._locator.open()
+        header, warning = access.credentials.header(fresh=fresh)
+        if warning:
+            self._warn(warning)
+        context = access.ssl_context()
+        before = self._access
+        same = before is not None and replace(access, credentials=before.credentials) == before
+        if self._manager is None or not same or context is not self._context:
+            self.hang_up()
+            self._manager, self._context = _manager(access, context), context
+            self._manager.pool_classes_by_scheme = pool_classes(self._line)
+        self._access = access
+        return access, self._manager, header
+
+    def _failure(self, error: Exception) -> Failure:
+        phase = self._line.phase
+        self.hang_up()
+        assert self._access is not None
+        reason, cure, silent = why(error, phase, self._access)
+        return Failure(phase, reason, cure, silent)
+
+
+def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    options: dict[str, object] = {"num_pools": 1, "maxsize": 1}
+    if context is not None:
+        options["ssl_context"] = context
+        if access.server_name:
+            options["server_hostname"] = access.server_name
+    try:
+        if access.proxy is None:
+            return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+        auth = urlsplit(access.proxy)
+        if auth.username is not None:
+            login = f"{auth.username}:{auth.password or ''}"
+            options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
+        proxy = f"{auth.scheme}://{auth.netloc.rpartition('@')[2]}"
+        return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]
+    except (HTTPError, ValueError):
+        scheme = access.proxy.partition("://")[0] if access.proxy else ""
+        raise CredentialsError(
+            f"the proxy of {access.origin} cannot be used", f"give an http or https proxy, not {scheme!r}"
+        ) from None
+
+
+def _body(response: urllib3.BaseHTTPResponse, largest: int) -> bytes:
+    parts, size = [], 0
+    for part in response.stream(1 << 20, decode_content=True):
+        parts.append(part)
+        size += len(part)
+        if size > largest:
+            break
+    if size > largest and largest is LARGEST:
+        raise HTTPError(f"an answer of more than {largest >> 20} MiB")
+    return b"".join(parts)
+
+
+def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """One piece for each chunk, which is one for each event; what is not chunked as it comes."""
+    if getattr(response, "chunked", False):
+        yield from response.read_chunked(decode_content=True)
+        return
+    while chunk := response.read1(decode_content=True):
+        yield chunk
+
+
+def _seconds(text: str | None) -> float:
+    """Retry-After in seconds. API servers send a number; a date is a proxy's, and the backoff serves it well enough."""
+    return float(text) if text and text.isascii() and text.isdigit() and len(text) < 7 else 0.0

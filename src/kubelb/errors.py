@@ -1,0 +1,79 @@
+"""Every exception of kubelb.
+
+LoadBalancerError            kubelb itself refused; where tries end otherwise, the last try's own error comes back
+ +- NotReady                 no first snapshot within ready_timeout (or the deadline)
+ +- UnknownService           the service does not exist
+ +- NoEndpoints              it exists, and nothing in it can be used
+ +- Unusable                 there are endpoints, and just now none of them can take a request
+ +- DeadlineExceeded         no time left for a first or another try
+ +- Closed                   the load balancer was closed
+ +- WrongHost                an adapter was asked for a host that is not its service
+TargetError(ValueError)      a name that cannot be parsed
+
+Each carries `service`, `reason` and, where they explain something, the `counts` behind it. Adapters raise subclasses
+that are also what that client's users catch.
+"""
+
+from collections.abc import Mapping
+
+__all__ = [
+    "Closed",
+    "DeadlineExceeded",
+    "LoadBalancerError",
+    "NoEndpoints",
+    "NotReady",
+    "TargetError",
+    "UnknownService",
+    "Unusable",
+    "WrongHost",
+]
+
+
+class LoadBalancerError(Exception):
+    """kubelb refused a call before or between tries.
+
+    `service` is the target's text, `reason` a sentence for the user, `counts` the numbers behind it, for example
+    ``{"known": 3, "not ready": 2, "other zone": 1}``.
+    """
+
+    def __init__(self, service: str, reason: str, counts: Mapping[str, int] | None = None) -> None:
+        self.service = service
+        self.reason = reason
+        self.counts: Mapping[str, int] = dict(counts or {})
+        super().__init__(service, reason, self.counts)
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{name}: {count}" for name, count in self.counts.items())
+        return f"{self.service}: {self.reason}" + (f" ({numbers})" if numbers else "")
+
+
+class NotReady(LoadBalancerError):
+    """No endpoints were learnt in time; the reason says what discovery is stuck on."""
+
+
+class UnknownService(LoadBalancerError):
+    """The service does not exist as far as discovery can see."""
+
+
+class NoEndpoints(LoadBalancerError):
+    """The service is known and has nothing to send to."""
+
+
+class Unusable(LoadBalancerError):
+    """There are endpoints, and just now none of them can take this request: no connection to any is ready."""
+
+
+class DeadlineExceeded(LoadBalancerError):
+    """The deadline ran out before an attempt could be started."""
+
+
+class Closed(LoadBalancerError):
+    """`LoadBalancer.close` was called."""
+
+
+class WrongHost(LoadBalancerError):
+    """A request, or a redirect, for a host that this service does not have; it never reaches a pod."""
+
+
+class TargetError(ValueError):
+    """A target that cannot be parsed; names the text, the place and the cure."""

@@ -1,0 +1,284 @@
+"""LoadBalancer: what a user holds. It wires the rooms together, opens, closes and shows.
+
+    target -> source -> feed -> balancer <- pick / call <- adapters
+
+The constructor does no I/O and starts no thread: discovery begins with the first call that needs endpoints. From then
+on a call picks from what is known and never waits for discovery again.
+"""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from types import TracebackType
+from typing import Self, TypeAlias
+from weakref import WeakMethod
+
+from kubelb.clock import Clock, monotonic
+from kubelb.core.balancer import Balancer
+from kubelb.core.events import EndpointsChanged, Event
+from kubelb.core.health.outliers import OutlierDetection
+from kubelb.core.health.slow_start import SlowStart
+from kubelb.core.policies import Policy
+from kubelb.core.retry import Retry
+from kubelb.core.retry.budget import BudgetState
+from kubelb.core.table import Difference
+from kubelb.core.view import EndpointView
+from kubelb.discovery.base import Discovery
+from kubelb.discovery.select import Options, seed_endpoints, source_for
+from kubelb.errors import NotReady
+from kubelb.model import Health, Snapshot
+from kubelb.runtime.calls import Calls
+from kubelb.runtime.feed import Feed
+from kubelb.runtime.fork import register
+from kubelb.runtime.waiting import await_until, wait_until
+from kubelb.runtime.worker import worker
+from kubelb.target import Target, parse_target
+from kubelb.telemetry.logs import LogSink
+
+__all__ = ["LoadBalancer"]
+
+SEED = -1
+"""Version of the seed's snapshot: the changes of a source's first one are to its own version 0."""
+
+Changed: TypeAlias = Callable[[Difference], None]
+
+
+class LoadBalancer(Calls):
+    """Balances over the endpoints of one service; safe to share between threads, event loops and adapters.
+
+    `target` is a name such as ``"reviews.prod:http"`` (see `kubelb.target`). Keyword options, all with a default:
+
+    - `policy`: a Policy or its name, ``"peak_ewma"``;
+    - `retry`: a Retry, None for one attempt only;
+    - `outliers`: an OutlierDetection, None to eject nobody;
+    - `slow_start`: a SlowStart, None for none;
+    - `node`, `zone`: where the caller is; else ``$NODE_NAME`` and ``$KUBELB_ZONE``, else learnt from the slices;
+    - `traffic_policy`: ``"Cluster"``, or ``"Local"`` for endpoints on the own node only;
+    - `require_serving`, `avoid_terminating`: stricter than kube-proxy about pods that are published while not ready;
+    - `max_stale`: seconds without word from discovery after which `health()` says stale; never, by default;
+    - `seed`: ``"ip:port"`` addresses to use until the first sync;
+    - `kubeconfig`, `context`: else ``$KUBECONFIG``, the pod's own files, ``~/.kube/config``;
+    - `cluster_domain`: ``"cluster.local"``;
+    - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0.
+
+    Raises `TargetError` for a name that cannot be parsed, `ValueError` for an option out of range.
+
+    >>> lb = LoadBalancer("static:///127.0.0.1:8080,127.0.0.2:8080", policy="round_robin")
+    >>> len({lb.call(lambda attempt: attempt.endpoint.authority) for _ in range(4)})
+    2
+    >>> lb.close()
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        policy: Policy | str = "peak_ewma",
+        retry: Retry | None = Retry(),
+        outliers: OutlierDetection | None = OutlierDetection(),
+        slow_start: SlowStart | None = SlowStart(),
+        node: str | None = None,
+        zone: str | None = None,
+        traffic_policy: str = "Cluster",
+        require_serving: bool = False,
+        avoid_terminating: bool = False,
+        max_stale: float | None = None,
+        seed: Iterable[str] | None = None,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        cluster_domain: str = "cluster.local",
+        ready_timeout: float = 5.0,
+        clock: Clock = monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.target: Target = parse_target(target)
+        self.cluster_domain = cluster_domain
+        self.ready_timeout = ready_timeout
+        self.retry = retry or Retry(attempts=1, budget=None)
+        self._options = Options(
+            node=node,
+            zone=zone,
+            traffic_policy=traffic_policy,
+            require_serving=require_serving,
+            avoid_terminating=avoid_terminating,
+            max_stale=max_stale,
+            kubeconfig=kubeconfig,
+            context=context,
+        )
+        self._clock = clock
+        self._log = LogSink(clock)
+        self.balancer = Balancer(
+            policy,
+            service=str(self.target),
+            outliers=outliers,
+            slow_start=slow_start,
+            clock=clock,
+            rng=rng,
+            emit=self._emit,
+        )
+        self._budget = BudgetState(self.retry.budget, clock()) if self.retry.budget else None
+        self.always_flow = self.retry.retry is not None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._feed: Feed | None = None
+        self._listeners: list[WeakMethod[Changed]] = []
+        if seed is not None:
+            self._publish(Snapshot(SEED, seed_endpoints(seed)))
+            self.balancer.at_next_pick(self.feed)
+        self._static: Discovery | None = None
+        if self.target.scheme == "static":  # complete from the start: nothing to open, nothing to wait for
+            self._static = source_for(self.target, self._options, clock, self._emit)
+            snapshot, _ = self._static.poll(clock())
+            if snapshot is not None:
+                self._publish(snapshot)
+        register(self)
+
+    # What users look at
+
+    def endpoints(self) -> tuple[EndpointView, ...]:
+        """Return one line for each known endpoint: address, zone, state, in flight, latency, ejection, reasons."""
+        return self.balancer.view()
+
+    def health(self) -> Health:
+        """Return how well the service is known: source, synced, age, the last error and its cure, counts by state."""
+        feed = self._feed
+        source = self._static or (feed.source if feed else None)
+        health = source.health() if source else Health("endpointslices", error=feed.problem if feed else "")
+        counts = Counter(view.state for view in self.endpoints())
+        return replace(health, counts=dict(sorted(counts.items())))
+
+    def __repr__(self) -> str:
+        return f"<LoadBalancer {self.target}{' closed' if self._closed else ''} {self.balancer.policy!r}>"
+
+    # Readiness
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Block until endpoints are known, at most `timeout` seconds (`ready_timeout` by default).
+
+        Raises NotReady when time is up, with what discovery is stuck on; UnknownService or NoEndpoints at once where
+        the service is known and has nothing to send to; Closed.
+        """
+        until = self._clock() + (self.ready_timeout if timeout is None else timeout)
+        feed = self.feed()
+        while feed is not None and not self._known() and self._clock() < until:
+            wait_until(feed, self._known, until, self._clock)
+        self._raise_unless_ready()
+
+    async def await_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """The same for asyncio."""
+        until = self._clock() + (self.ready_timeout if timeout is None else timeout)
+        feed = self.feed()
+        while feed is not None and not self._known() and self._clock() < until:
+            await await_until(feed, self._known, until, self._clock)
+        self._raise_unless_ready()
+
+    def resync_now(self) -> None:
+        """Have discovery fetch everything again, without waiting for its next try."""
+        feed = self.feed()
+        if feed is not None and feed.source is not None:
+            feed.source.resync_now()
+
+    # Opening and closing
+
+    def close(self) -> None:
+        """Stop discovery and refuse further calls; those under way may finish. Idempotent."""
+        with self._lock:
+            self._closed = True
+            feed, self._feed = self._feed, None
+        self.balancer.close()
+        if feed is not None:
+            feed.close()
+
+    async def aclose(self) -> None:
+        """The same; it takes 50 ms at most, in a thread of its own."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # For adapters and for forks
+
+    def on_change(self, listener: Changed) -> None:
+        """Call a bound method with what each new snapshot changed; it is held weakly and must return soon."""
+        with self._lock:
+            self._listeners.append(WeakMethod(listener))
+
+    def feed(self) -> Feed | None:
+        """Begin discovery if it has not begun; returns what tells of news, None where there will be none."""
+        with self._lock:
+            if self._closed or self._static is not None:
+                return None
+            if self._feed is None:
+                self._feed = Feed(self._make_source, self._publish, worker, self._clock)
+            self._feed.start()
+            return self._feed
+
+    def tell(self, event: Event) -> None:
+        """Report something that happened, to whatever listens to this load balancer's events."""
+        self._emit(event)
+
+    def after_fork_in_child(self) -> None:
+        """Start anew on next use: nothing is in flight here and the parent's stream is the parent's."""
+        self._lock = threading.Lock()
+        self._log.after_fork_in_child()
+        self.balancer.forget_in_flight()
+        if self._budget:
+            self._budget.forget()
+        running, self._feed = self._feed is not None, None
+        if running:
+            self.balancer.at_next_pick(self.feed)
+
+    def _make_source(self) -> Discovery:
+        return source_for(self.target, self._options, self._clock, self._emit)
+
+    def _known(self) -> bool:
+        hopeless = self._feed is not None and bool(self._feed.problem)
+        return self._closed or hopeless or (self.balancer.version or 0) > 0
+
+    def _raise_unless_ready(self) -> None:
+        error = self.balancer.refusal()
+        if isinstance(error, NotReady):
+            raise self.explained(error)
+        if error is not None:
+            raise error
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        difference = self.balancer.update(snapshot)
+        self._emit(
+            EndpointsChanged(
+                str(self.target),
+                snapshot.version,
+                len(snapshot.endpoints),
+                len(snapshot.parked),
+                tuple(state.endpoint.authority for state in difference.added),
+                tuple(state.endpoint.authority for state in difference.removed),
+                snapshot.problem,
+            )
+        )
+        if self._listeners:
+            with self._lock:
+                self._listeners = [listener for listener in self._listeners if listener() is not None]
+                listeners = tuple(self._listeners)
+            for listener in listeners:
+                if (call := listener()) is not None:
+                    call(difference)
+
+    def _emit(self, event: Event) -> None:
+        self._log(event)

@@ -1,0 +1,256 @@
+"""The values that every room speaks of: Endpoint, Snapshot, Request, Outcome, Attempt.
+
+They hold no behaviour beyond reading themselves. Two of them are made for every call (Request, Outcome) and are plain
+slotted classes, because a frozen dataclass costs 0.9 us where such a class costs 0.2; Endpoint is made ten thousand at
+a time and is a named tuple, because a tuple is built and compared in C.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias
+
+__all__ = [
+    "ANY",
+    "CANCELLED",
+    "IDEMPOTENT",
+    "SUCCESS",
+    "Address",
+    "Attempt",
+    "Changes",
+    "Endpoint",
+    "Health",
+    "Outcome",
+    "Request",
+    "Sent",
+    "Snapshot",
+    "Verdict",
+]
+
+Address: TypeAlias = tuple[str, int]
+"""``(ip, port)``: where an endpoint is dialled."""
+
+
+class Endpoint(NamedTuple):
+    """One address that can serve, with everything that discovery knows of it.
+
+    >>> Endpoint("10.0.0.7", 8080, zone="eu-1a").authority
+    '10.0.0.7:8080'
+    """
+
+    ip: str
+    """Canonical text of the address, IPv6 without brackets."""
+    port: int
+    uid: str = ""
+    """UID of the pod behind it; empty where the source knows none."""
+    pod: str = ""
+    """Name of the object behind it (``targetRef.name``), nearly always a Pod."""
+    namespace: str = ""
+    kind: str = ""
+    """Kind of that object (``targetRef.kind``)."""
+    node: str = ""
+    zone: str = ""
+    hostname: str = ""
+    weight: float = 1.0
+    priority: int = 0
+    """Failover tier, 0 first."""
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    app_protocol: str = ""
+    zone_hints: tuple[str, ...] = ()
+    node_hints: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def address(self) -> Address:
+        """``(ip, port)``, the key under which state is kept."""
+        return self.ip, self.port
+
+    @property
+    def authority(self) -> str:
+        """``ip:port``, the address bracketed where it is IPv6."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+    def same_as(self, other: "Endpoint") -> bool:
+        """Whether state kept for one may be kept for the other: same ip:port, same uid where both know one.
+
+        A pod's address is given to another pod within seconds of its death, so the address alone is no identity.
+        """
+        mine, other_uid = self.uid, other.uid
+        return self[:2] == other[:2] and (mine == other_uid or not mine or not other_uid)
+
+
+class Changes(NamedTuple):
+    """What differs from the snapshot of version `base`, so that nobody has to compare 10 000 endpoints for one."""
+
+    base: int
+    used: tuple[Endpoint, ...] = ()
+    """New or altered, now in `Snapshot.endpoints`."""
+    parked: tuple[Endpoint, ...] = ()
+    """New or altered, now in `Snapshot.parked`."""
+    removed: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything discovery knows about one service at one moment: complete, never a delta.
+
+    `endpoints` are those to pick from, as kube-proxy would choose them; `parked` are known but not to be picked now
+    (not ready, draining, another zone's): running calls go on there and connections are kept.
+    """
+
+    version: int
+    endpoints: tuple[Endpoint, ...] = ()
+    parked: tuple[Endpoint, ...] = ()
+    exists: bool = True
+    """False: the service is unknown, which is not the same as empty."""
+    ports: tuple[str, ...] = ()
+    """The ports there are, as ``name:number``, for error messages."""
+    problem: str = ""
+    """Why `endpoints` is empty, in words for the user."""
+    changes: Changes | None = field(default=None, compare=False, repr=False)
+
+
+class Request:
+    """What an adapter knows about a call. Nearly every call is the constant `ANY`."""
+
+    __slots__ = ("idempotent", "key", "replayable")
+
+    def __init__(self, *, key: str | bytes | None = None, idempotent: bool = False, replayable: bool = True) -> None:
+        self.key = key
+        """What to hash on, for policies that hash."""
+        self.idempotent = idempotent
+        """Whether it may be sent again although it may have been processed."""
+        self.replayable = replayable
+        """Whether its body can be produced a second time."""
+
+    def __repr__(self) -> str:
+        return f"Request(key={self.key!r}, idempotent={self.idempotent}, replayable={self.replayable})"
+
+
+ANY = Request()
+"""The request of which nothing is known: not idempotent, no key."""
+
+IDEMPOTENT = Request(idempotent=True)
+"""The common GET."""
+
+
+class Verdict(Enum):
+    """What an attempt's end says about the endpoint."""
+
+    OK = "ok"
+    """It answered; a 4xx is the caller's fault and an answer all the same."""
+    FAILED = "failed"
+    """It is to blame: connect error, reset, timeout, 5xx but 501."""
+    BUSY = "busy"
+    """It asked for less (429): load, never a reason for ejection."""
+    NEUTRAL = "neutral"
+    """Nobody's fault: an idle connection that the server had closed. As CANCELLED for health, but worth repeating."""
+    CANCELLED = "cancelled"
+    """We gave up; says nothing about health, but the time spent is a lower bound of its latency."""
+
+
+class Sent(Enum):
+    """How far the request got. "Never" means that no byte of it was written to a connection."""
+
+    NEVER = "never"
+    MAYBE = "maybe"
+    """Written in part or whole, no answer: it may have been processed."""
+    ANSWERED = "answered"
+
+
+class Outcome:
+    """How an attempt ended, in the terms that health, load and retry need.
+
+    `latency` is seconds from the pick to the response headers, measured by the lease where it is None. `retry_after` is
+    the server's own hint in seconds. `open` says that the response is still being read: it owns the lease until then.
+    `value` or `error` is what the caller gets should this attempt be the last. `retryable` is the protocol's word that
+    another endpoint may answer better (502, 503, 504, UNAVAILABLE, a connection lost); whether it *may* be sent again
+    is decided by the retry rules. `fresh` says that nothing of the request's body was taken from its producer, so that
+    even a body which can be produced only once is still whole.
+    """
+
+    __slots__ = (
+        "error",
+        "fresh",
+        "latency",
+        "lease",
+        "open",
+        "reason",
+        "retry_after",
+        "retryable",
+        "sent",
+        "tries",
+        "value",
+        "verdict",
+    )
+
+    def __init__(
+        self,
+        verdict: Verdict = Verdict.OK,
+        *,
+        sent: Sent = Sent.ANSWERED,
+        retryable: bool = False,
+        latency: float | None = None,
+        retry_after: float | None = None,
+        open: bool = False,  # noqa: A002
+        fresh: bool = False,
+        reason: str = "",
+        value: Any = None,
+        error: BaseException | None = None,
+    ) -> None:
+        self.verdict = verdict
+        self.sent = sent
+        self.retryable = retryable
+        self.latency = latency
+        self.retry_after = retry_after
+        self.open = open
+        self.fresh = fresh
+        self.reason = reason
+        """A short word for logs and notes: ``"503"``, ``"refused"``, ``"read timeout"``."""
+        self.value = value
+        self.error = error
+        self.lease: Any = None
+        """The Lease this is the end of; set by whoever sent it."""
+        self.tries: tuple[Outcome, ...] = ()
+        """The attempts before this one, oldest first; set on the last outcome of a call."""
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.verdict.value} sent={self.sent.value} {self.reason or type(self.error).__name__}>"
+
+
+SUCCESS = Outcome()
+"""The outcome of an ordinary success; the lease measures the latency, so one value serves every call."""
+
+CANCELLED = Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason="cancelled")
+"""The caller gave up."""
+
+
+class Attempt(NamedTuple):
+    """What a function given to `LoadBalancer.call` receives."""
+
+    endpoint: Endpoint
+    number: int
+    """1 for the first try."""
+    timeout: float | None
+    """Seconds left of the deadline; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How well a load balancer knows its service, in one value.
+
+    `age` is seconds since discovery last heard anything from its source (an event, a bookmark, a list), None before the
+    first time; it grows while the last known good set stays in use. `error` and `cure` are empty while all is well.
+    """
+
+    source: str
+    """Where endpoints come from: ``"endpointslices"``, ``"static"``."""
+    synced: bool = False
+    stale: bool = False
+    """The age has passed `max_stale`."""
+    age: float | None = None
+    error: str = ""
+    cure: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""What has threads: the background worker, the feed, the three drivers, fork handling."""

@@ -1,0 +1,304 @@
+"""Calls: from a request to its result, whatever client carries it.
+
+The straight first attempt is the whole story of nearly every call: pick, the client's call, release. Only what fails,
+or what a strategy of the user's must judge, or a call made before the first snapshot, goes through the attempt flow and
+one of its drivers. `call` and `acall` are for users; `run` and `arun` are what every adapter stands on.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Protocol, TypeVar, cast
+
+from kubelb.clock import Clock
+from kubelb.core.balancer import Balancer
+from kubelb.core.events import Event
+from kubelb.core.flow import Flow, attempt_flow
+from kubelb.core.lease import Lease
+from kubelb.core.retry import Retry
+from kubelb.core.retry.budget import BudgetState
+from kubelb.core.retry.rules import may_repeat, worth_repeating
+from kubelb.core.state import EndpointState
+from kubelb.core.steps import Send
+from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
+from kubelb.model import ANY, CANCELLED, IDEMPOTENT, Attempt, Health, Outcome, Request
+from kubelb.runtime import sync
+from kubelb.runtime.driving import settle
+from kubelb.runtime.feed import Feed
+from kubelb.runtime.hinting import current
+from kubelb.runtime.judging import Classify, judge_error, judge_result
+from kubelb.runtime.waiting import await_until, wait_until
+
+__all__ = ["AioConnections", "Calls", "Connections"]
+
+T = TypeVar("T")
+
+
+class Connections(Protocol):
+    """A client that keeps connections of its own picks among those that are ready, and waits for one to become so."""
+
+    patient: bool
+    """Wait for as long as the call has time, whatever keeps the service from being ready."""
+
+    def pick(self, request: Request, avoid: Collection[EndpointState]) -> Lease:
+        """Pick; raises NotReady where waiting may help."""
+        ...
+
+    def wait(self, version: int | None, until: float) -> None:
+        """Return when endpoints or connections have changed, or at `until`; may return early."""
+        ...
+
+
+class AioConnections(Protocol):
+    """The same for asyncio."""
+
+    patient: bool
+
+    def pick(self, request: Request, avoid: Collection[EndpointState]) -> Lease:
+        """As above."""
+        ...
+
+    async def wait(self, version: int | None, until: float) -> None:
+        """As above."""
+        ...
+
+
+SHORTEST = 0.001
+"""Seconds; a timeout of 0 means "do not block" to a socket, and less is an error."""
+
+
+class Calls:
+    """The half of a LoadBalancer that is on the path of a request."""
+
+    balancer: Balancer
+    retry: Retry
+    ready_timeout: float
+    always_flow: bool
+    """Whether even a success must be shown to the attempt flow: the user's own strategy judges results."""
+    _clock: Clock
+    _budget: BudgetState | None
+
+    def feed(self) -> Feed | None:
+        """Begin discovery if it has not begun; returns what tells of news, None where there will be none."""
+        raise NotImplementedError
+
+    def _emit(self, event: Event) -> None:
+        raise NotImplementedError
+
+    def health(self) -> Health:
+        """Return how well the service is known."""
+        raise NotImplementedError
+
+    def call(
+        self,
+        fn: Callable[[Attempt], T],
+        *,
+        key: str | bytes | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        classify: Classify | None = None,
+    ) -> T:
+        """Call `fn` with an Attempt (endpoint, number, timeout) until it succeeds or tries end; returns its result.
+
+        `deadline` is in seconds from now and bounds all tries; `fn` must honour ``attempt.timeout``. `idempotent` says
+        that it may be repeated although it may have been processed; False by default. Where `key` and `idempotent` are
+        not given, `kubelb.hints` around the call count, and its deadline where it is the earlier one.
+        `classify(result, error)` may return an Outcome. Raises the last try's own exception, with notes on the others.
+        """
+        if (hinted := current()) is not None:
+            key, idempotent, deadline = hinted.beside(key, idempotent, deadline)
+        request = ANY if key is None and not idempotent else _request(key, idempotent)
+        outcome: Outcome | None = None
+        if self.balancer.version is not None and (deadline is None or deadline > 0):
+            lease = self.balancer.pick(request)
+            try:
+                try:
+                    result = fn(Attempt(lease.state.endpoint, 1, deadline))
+                except Exception as error:  # noqa: BLE001
+                    outcome = judge_error(error, classify)
+                else:
+                    if classify is None and not self.always_flow:
+                        lease.release()
+                        return result
+                    outcome = judge_result(result, classify)
+            except BaseException:
+                lease.release(CANCELLED)
+                raise
+            if self.settled(request, settle(lease, outcome)):
+                return cast(T, _unpack(outcome))
+        ends = None if deadline is None else self._clock() + deadline if outcome is None else lease.start + deadline
+
+        def send(step: Send) -> Outcome:
+            left = None if ends is None else max(SHORTEST, ends - self._clock())
+            try:
+                result = fn(Attempt(step.lease.state.endpoint, step.number, left))
+            except Exception as error:  # noqa: BLE001
+                return judge_error(error, classify)
+            return judge_result(result, classify)
+
+        return cast(T, _unpack(self.run(request, send, first=outcome, deadline=ends)))
+
+    async def acall(
+        self,
+        fn: Callable[[Attempt], Awaitable[T]],
+        *,
+        key: str | bytes | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        classify: Classify | None = None,
+    ) -> T:
+        """The same for asyncio: `fn` returns an awaitable. It is cancelled when the deadline is over."""
+        if (hinted := current()) is not None:
+            key, idempotent, deadline = hinted.beside(key, idempotent, deadline)
+        request = ANY if key is None and not idempotent else _request(key, idempotent)
+        outcome: Outcome | None = None
+        if self.balancer.version is not None and deadline is None:
+            lease = self.balancer.pick(request)
+            try:
+                try:
+                    result = await fn(Attempt(lease.state.endpoint, 1, None))
+                except Exception as error:  # noqa: BLE001
+                    outcome = judge_error(error, classify)
+                else:
+                    if classify is None and not self.always_flow:
+                        lease.release()
+                        return result
+                    outcome = judge_result(result, classify)
+            except BaseException:
+                lease.release(CANCELLED)
+                raise
+            if self.settled(request, settle(lease, outcome)):
+                return cast(T, _unpack(outcome))
+        ends = None if deadline is None else self._clock() + deadline
+
+        async def send(step: Send) -> Outcome:
+            import asyncio
+
+            left = None if ends is None else max(0.0, ends - self._clock())
+            try:
+                async with asyncio.timeout(left) as limit:
+                    result = await fn(Attempt(step.lease.state.endpoint, step.number, left))
+            except Exception as error:  # noqa: BLE001
+                outcome = judge_error(error, classify)
+                if limit.expired():
+                    outcome.error = DeadlineExceeded(self.balancer.service, f"no answer within {deadline} s")
+                return outcome
+            return judge_result(result, classify)
+
+        return cast(T, _unpack(await self.arun(request, send, first=outcome, deadline=ends)))
+
+    # What adapters stand on
+
+    def settled(self, request: Request, outcome: Outcome) -> bool:
+        """Whether a first attempt's outcome ends the call, so that no flow is needed."""
+        if self.always_flow:
+            return False
+        return self.retry.attempts == 1 or not worth_repeating(outcome) or not may_repeat(request, outcome)
+
+    def run(
+        self,
+        request: Request,
+        send: sync.SendNow,
+        *,
+        first: Outcome | None = None,
+        deadline: float | None = None,
+        discard: sync.Discard = sync.nothing_to_discard,
+        hedge: float | None = None,
+        connections: Connections | None = None,
+    ) -> Outcome:
+        """Drive the attempt flow in this thread. `deadline` is in the balancer's time. Raises only refusals."""
+        flow = self.flow(request, first=first, deadline=deadline, hedge=hedge, connections=connections)
+        wait = self._wait if connections is None else connections.wait
+        try:
+            return sync.drive(flow, send, wait=wait, clock=self._clock, discard=discard)
+        except (NotReady, DeadlineExceeded) as error:
+            raise self.explained(error) from None
+
+    async def arun(
+        self,
+        request: Request,
+        send: Callable[[Send], Awaitable[Outcome]],
+        *,
+        first: Outcome | None = None,
+        deadline: float | None = None,
+        discard: Callable[[Outcome], Awaitable[None]] | None = None,
+        hedge: float | None = None,
+        connections: AioConnections | None = None,
+    ) -> Outcome:
+        """The same in this task."""
+        from kubelb.runtime import aio
+
+        flow = self.flow(request, first=first, deadline=deadline, hedge=hedge, connections=connections)
+        wait = self._await if connections is None else connections.wait
+        try:
+            return await aio.drive_async(
+                flow, send, wait=wait, clock=self._clock, discard=discard or aio.nothing_to_discard
+            )
+        except (NotReady, DeadlineExceeded) as error:
+            raise self.explained(error) from None
+
+    def flow(
+        self,
+        request: Request,
+        *,
+        first: Outcome | None = None,
+        deadline: float | None = None,
+        hedge: float | None = None,
+        connections: Connections | AioConnections | None = None,
+    ) -> Flow:
+        """Return the attempt flow of one call, for a driver of the adapter's own."""
+        patient = connections is not None and connections.patient
+        return attempt_flow(
+            self.balancer,
+            request,
+            self.retry,
+            budget=self._budget,
+            first=first,
+            deadline=deadline,
+            ready_until=math.inf if patient else None if first else self._clock() + self.ready_timeout,
+            hedge=hedge,
+            pick=None if connections is None else connections.pick,
+            emit=self._emit,
+        )
+
+    def _wait(self, version: int | None, until: float) -> None:
+        feed = self.feed()
+        if feed is not None:
+            wait_until(feed, lambda: self.balancer.version != version, until, self._clock)
+
+    async def _await(self, version: int | None, until: float) -> None:
+        feed = self.feed()
+        if feed is not None:
+            await await_until(feed, lambda: self.balancer.version != version, until, self._clock)
+
+    def explained(self, error: NotReady | DeadlineExceeded) -> LoadBalancerError:
+        """Add what discovery is stuck on; where endpoints are known it is not discovery."""
+        if self.balancer.version is not None:
+            return error
+        health = self.health()
+        when = "in time" if isinstance(error, NotReady) else "before the deadline"
+        reason = f"no endpoints were learnt {when} from {health.source}"
+        if health.error:
+            reason += f": {health.error}" + (f"; {health.cure}" if health.cure else "")
+        return type(error)(error.service, reason)
+
+
+def _request(key: str | bytes | None, idempotent: bool | None) -> Request:
+    return IDEMPOTENT if key is None else Request(key=key, idempotent=bool(idempotent))
+
+
+def _unpack(outcome: Outcome) -> Any:
+    """Return the result of a call, or raise its last error with a note on each try before it."""
+    if outcome.error is None:
+        return outcome.value
+    annotate(outcome)
+    raise outcome.error
+
+
+def annotate(outcome: Outcome) -> None:
+    """Note the earlier tries on the last one's error."""
+    if outcome.error is not None:
+        for number, before in enumerate(outcome.tries, 1):
+            where = before.lease.endpoint.authority if isinstance(before.lease, Lease) else "?"
+            outcome.error.add_note(
+                f"kubelb: try {number} on {where} ended with {before.reason or before.verdict.value}"
+            )

@@ -1,0 +1,166 @@
+"""The feed: takes Snapshots from a source to a balancer, at a measured pace, and wakes whoever waits for one.
+
+The source only says that there may be news (`notify`). The feed then polls it on a runner thread: at once when the last
+publish is `PACE` old, else when it will be. So a burst of events is one Snapshot, a single change is published without
+delay, and no balancer sees more than 20 a second. A poll runs on one thread at a time; news during it cause another.
+
+    IDLE --notify--> SCHEDULED --due--> RUNNING --done--> IDLE
+                                          |  ^
+                                        notify: AGAIN, scheduled when done
+
+The source's times are in its own clock; pacing is in the worker's, which keeps the appointments. A source or a consumer
+that raises is reported by `threading.excepthook`, and the source asked again after `RETRY`.
+
+Waiters come from both worlds: each is a callable that is called once, from the publishing thread, and must return at
+once. One that gives up is removed.
+"""
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+
+from kubelb.clock import Clock
+from kubelb.discovery.base import Discovery
+from kubelb.model import Snapshot
+from kubelb.runtime.worker import Worker
+
+__all__ = ["PACE", "Feed"]
+
+PACE = 0.05
+"""Seconds between two snapshots, at least."""
+RETRY = 1.0
+"""Seconds until a source that raised is polled again."""
+
+
+class _State(Enum):
+    IDLE = 0
+    SCHEDULED = 1
+    RUNNING = 2
+    AGAIN = 3
+
+
+class Feed:
+    """Connects one source with one consumer. `publish(snapshot)` runs on a runner thread and must not raise.
+
+    `make` builds the source, on a runner thread too: that may import a client library.
+    """
+
+    def __init__(
+        self, make: Callable[[], Discovery], publish: Callable[[Snapshot], None], worker: Worker, clock: Clock
+    ) -> None:
+        self._make = make
+        self._publish = publish
+        self._worker = worker
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._state = _State.IDLE
+        self._due = 0.0
+        self._last = float("-inf")
+        self._started = False
+        self._closed = False
+        self._waiters: set[Callable[[], None]] = set()
+        self.source: Discovery | None = None
+        """None until it is built."""
+        self.problem = ""
+        """Why it cannot be built."""
+
+    def start(self) -> None:
+        """Build and start the source, then publish what it says; idempotent, so an interrupted one can be repeated."""
+        if not self._started:
+            self._worker.retain()
+            self._worker.call_at(self._worker.clock(), self._open)
+            self._started = True
+
+    def close(self) -> None:
+        """Stop the source and wake all waiters; idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            source = self.source
+        try:
+            if source is not None:
+                source.stop()
+        finally:
+            self._wake()
+            self._worker.release()
+
+    def _open(self) -> None:
+        try:
+            source = self._make()
+        except Exception as error:  # noqa: BLE001
+            self.problem = f"{type(error).__name__}: {error}"
+            self._wake()
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self.source = source
+        source.start(self.notify)
+        if self._closed:  # meanwhile: it may have been stopped before it was started
+            source.stop()
+        self.notify()
+
+    def notify(self) -> None:
+        """There may be news; may be called from any thread, returns at once."""
+        self._schedule(0.0)
+
+    def add_waiter(self, waiter: Callable[[], None]) -> None:
+        """Have `waiter` called at the next snapshot, or when the feed closes."""
+        with self._lock:
+            if not self._closed:
+                self._waiters.add(waiter)
+                return
+        waiter()
+
+    def remove_waiter(self, waiter: Callable[[], None]) -> None:
+        """Take back `add_waiter`."""
+        with self._lock:
+            self._waiters.discard(waiter)
+
+    def _schedule(self, delay: float) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if self._state in {_State.RUNNING, _State.AGAIN}:
+                self._state = _State.AGAIN
+                return
+            due = max(self._worker.clock() + delay, self._last + PACE)
+            if self._state is _State.SCHEDULED and self._due <= due:
+                return
+            self._state = _State.SCHEDULED
+            self._due = due
+        self._worker.call_at(due, self._run)
+
+    def _run(self) -> None:
+        with self._lock:
+            source = self.source
+            # A job that was superseded by an earlier one comes late and finds nothing scheduled, or not yet due.
+            now = self._worker.clock()
+            if source is None or self._closed or self._state is not _State.SCHEDULED or now < self._due:
+                return
+            self._state = _State.RUNNING
+        delay: float | None = RETRY
+        try:
+            asked = self._clock()
+            snapshot, again = source.poll(asked)
+            if snapshot is not None:
+                self._last = now
+                try:
+                    self._publish(snapshot)
+                finally:
+                    self._wake()
+            delay = None if again is None else max(0.0, again - asked)
+        finally:
+            with self._lock:
+                if self._state is _State.AGAIN:
+                    delay = 0.0
+                self._state = _State.IDLE
+            if delay is not None:
+                self._schedule(delay)
+
+    def _wake(self) -> None:
+        with self._lock:
+            waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            waiter()

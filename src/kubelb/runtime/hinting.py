@@ -1,0 +1,109 @@
+"""Hints: what the caller knows of the requests it is about to make, whatever client makes them.
+
+    with kubelb.hints(key=user_id, deadline=2.0):
+        client.get("http://reviews.prod/ratings/7")
+        stub.Get(request)
+
+They are kept in a context variable, so they are a thread's or a task's own, and a task begun inside inherits them. What
+is said with a request itself (a client's own way, or the arguments of `LoadBalancer.call`) takes precedence. Deadlines
+alone are different: nobody can give more time than there is, so the earliest counts.
+"""
+
+import math
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from kubelb.clock import Clock, monotonic
+
+__all__ = ["Hinted", "current", "hints"]
+
+
+class Hinted(NamedTuple):
+    """The hints in force, those of the blocks around included."""
+
+    key: str | bytes | None
+    idempotent: bool | None
+    until: float
+    """When time is over, by `clock`; infinity where nobody said."""
+    clock: Clock
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until time is over; negative when it is, None where nobody said."""
+        return None if self.until == math.inf else self.until - self.clock()
+
+    def beside(
+        self, key: str | bytes | None, idempotent: bool | None, deadline: float | None
+    ) -> tuple[str | bytes | None, bool | None, float | None]:
+        """Return what counts for a call that says so much itself."""
+        left = self.left
+        return (
+            self.key if key is None else key,
+            self.idempotent if idempotent is None else idempotent,
+            left if deadline is None else deadline if left is None else min(deadline, left),
+        )
+
+
+_current: ContextVar[Hinted | None] = ContextVar("kubelb_hints", default=None)
+current = _current.get
+"""The hints in force; None outside every block. It is asked by every request, so it is the bare method."""
+
+
+class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
+    """A block in which requests carry hints, with every client and in `LoadBalancer.call`.
+
+    - `key`: what policies that hash go by, text or bytes;
+    - `idempotent`: whether a request may be sent again although it may have been processed; by default what the
+      client's protocol says, e.g. True for GET;
+    - `deadline`: seconds from the beginning of the block after which every request in it has ended, all tries included.
+
+    Blocks nest: the inner one's `key` and `idempotent` replace the outer one's where they are given, and the earlier
+    deadline counts. Raises `ValueError` for a deadline that is not a positive number, `TypeError` for a key or an
+    `idempotent` of another type.
+
+    >>> import kubelb
+    >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80")
+    >>> with kubelb.hints(deadline=2.0):
+    ...     lb.call(lambda attempt: attempt.timeout <= 2.0)
+    True
+    """
+
+    __slots__ = ("_clock", "_deadline", "_idempotent", "_key", "_tokens")
+
+    def __init__(
+        self,
+        *,
+        key: str | bytes | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        if not isinstance(key, str | bytes | None):
+            raise TypeError(f"hints(key={key!r}): give text or bytes, e.g. str(key)")
+        if not isinstance(idempotent, bool | None):
+            raise TypeError(f"hints(idempotent={idempotent!r}): give True or False")
+        if deadline is not None and not 0 < deadline < math.inf:
+            raise ValueError(f"hints(deadline={deadline!r}): give a positive number of seconds")
+        self._key = key
+        self._idempotent = idempotent
+        self._deadline = deadline
+        self._clock = clock
+        self._tokens: list[Token[Hinted | None]] = []  # several, so that one may be entered inside itself
+
+    def __enter__(self) -> Self:
+        key, idempotent, until = self._key, self._idempotent, math.inf
+        if self._deadline is not None:
+            until = self._clock() + self._deadline
+        if (outer := current()) is not None:
+            key = outer.key if key is None else key
+            idempotent = outer.idempotent if idempotent is None else idempotent
+            left = outer.left
+            until = until if left is None else min(until, self._clock() + left)
+        self._tokens.append(_current.set(Hinted(key, idempotent, until, self._clock)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.reset(self._tokens.pop())

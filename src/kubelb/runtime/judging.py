@@ -1,0 +1,46 @@
+"""How an attempt of `LoadBalancer.call` ended, judged from what the user's function did.
+
+A result is a success. Of exceptions, those of the network are the endpoint's fault and worth another one: refused means
+never sent; a reset, a broken pipe and a timeout mean that it may have been processed. Anything else is the
+application's own (a ValueError says nothing about a pod) and goes to the caller as it is. `classify` overrules this.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any, TypeAlias
+
+from kubelb.model import Outcome, Sent, Verdict
+
+__all__ = ["Classify", "judge_error", "judge_result"]
+
+Classify: TypeAlias = Callable[[Any, Exception | None], Outcome | None]
+"""Called with (result, None) or (None, error); returns an Outcome, or None for kubelb's own judgement.
+
+The Outcome may be a constant of the user's: what belongs to one attempt is kept on a copy."""
+
+
+def judge_error(error: Exception, classify: Classify | None = None) -> Outcome:
+    """Return the outcome of an attempt that raised."""
+    outcome = classify(None, error) if classify else None
+    outcome = _judged(error) if outcome is None else copy(outcome)
+    outcome.error = error
+    return outcome
+
+
+def judge_result(result: Any, classify: Classify | None) -> Outcome:
+    """Return the outcome of an attempt that returned."""
+    outcome = classify(result, None) if classify else None
+    outcome = Outcome() if outcome is None else copy(outcome)
+    outcome.value = result
+    return outcome
+
+
+def _judged(error: Exception) -> Outcome:
+    name = type(error).__name__
+    if isinstance(error, ConnectionRefusedError):
+        return Outcome(Verdict.FAILED, sent=Sent.NEVER, retryable=True, reason="refused")
+    if isinstance(error, TimeoutError):
+        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="timeout")
+    if isinstance(error, OSError | EOFError):
+        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason=name)
+    return Outcome(Verdict.OK, reason=name)

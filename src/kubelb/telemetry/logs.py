@@ -1,0 +1,111 @@
+"""Events -> log lines: logger ``kubelb``, one line per change of state, with its reason.
+
+The logger has a NullHandler, so a program that does not configure logging hears nothing. A line like the one before it
+(the same kind of event about the same thing) is held back for `QUIET` seconds and counted; the next one says how many
+were. Events hold no secrets, so lines hold none.
+"""
+
+import logging
+import threading
+
+from kubelb.clock import Clock, monotonic
+from kubelb.core.events import (
+    BudgetExhausted,
+    DiscoveryFailed,
+    DiscoveryRecovered,
+    Ejected,
+    EjectionSpared,
+    EndpointsChanged,
+    Event,
+    Retried,
+    Returned,
+    Skipped,
+    TlsFilesChanged,
+)
+
+__all__ = ["LogSink"]
+
+logger = logging.getLogger("kubelb")
+logger.addHandler(logging.NullHandler())
+
+QUIET = 10.0
+"""Seconds between two lines that say the same."""
+REMEMBERED = 1000
+"""Lines whose time is kept; beyond it the memory starts anew."""
+
+
+class LogSink:
+    """Writes events to the logger ``kubelb``."""
+
+    def __init__(self, clock: Clock = monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._said: dict[tuple[str, ...], tuple[float, int]] = {}
+
+    def __call__(self, event: Event) -> None:
+        level, key, text = _line(event)
+        if not logger.isEnabledFor(level):
+            return
+        now = self._clock()
+        with self._lock:
+            last, held = self._said.get(key, (float("-inf"), 0))
+            if now - last < QUIET:
+                self._said[key] = last, held + 1
+                return
+            if len(self._said) >= REMEMBERED:
+                self._said.clear()
+            self._said[key] = now, 0
+        logger.log(level, "%s: %s%s", event.service, text, f" ({held} more like it)" if held else "")
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock."""
+        self._lock = threading.Lock()
+
+
+def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
+    """Return level, what must not be repeated at once, and text."""
+    kind = type(event).__name__
+    match event:
+        case EndpointsChanged():
+            text = f"{event.used} endpoints in use, {event.parked} parked{_names(' +', event.added)}"
+            text += _names(" -", event.removed)
+            text += f": {event.problem}" if event.problem else ""
+            return logging.WARNING if event.problem else logging.INFO, (kind, event.service, text), text
+        case Ejected():
+            times = f", ejection {event.times} in a row" if event.times > 1 else ""
+            text = f"{event.endpoint} ejected for {event.duration:.1f} s: {event.reason}{times}"
+            return logging.WARNING, (kind, event.service, event.endpoint, str(event.times)), text
+        case EjectionSpared():
+            text = f"{event.endpoint} fails and is kept: {event.reason}"
+            return logging.WARNING, (kind, event.service, event.endpoint), text
+        case Returned():
+            return logging.INFO, (kind, event.service, event.endpoint), f"{event.endpoint} is back: {event.why}"
+        case Retried():
+            text = f"attempt {event.number} follows in {event.delay * 1000:.0f} ms: {event.endpoint} {event.reason}"
+            return logging.DEBUG, (kind, event.service, event.endpoint, event.reason), text
+        case BudgetExhausted():
+            text = f"no retry after {event.reason}: the retry budget is used up"
+            return logging.WARNING, (kind, event.service), text
+        case DiscoveryFailed():
+            cure = f"; {event.cure}" if event.cure else ""
+            text = f"discovery {event.kind}: {event.reason}{cure}; the last known endpoints stay in use"
+            return logging.WARNING, (kind, event.service, event.kind), text
+        case DiscoveryRecovered():
+            return logging.INFO, (kind, event.service), f"discovery is back after {event.seconds:.1f} s"
+        case Skipped():
+            return logging.WARNING, (kind, event.service, event.what), f"{event.what} left out: {event.reason}"
+        case TlsFilesChanged(error=""):
+            return logging.INFO, (kind, event.service), f"{', '.join(event.files)}: changed, and read again"
+        case TlsFilesChanged():
+            text = (
+                f"{', '.join(event.files)}: changed, and cannot be used ({event.error}); what was read before still is"
+            )
+            return logging.WARNING, (kind, event.service, event.error), text
+
+
+def _names(sign: str, addresses: tuple[str, ...]) -> str:
+    """Name up to five addresses and count the rest."""
+    if not addresses:
+        return ""
+    rest = f" and {len(addresses) - 5} more" if len(addresses) > 5 else ""
+    return "," + sign + f" {sign.strip()}".join(addresses[:5]) + rest

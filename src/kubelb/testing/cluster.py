@@ -1,0 +1,393 @@
+"""`LocalCluster`: everything that a test needs of Kubernetes, on loopback, in this process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+import msgspec
+
+from kubelb.testing import objects
+from kubelb.testing.addresses import Addresses
+from kubelb.testing.answers import Handler, Tally
+from kubelb.testing.api_server import ApiServer
+from kubelb.testing.control import Api
+from kubelb.testing.doorman import Doorman
+from kubelb.testing.faults import Faults
+from kubelb.testing.http_responder import HttpResponder
+from kubelb.testing.identity import Identity
+from kubelb.testing.server import Server
+from kubelb.testing.service import Service
+from kubelb.testing.slices import SliceSet
+from kubelb.testing.store import Store, now
+from kubelb.testing.timers import Timers
+from kubelb.testing.users import Users
+from kubelb.testing.workload import Machinery, Register, Respond, Workload
+
+
+class LocalCluster:
+    """A small Kubernetes on loopback: an EndpointSlice API and services with real HTTP or gRPC backends.
+
+        with LocalCluster() as cluster:
+            svc = cluster.service("reviews.prod", replicas=3)
+            ...                        # point any Kubernetes client at cluster.kubeconfig
+            svc[0].fail(503)
+            cluster.api.down()
+
+    It runs on threads of its own and is used from sync and async tests alike (`async with` works too).
+
+    tls: serve the API over HTTPS (needs `pip install 'kubelb[testing]'`); the kubeconfig carries the CA.
+    lag: seconds until a slice follows a killed pod.
+    bookmark_interval: seconds between BOOKMARKs of watches that ask for them.
+    history: changes that a watch can still start from; older versions are answered 410.
+    max_endpoints_per_slice: as of the EndpointSlice controller.
+    watch_list: serve `sendInitialEvents`; False answers 422, as servers without it do.
+    zones: backends stand in them by turns, on one node each ("zone-a-node").
+    single_address: give every backend a port of 127.0.0.1 instead of an address of its own, as is done anyway where
+        the system has no other loopback addresses (macOS).
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: bool = False,
+        lag: float = 0.05,
+        bookmark_interval: float = 60.0,
+        history: int = 1000,
+        max_endpoints_per_slice: int = 100,
+        watch_list: bool = True,
+        zones: Sequence[str] = ("zone-a", "zone-b", "zone-c"),
+        single_address: bool = False,
+    ) -> None:
+        if not zones:
+            raise ValueError("a cluster has at least one zone")
+        self._tls = tls
+        self._lag = lag
+        self._max_endpoints = max_endpoints_per_slice
+        self._zones = tuple(zones)
+        self._single = single_address
+        self._services: dict[tuple[str, str], tuple[Service, objects.ServiceSpec, str]] = {}
+        self._numbers = itertools.count(1)
+        self._store = Store(history=history)
+        self._users = Users()
+        self._faults = Faults()
+        self._faults.watch_list = watch_list
+        self._bookmark_interval = bookmark_interval
+        self._identity: Identity | None = None
+        self._machinery: Machinery | None = None
+        self._listener: Server | None = None
+        self._server: ApiServer | None = None
+        self._api: Api | None = None
+        self._closed = False
+        self._pid = 0
+
+    # -- life
+
+    def start(self) -> Self:
+        """Begin to serve; `with` does it. A cluster starts once."""
+        if self._closed:
+            raise RuntimeError("this LocalCluster has been closed")
+        if self._machinery is not None:
+            return self
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End every server, connection and thread, within a second; harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._machinery is None or self._pid != os.getpid():  # a child after a fork owns nothing of this
+            return
+        until = time.monotonic() + 0.8
+        self._machinery.timers.close()
+        self._faults.stopping.set()
+        self._faults.flowing.set()
+        if self._listener is not None:
+            self._listener.shut()
+        services = [service for service, _, _ in self._services.values()]
+        for service in services:
+            service.stop()
+        if self._listener is not None:
+            self._listener.join(until)
+        for service in services:
+            service.join(until)
+        self._machinery.threads.close()
+        self._machinery.threads.join(until)
+        self._machinery.doorman.close()
+        if self._identity is not None:
+            self._identity.remove()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import asyncio  # a sync test does not pay for it
+
+        await asyncio.to_thread(self.close)
+
+    # -- the API
+
+    @property
+    def api(self) -> Api:
+        """Faults of the API server and records of what it was asked."""
+        self._running()
+        assert self._api is not None
+        return self._api
+
+    @property
+    def url(self) -> str:
+        """Where the API listens: "http://127.0.0.1:PORT", with TLS "https://..."."""
+        self._running()
+        assert self._listener is not None
+        return f"{'https' if self._tls else 'http'}://{self._listener.host}:{self._listener.port}"
+
+    @property
+    def token(self) -> str:
+        """The bearer token of the kubeconfig: it may read endpoint slices and services everywhere."""
+        return self._files().token
+
+    @property
+    def kubeconfig(self) -> str:
+        """Path of a kubeconfig with `url` and `token`."""
+        return str(self._files().kubeconfig)
+
+    @property
+    def serviceaccount(self) -> str:
+        """Path of a folder like the one that pods have mounted: `token`, `namespace` and, with TLS, `ca.crt`."""
+        return str(self._files().mount)
+
+    @property
+    def token_file(self) -> str:
+        """Path of the file that holds `token`; `api.rotate_token()` rewrites it."""
+        return str(self._files().mount / "token")
+
+    def kubeconfig_for(self, token: str, *, namespace: str = "default") -> str:
+        """Path of a new kubeconfig for a token of `api.add_token(...)`, or for one that nobody knows."""
+        return str(self._files().kubeconfig_for(token, namespace))
+
+    @property
+    def ca_pem(self) -> str:
+        """The certificate of the authority behind every TLS server of this cluster, as PEM."""
+        return self._files().authority.pem
+
+    @property
+    def ca_file(self) -> str:
+        """Path of a file with `ca_pem`: what a client is to verify against."""
+        return str(self._files().authority.file)
+
+    @property
+    def lag(self) -> float:
+        """Seconds until a slice follows a killed pod."""
+        return self._running().lag
+
+    @lag.setter
+    def lag(self, seconds: float) -> None:
+        self._running().lag = seconds
+
+    # -- services and slices
+
+    def service(
+        self,
+        name: str,
+        *,
+        replicas: int = 1,
+        port_name: str | None = None,
+        port: int = 80,
+        zones: Sequence[str] | None = None,
+        hints: Literal["zone", "node"] | None = None,
+        labels: Mapping[str, str] | None = None,
+        headless: bool = False,
+        app_protocol: str | None = None,
+        publish_not_ready: bool = False,
+        tls: bool = False,
+        handler: Handler | None = None,
+        grpc: bool | Register = False,
+        listen: bool = True,
+    ) -> Service:
+        """A service "NAME.NAMESPACE" (or "NAME", in "default") with `replicas` backends, which serve when this returns.
+
+        name: may end with the name of the Service's port, as in "reviews.prod:http".
+        port_name: likewise; "" for a single unnamed one; "http" or "grpc" where nothing is said.
+        port: the Service's own port number; backends listen on 8080, or on another port where that one is taken.
+        zones: instead of the cluster's. hints: have slices carry topology hints for the own zone, or node and zone.
+        labels: of the Service, copied onto its slices. headless: no cluster IP.
+        publish_not_ready: as `publishNotReadyAddresses`.
+        tls: backends speak TLS, with a certificate for the service's names (not for their addresses).
+        handler: a function from `Received` to `Reply` that takes the place of the usual answer.
+        grpc: backends speak gRPC (needs `pip install 'kubelb[grpc]'`). A function that adds servicers, called with the
+            `grpc.Server` and the `Backend` of each pod, and again when a pod comes back as a new one; True for
+            `/kubelb.testing.Echo/`, which answers bytes with bytes (`Unary`, `ServerStream`, `ClientStream`,
+            `BidiStream`). The metadata `x-backend` of each answer names the pod.
+        listen: False makes endpoints without servers, for sets of thousands.
+
+        Raises `ValueError` for a name that is malformed or taken, `ImportError` for what is not installed.
+        """
+        machinery = self._running()
+        if handler is not None and grpc:
+            raise ValueError("handler= answers HTTP, grpc= answers gRPC: a service has one of them")
+        name, port_name = _port_name(name, port_name, default="grpc" if grpc else "http")
+        parts = name.split(".")
+        if len(parts) > 2 or not all(parts):
+            raise ValueError(f"a service is called NAME or NAME.NAMESPACE: {name!r}")
+        short, namespace = parts[0], parts[1] if len(parts) == 2 else "default"
+        dns = (f"{short}.{namespace}", f"{short}.{namespace}.svc", f"{short}.{namespace}.svc.cluster.local")
+        respond = self._grpc_responder(grpc, dns if tls else ()) if grpc else _http_responder(handler)
+        with machinery.lock:
+            if (namespace, short) in self._services:
+                raise ValueError(f"there is a service {short}.{namespace} already")
+            number = next(self._numbers)
+            spec = objects.ServiceSpec(
+                name=short,
+                namespace=namespace,
+                uid=str(uuid4()),
+                port_name=port_name,
+                port=port,
+                cluster_ip=None if headless else f"10.96.{number // 250}.{number % 250 + 1}",
+                labels=dict(labels or {}),
+                app_protocol=app_protocol,
+            )
+            workload = Workload(
+                spec=spec,
+                machinery=machinery,
+                slices=SliceSet(self._store, spec, max_endpoints=self._max_endpoints),
+                hints=hints,
+                publish_not_ready=publish_not_ready,
+                listens=listen,
+                tls=self._files().authority.server_context(*dns) if tls and not grpc else None,
+                respond=respond,
+            )
+            service = Service(workload, self._addresses, tuple(zones or self._zones), replicas=replicas)
+            self._services[namespace, short] = (service, spec, now())
+        return service
+
+    @property
+    def services(self) -> list[Service]:
+        """Those there are."""
+        return [service for service, _, _ in self._services.values()]
+
+    def delete_service(self, service: Service) -> None:
+        """Delete a service, its slices and its backends; its name can be used again."""
+        with self._running().lock:
+            self._services.pop((service.namespace, service.name), None)
+        service.delete()
+
+    def apply_slice(self, slice_: Mapping[str, Any]) -> dict[str, Any]:
+        """Write an EndpointSlice by hand, whatever is in it; returns it as the API shows it.
+
+        `metadata.name` is required (else `ValueError`); `metadata.namespace` defaults to "default"; uid,
+        creationTimestamp, generation and resourceVersion are given by the server. Nothing else is added or checked:
+        tests of nonsense are welcome.
+        """
+        stored = self._store.put(dict(slice_))
+        found: dict[str, Any] = msgspec.json.decode(objects.SLICE_HEAD + stored.raw[1:])
+        return found
+
+    def delete_slice(self, namespace: str, name: str) -> bool:
+        """Delete an EndpointSlice; False when there is none. Slices of a service come back at its next change."""
+        return self._store.delete(namespace, name)
+
+    def slices(self, namespace: str | None = None, service: str | None = None) -> list[dict[str, Any]]:
+        """The EndpointSlices that there are, as the API shows them."""
+        with self._store.lock:
+            found = self._store.at(self._store.version)
+        return [
+            msgspec.json.decode(objects.SLICE_HEAD + stored.raw[1:])
+            for stored in found
+            if namespace in (None, stored.key[0]) and service in (None, stored.labels.get(objects.SERVICE_NAME))
+        ]
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "not started" if self._machinery is None else self.url
+        return f"<LocalCluster {state}, {len(self._services)} services>"
+
+    # -- inside
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._addresses = Addresses(single=self._single)
+        self._machinery = Machinery(Doorman(), Timers(), self._lag)
+        self._identity = Identity(self._users)
+        self._server = ApiServer(
+            self._store,
+            self._users,
+            self._faults,
+            self._machinery.doorman,
+            bookmark_interval=self._bookmark_interval,
+            find_service=self._find_service,
+        )
+        names = ("127.0.0.1", "localhost", "kubernetes.default.svc")
+        context = self._identity.authority.server_context(*names) if self._tls else None
+        self._listener = Server(
+            self._machinery.doorman,
+            "127.0.0.1",
+            None,
+            self._server.serve,
+            name="kubelb-testing-api",
+            tls=context,
+            admit=self._server.admit,
+        )
+        self._api = Api(
+            self._server, self._listener, self._store, self._users, self._faults, rotate=self._identity.rotate
+        )
+        self._identity.publish(self.url, tls=self._tls)
+
+    def _running(self) -> Machinery:
+        if self._closed:
+            raise RuntimeError("this LocalCluster has been closed")
+        if self._machinery is None:
+            raise RuntimeError("this LocalCluster has not been started: use `with LocalCluster() as cluster:`")
+        return self._machinery
+
+    def _files(self) -> Identity:
+        self._running()
+        assert self._identity is not None
+        return self._identity
+
+    def _grpc_responder(self, grpc: bool | Register, dns: tuple[str, ...]) -> Respond:
+        from kubelb.testing._grpc import responder  # an extra: only who asks for gRPC imports it
+
+        pair = self._files().authority.server_pair(*dns) if dns else None
+        return responder.respond_by(grpc if callable(grpc) else None, pair, self._running().threads)
+
+    def _find_service(self, namespace: str, name: str) -> objects.Object | None:
+        entry = self._services.get((namespace, name))
+        if entry is None:
+            return None
+        service, spec, created = entry
+        target = service[0].port if len(service) else spec.port
+        return objects.service_object(spec, target_port=target, version=self._store.version, created=created)
+
+
+def _http_responder(handler: Handler | None) -> Respond:
+    attempts = Tally()
+    return lambda backend: HttpResponder(backend.name, handler, attempts)
+
+
+def _port_name(name: str, port_name: str | None, *, default: str) -> tuple[str, str]:
+    """The service's name and its port's, which may stand in either argument."""
+    name, colon, written = name.partition(":")
+    if not colon:
+        return name, default if port_name is None else port_name
+    if not written or port_name not in (None, written):
+        raise ValueError(f"the port of {name!r} is called {written!r} in its name and {port_name!r} in port_name=")
+    return name, written

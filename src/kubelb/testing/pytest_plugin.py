@@ -1,0 +1,36 @@
+"""The pytest fixture `kubelb_cluster`: a fresh `LocalCluster` for each test that asks for it.
+
+    def test_survives_a_dead_pod(kubelb_cluster):
+        svc = kubelb_cluster.service("reviews.prod", replicas=3)
+        svc[0].kill()
+
+    @pytest.mark.kubelb_cluster(tls=True, lag=0.0)   # the arguments of LocalCluster
+    def test_over_tls(kubelb_cluster): ...
+
+pytest loads this module in every project that has kubelb installed, so it imports nothing of kubelb until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from kubelb.testing.cluster import LocalCluster
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, for `--strict-markers`."""
+    config.addinivalue_line("markers", "kubelb_cluster(**options): arguments of LocalCluster for `kubelb_cluster`")
+
+
+@pytest.fixture
+def kubelb_cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    """A running LocalCluster, closed when the test ends."""
+    from kubelb.testing.cluster import LocalCluster  # nothing heavy at pytest's start
+
+    marker = request.node.get_closest_marker("kubelb_cluster")
+    with LocalCluster(**(marker.kwargs if marker is not None else {})) as cluster:
+        yield cluster

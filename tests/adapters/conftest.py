@@ -1,0 +1,108 @@
+"""What the tests of the adapters share: worlds, servers, load balancers, and the sum that must be zero."""
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.adapters.raw import RawServer
+from tests.adapters.world import NAMES, AioWorld, World
+
+from kubelb import LoadBalancer
+from kubelb.testing import LocalCluster, Service
+
+
+@pytest.fixture(params=[f"{name}-{kind}" for name in NAMES for kind in ("sync", "async")])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    name, kind = request.param.split("-")
+    world = World(name) if kind == "sync" else AioWorld(name)
+    yield world
+    world.end()
+
+
+@pytest.fixture(params=NAMES)
+def sync_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    world = World(request.param)
+    yield world
+    world.end()
+
+
+@pytest.fixture(params=NAMES)
+def aio_world(request: pytest.FixtureRequest) -> Iterator[AioWorld]:
+    world = AioWorld(request.param)
+    yield world
+    world.end()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def service(cluster: LocalCluster) -> Iterator[Callable[..., Service]]:
+    """Makes services that are deleted when the test ends."""
+    made: list[Service] = []
+
+    def make(replicas: int = 3, **options: Any) -> Service:
+        made.append(cluster.service(f"svc{random.getrandbits(40)}.prod", replicas=replicas, **options))
+        return made[-1]
+
+    yield make
+    for service in made:
+        cluster.delete_service(service)
+
+
+@pytest.fixture
+def balance() -> Iterator[Callable[..., LoadBalancer]]:
+    """Makes load balancers over backends or addresses; when the test ends nothing may be in flight on any."""
+    made: list[LoadBalancer] = []
+
+    def make(*backends: Any, **options: Any) -> LoadBalancer:
+        addresses = [getattr(backend, "address", backend) for backend in backends]
+        options.setdefault("rng", random.Random(7))
+        made.append(LoadBalancer(f"static:///{','.join(addresses)}", **options))
+        return made[-1]
+
+    yield make
+    gc.collect()
+    for lb in made:
+        assert in_flight(lb) == 0, lb.balancer.states()
+        lb.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[Callable[..., RawServer]]:
+    """Makes servers that do as a script says."""
+    made: list[RawServer] = []
+
+    def make(*scripts: Any, **options: Any) -> RawServer:
+        made.append(RawServer(*scripts, **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+def in_flight(lb: LoadBalancer) -> int:
+    return sum(view.in_flight for view in lb.endpoints())
+
+
+def state(lb: LoadBalancer, backend: Any) -> Any:
+    """What the load balancer remembers about a backend."""
+    address = getattr(backend, "address", backend)
+    return next(state for state in lb.balancer.states() if state.endpoint.authority == address)
+
+
+def until(condition: Callable[[], object], seconds: float = 2.0) -> bool:
+    """Whether a condition comes true in time: servers learn of a closed connection a moment later."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True

@@ -1,0 +1,90 @@
+"""What each status means, what counts as never sent, and what a server's pushback does."""
+
+from typing import Any
+
+import grpc
+import pytest
+
+from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.model import Sent, Verdict
+
+MEANING = {
+    "UNAVAILABLE": (Verdict.FAILED, True),
+    "INTERNAL": (Verdict.FAILED, False),
+    "UNKNOWN": (Verdict.FAILED, False),
+    "RESOURCE_EXHAUSTED": (Verdict.BUSY, False),
+    "DEADLINE_EXCEEDED": (Verdict.CANCELLED, False),
+    "CANCELLED": (Verdict.CANCELLED, False),
+}
+
+
+class Ended(grpc.RpcError):
+    """An RPC that ended so."""
+
+    def __init__(self, code: grpc.StatusCode, details: str | None = "", pushback: Any = None) -> None:
+        self._facts = code, details
+        self._metadata = None if pushback is None else (("other", "1"), ("grpc-retry-pushback-ms", pushback))
+
+    def code(self) -> grpc.StatusCode:
+        return self._facts[0]
+
+    def details(self) -> str | None:
+        return self._facts[1]
+
+    def trailing_metadata(self) -> Any:
+        return self._metadata
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode), ids=lambda code: code.name)
+def test_every_status(code: grpc.StatusCode) -> None:
+    """Verdict and whether another endpoint may do better; the error is kept."""
+    error = Ended(code)
+    outcome = outcome_of(error)
+    assert (outcome.verdict, outcome.retryable) == MEANING.get(code.name, (Verdict.OK, False))
+    assert outcome.sent is not Sent.NEVER
+    assert outcome.error is error
+    assert outcome.reason == code.name
+
+
+@pytest.mark.parametrize(
+    ("details", "sent"),
+    [
+        ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: connection refused", Sent.NEVER),
+        ("Stream removed (Socket closed)", Sent.MAYBE),
+        ("Socket closed", Sent.MAYBE),
+        ("the application: failed to connect to all addresses", Sent.MAYBE),
+        (None, Sent.MAYBE),
+    ],
+)
+def test_what_was_never_sent(details: str | None, sent: Sent) -> None:
+    """Only core's own words for having found no connection."""
+    assert outcome_of(Ended(grpc.StatusCode.UNAVAILABLE, details)).sent is sent
+
+
+@pytest.mark.parametrize(
+    ("value", "wait", "again"),
+    [("300", 0.3, True), (b"25", 0.025, True), ("0", 0.0, True), ("-1", None, False), ("soon", None, False)],
+)
+def test_pushback(value: Any, wait: float | None, again: bool) -> None:
+    """A number is waited for; anything else is the order not to try again (gRFC A6)."""
+    outcome = outcome_of(Ended(grpc.StatusCode.UNAVAILABLE, "", value))
+    assert (outcome.retry_after, outcome.retryable) == (wait, again)
+    busy = outcome_of(Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", value))
+    assert (busy.verdict, busy.retry_after, busy.retryable) == (Verdict.BUSY, wait, again)
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Sent message larger than max (9 vs. 4)"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max (9 vs. 4)"),
+        (grpc.StatusCode.INTERNAL, "Exception serializing request!"),
+        (grpc.StatusCode.INTERNAL, "Exception deserializing response!"),
+        (grpc.StatusCode.INTERNAL, "Invalid metadata"),
+        (grpc.StatusCode.UNKNOWN, "Exception iterating requests!"),
+    ],
+)
+def test_what_no_endpoint_is_to_blame_for(code: grpc.StatusCode, details: str) -> None:
+    """Limits of the channel and exceptions of the caller's code."""
+    outcome = outcome_of(Ended(code, details))
+    assert (outcome.verdict, outcome.retryable) == (Verdict.OK, False)

@@ -1,0 +1,96 @@
+"""What the tests of the core share: a clock to turn, pods to pick, a balancer with all its parts in view."""
+
+import random
+from typing import Any
+
+from kubelb.core import Balancer, EndpointState, Lease
+from kubelb.core.events import Event
+from kubelb.model import Endpoint, Outcome, Sent, Snapshot, Verdict
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def pod(number: int, generation: int = 0, **fields: Any) -> Endpoint:
+    """Return an endpoint whose address follows from `number` and whose uid from both."""
+    fields.setdefault("uid", f"{number}-{generation}")
+    return Endpoint(f"10.0.{number >> 8}.{number & 255}", 80, **fields)
+
+
+def pods(count: int) -> tuple[Endpoint, ...]:
+    return tuple(pod(number) for number in range(count))
+
+
+class Rig:
+    """A Balancer under a clock of its own, its events kept."""
+
+    def __init__(self, count: int = 3, policy: Any = "least_request", seed: int = 7, **options: Any) -> None:
+        self.clock = Clock()
+        self.events: list[Event] = []
+        self.balancer = Balancer(
+            policy, service="svc.ns", clock=self.clock, rng=random.Random(seed), emit=self.events.append, **options
+        )
+        self.version = 0
+        if count:
+            self.set(pods(count))
+
+    def set(self, used: tuple[Endpoint, ...], parked: tuple[Endpoint, ...] = ()) -> Any:
+        self.version += 1
+        return self.balancer.update(Snapshot(self.version, used, parked))
+
+    def state(self, number: int) -> EndpointState:
+        ip = pod(number).ip
+        return next(state for state in self.balancer.states() if state.endpoint.ip == ip)
+
+    def lease(self, number: int) -> Lease:
+        """Return a lease on one endpoint, whatever the policy thinks of it."""
+        return Lease(self.state(number), self.clock())
+
+    def fail(self, number: int, times: int = 1) -> None:
+        for _ in range(times):
+            self.lease(number).release(failed())
+
+    def succeed(self, number: int) -> None:
+        self.lease(number).release()
+
+    def eject(self, number: int) -> None:
+        self.fail(number, 5)
+
+    def picks(self, count: int) -> dict[str, int]:
+        """Pick and release `count` times; return how often each ip came."""
+        seen = {state.endpoint.ip: 0 for state in self.balancer.states()}
+        for _ in range(count):
+            lease = self.balancer.pick()
+            seen[lease.endpoint.ip] += 1
+            lease.release()
+        return seen
+
+    def told(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def failed(**fields: Any) -> Outcome:
+    """A failure that may be repeated if the request may."""
+    fields.setdefault("sent", Sent.MAYBE)
+    fields.setdefault("retryable", True)
+    fields.setdefault("reason", "reset")
+    return Outcome(Verdict.FAILED, **fields)
+
+
+def refused() -> Outcome:
+    """A failure before a byte was written."""
+    return failed(sent=Sent.NEVER, reason="refused")
+
+
+def busy(retry_after: float | None = None) -> Outcome:
+    return Outcome(Verdict.BUSY, retryable=True, retry_after=retry_after, reason="429")

@@ -1,0 +1,98 @@
+"""The retry budget: its bound holds over any history."""
+
+import random
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubelb.core.retry.budget import BudgetState, RetryBudget
+
+
+@pytest.mark.parametrize("options", [{"ratio": -0.1}, {"floor": -1}, {"window": 0}, {"ratio": float("nan")}])
+def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
+    """The error names the option and what to give."""
+    with pytest.raises(ValueError, match=rf"{next(iter(options))}.*give"):
+        RetryBudget(**options)
+
+
+@given(
+    st.floats(0, 2),
+    st.floats(0, 20),
+    st.floats(0.5, 20),
+    st.lists(st.tuples(st.floats(0, 30), st.integers(0, 200), st.integers(0, 100)), max_size=40),
+)
+def test_extra_tries_never_pass_the_bound(
+    ratio: float, floor: float, window: float, history: list[tuple[float, int, int]]
+) -> None:
+    """At most ratio * requests + floor * (seconds + 1) are granted, whenever requests and failures come."""
+    now = start = 50.0
+    state = BudgetState(RetryBudget(ratio, floor, window), now)
+    requests = granted = 0
+    for pause, more, wanted in history:
+        now += pause
+        requests += more
+        granted += sum(state.withdraw(requests, now) for _ in range(wanted))
+        assert granted <= ratio * requests + floor * (now - start + 1) + 1e-6
+
+
+def test_a_quiet_service_may_retry() -> None:
+    """The floor holds ten at first and gives ten a second."""
+    state = BudgetState(RetryBudget(), 0.0)
+    assert [state.withdraw(1, 0.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert [state.withdraw(1, 0.5) for _ in range(7)] == [True] * 5 + [False] * 2
+
+
+def test_a_floor_below_one_gives_one_in_a_while() -> None:
+    """Half a try a second is one every two seconds, not none for ever."""
+    state = BudgetState(RetryBudget(ratio=0, floor=0.5), 0.0)
+    assert [state.withdraw(0, float(second)) for second in range(7)] == [False, True, False, True, False, True, False]
+
+
+def test_a_floor_of_nothing_leaves_the_share() -> None:
+    """With floor=0 only the share of recent requests is there."""
+    state = BudgetState(RetryBudget(ratio=0.2, floor=0), 0.0)
+    assert sum(state.withdraw(100, 1.0) for _ in range(50)) == 20
+
+
+def test_the_share_is_of_recent_requests() -> None:
+    """Requests of more than a window ago are no credit; those between two looks count in proportion."""
+    state = BudgetState(RetryBudget(ratio=0.2, floor=0), 0.0)
+    assert sum(state.withdraw(1000, 1.0) for _ in range(500)) == 200
+    assert sum(state.withdraw(1000, 30.0) for _ in range(500)) == 0
+    state = BudgetState(RetryBudget(ratio=0.2, floor=0), 0.0)
+    assert sum(state.withdraw(10_000, 100.0) for _ in range(500)) == 200
+
+
+def test_everything_down_costs_a_fifth_more() -> None:
+    """100 requests a second that all fail for a minute: 1.2 x requests + 10/s attempts at most, and nearly as many."""
+    state = BudgetState(RetryBudget(), 0.0)
+    rng = random.Random(1)
+    granted = 0
+    for number in range(6000):
+        for _ in range(rng.randint(1, 2)):
+            granted += state.withdraw(number + 1, number / 100)
+    assert 0.9 * (1200 + 600) <= granted <= 1200 + 610
+
+
+def test_the_bound_holds_under_threads() -> None:
+    """Eight threads that want everything get exactly the bucket."""
+    state = BudgetState(RetryBudget(ratio=0, floor=100), 0.0)
+    granted: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: granted.extend([state.withdraw(0, 0.0) for _ in range(50)])) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(granted) == 100
+
+
+def test_a_child_has_a_lock_of_its_own() -> None:
+    """After a fork a lock that another thread held is not waited for."""
+    state = BudgetState(RetryBudget(), 0.0)
+    state._lock.acquire()
+    state.forget()
+    assert state.withdraw(1, 0.0)

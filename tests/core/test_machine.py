@@ -1,0 +1,157 @@
+"""A model of the Balancer, run beside it through any history: what is in flight, who is known, who may be picked."""
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+from kubelb.core import Lease, Phase
+from kubelb.core.health.outliers import allowance
+from kubelb.core.policies import REGISTRY
+from kubelb.errors import LoadBalancerError, NoEndpoints
+from kubelb.model import CANCELLED, SUCCESS, Changes, Endpoint, Outcome, Snapshot
+
+from .kit import Rig, busy, failed, pod
+
+OUTCOMES = st.sampled_from([SUCCESS, failed(), failed(), failed(), busy(1.0), CANCELLED, None])
+WORLD = st.dictionaries(
+    st.integers(0, 6), st.tuples(st.sampled_from(["used", "used", "parked"]), st.integers(0, 1)), max_size=7
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """Leases are held by the model alone, so a lease that it drops is lost to the world."""
+
+    leases = Bundle("leases")
+
+    @initialize(policy=st.sampled_from(sorted(REGISTRY)), world=WORLD, seed=st.integers(0, 99))
+    def begin(self, policy: str, world: dict[int, tuple[str, int]], seed: int) -> None:
+        self.rig = Rig(0, policy, seed=seed)
+        self.held: dict[int, Lease] = {}
+        self.names = iter(range(10**9))
+        self.snapshot = Snapshot(0)
+        self.move(world, False)
+
+    @rule(world=WORLD, hint=st.booleans())
+    def move(self, world: dict[int, tuple[str, int]], hint: bool) -> None:
+        """Discovery says what there is now."""
+        before = self.snapshot
+        used = tuple(pod(n, g) for n, (where, g) in world.items() if where == "used")
+        parked = tuple(pod(n, g) for n, (where, g) in world.items() if where == "parked")
+        changes = None
+        if hint and before.version:
+            left = {endpoint.address for endpoint in used + parked}
+            gone = tuple(e for e in before.endpoints + before.parked if e.address not in left)
+            changes = Changes(before.version, _new(used, before.endpoints), _new(parked, before.parked), gone)
+        self.snapshot = Snapshot(before.version + 1, used, parked, changes=changes)
+        self.rig.balancer.update(self.snapshot)
+
+    @rule(target=leases)
+    def pick(self) -> int | None:
+        """Somebody sends a request."""
+        try:
+            lease = self.rig.balancer.pick()
+        except NoEndpoints:
+            assert not self.snapshot.endpoints
+            return None
+        assert lease.endpoint in self.snapshot.endpoints
+        assert lease.state.phase in (Phase.ACTIVE, Phase.PROBING)
+        return self._hold(lease)
+
+    @rule(target=leases, lease=leases)
+    def retry(self, lease: int | None) -> int | None:
+        """Somebody sends a request again, elsewhere."""
+        if lease not in self.held or not self.snapshot.endpoints:
+            return None
+        tried = [self.held[lease].state]
+        other = self.rig.balancer.has_other_than(tried)
+        again = self.rig.balancer.pick(avoid=tried)
+        assert (again.state not in tried) == other
+        assert again.state.phase is Phase.ACTIVE
+        return self._hold(again)
+
+    @rule(lease=consumes(leases), outcome=OUTCOMES, twice=st.booleans())
+    def release(self, lease: int | None, outcome: Outcome | None, twice: bool) -> None:
+        """A request ends."""
+        if lease in self.held:
+            held = self.held.pop(lease)
+            held.release(outcome)
+            if twice:
+                held.release(failed())
+
+    @rule(lease=leases, good=st.booleans())
+    def observe(self, lease: int | None, good: bool) -> None:
+        """Headers come."""
+        if lease in self.held:
+            self.held[lease].observe(Outcome(open=True) if good else failed(open=True))
+
+    @rule(lease=consumes(leases))
+    def lose(self, lease: int | None) -> None:
+        """A request is dropped and nobody says so."""
+        self.held.pop(lease, None)  # type: ignore[arg-type]
+
+    @rule(seconds=st.floats(0, 40))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.rig.clock.advance(seconds)
+
+    @precondition(lambda self: self.snapshot.endpoints)
+    @rule(data=st.data(), times=st.integers(1, 11))
+    def fail(self, data: st.DataObject, times: int) -> None:
+        """One endpoint fails several times in a row."""
+        endpoint: Endpoint = data.draw(st.sampled_from(self.snapshot.endpoints))
+        state = next(state for state in self.rig.balancer.states() if state.endpoint == endpoint)
+        for _ in range(times):
+            Lease(state, self.rig.clock()).release(failed())
+
+    def _hold(self, lease: Lease) -> int:
+        name = next(self.names)
+        self.held[name] = lease
+        return name
+
+    @invariant()
+    def agrees(self) -> None:
+        """Known, in flight, phases, allowance, eligibility and the view are what the history makes them."""
+        balancer = self.rig.balancer
+        states = balancer.states()
+        assert {state.endpoint for state in states} == {*self.snapshot.endpoints, *self.snapshot.parked}
+        flying = Counter(id(lease.state) for lease in self.held.values())
+        assert all(state.in_flight == flying[id(state)] for state in states)
+        used = [state for state in states if state.in_use]
+        assert {state.endpoint for state in used} == set(self.snapshot.endpoints)
+        away = [state for state in states if state.phase is not Phase.ACTIVE]
+        assert all(state.in_use for state in away)
+        assert len(away) <= allowance(len(used))
+        assert set(balancer._eligible) == set(used) - set(away)
+        assert (balancer.refusal() is None) == bool(used)
+        words = {view.address: view.state for view in balancer.view()}
+        for state in states:
+            word = words[state.endpoint.authority]
+            assert (word in ("ejected", "probing")) == (state in away)
+
+    def teardown(self) -> None:
+        """However it went, an endpoint that is used and answers is back after a while."""
+        if not hasattr(self, "held"):
+            return
+        self.held.clear()
+        if self.snapshot.endpoints:
+            self.rig.clock.advance(1000)
+            for _ in range(20):
+                self.rig.clock.advance(1.5)
+                self.rig.balancer.pick().release()
+            assert all(state.phase is Phase.ACTIVE for state in self.rig.balancer.states())
+        else:
+            try:
+                self.rig.balancer.pick()
+            except LoadBalancerError:
+                return
+            raise AssertionError("picked from nothing")
+
+
+def _new(now: tuple[Endpoint, ...], before: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    return tuple(endpoint for endpoint in now if endpoint not in before)
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=80, stateful_step_count=40)

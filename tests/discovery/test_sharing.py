@@ -1,0 +1,180 @@
+"""Streams shared in a process, and not shared with a forked child."""
+
+import os
+import sys
+import threading
+import time
+import traceback
+
+import pytest
+
+from kubelb.discovery.kube import stream
+from kubelb.discovery.kube.access import Access
+from kubelb.discovery.kube.source import KubeDiscovery
+from kubelb.target import parse_target
+
+from .build import authorities, piece, row
+from .feeding import Reader
+from .server import Server, event, slice_list
+
+PORTS = [{"name": "http", "port": 8080}, {"name": "admin", "port": 7070}]
+
+
+class Live:
+    """A server with one slice, and watches that are told of changes."""
+
+    def __init__(self):
+        self.conns = []
+
+    def __call__(self, conn, request):
+        if not request.watch:
+            conn.reply(slice_list(piece("a", [row("10.0.0.1")], ports=PORTS, version=90)))
+            return
+        conn.stream()
+        self.conns.append(conn)
+        conn.idle()
+
+    def tell(self, obj):
+        for conn in self.conns:
+            conn.event(obj)
+
+
+def watches():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("kubelb-watch")]
+
+
+def until(test, timeout=5.0):
+    end = time.monotonic() + timeout
+    while not test():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_one_stream_for_two_sources(made):
+    """Another port of the same service joins the stream with a list of its own; the last to leave ends it."""
+    live = Live()
+    with Server(live) as server:
+        http = Reader(made, server.url)
+        http.ips("10.0.0.1")
+        admin = Reader(made, server.url, target="reviews.prod:admin")
+        admin.ips("10.0.0.1")
+        assert len(watches()) == 1
+        until(lambda: len(live.conns) == 2)
+        live.tell(event("ADDED", piece("b", [row("10.0.0.2")], ports=PORTS, version=101)))
+        assert authorities(http.ips("10.0.0.1", "10.0.0.2").endpoints)[1] == "10.0.0.2:8080"
+        assert authorities(admin.ips("10.0.0.1", "10.0.0.2").endpoints)[1] == "10.0.0.2:7070"
+        http.source.stop()
+        live.tell(event("DELETED", piece("a", ports=PORTS, version=102)))
+        admin.ips("10.0.0.2")
+        assert len(watches()) == 1
+        admin.source.stop()
+        until(lambda: not watches())
+        assert not stream._registry.streams
+
+
+def test_different_services_have_their_own(made):
+    """Another service is another stream."""
+    with Server(Live()) as server:
+        Reader(made, server.url)
+        Reader(made, server.url, target="ratings.prod:http")
+        until(lambda: len(server.requests) >= 2)
+        assert len(watches()) == 2
+
+
+@pytest.mark.slow
+def test_a_raising_subscriber_hurts_nobody(made, monkeypatch):
+    """One that raises is told so itself; the stream and the others go on."""
+    live = Live()
+    with Server(live) as server:
+        good = Reader(made, server.url)
+        good.ips("10.0.0.1")
+        bad = KubeDiscovery(parse_target("reviews.prod:admin"), access=Access(server.url))
+        made.append(bad)
+
+        def broken(piece):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(bad, "upsert", broken)
+        bad.start(lambda: None)
+        until(lambda: len(live.conns) == 2)
+        live.tell(event("ADDED", piece("b", [row("10.0.0.2")], ports=PORTS, version=101)))
+        good.ips("10.0.0.1", "10.0.0.2")
+        until(lambda: "ZeroDivisionError" in bad.health().error)
+        assert good.health.error == ""
+
+
+def test_a_reader_that_does_not_poll(made):
+    """Events are taken while nobody polls, and one poll gives the newest of them."""
+    live = Live()
+    with Server(live) as server:
+        feed = Reader(made, server.url)
+        feed.ips("10.0.0.1")
+        until(lambda: live.conns)
+        for number in range(200):
+            ready = number % 2 == 1
+            live.tell(event("MODIFIED", piece("a", [row("10.0.0.1", ready=ready)], ports=PORTS, version=101 + number)))
+        live.tell(event("ADDED", piece("z", [row("10.0.0.9")], ports=PORTS, version=900)))
+        until(lambda: "z" in feed.source._reducer._known)
+        snapshot, _ = feed.source.poll(time.monotonic())
+        assert authorities(snapshot.endpoints) == ["10.0.0.1:8080", "10.0.0.9:8080"]
+        assert snapshot.version == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork(made):
+    """A child starts a stream of its own; the parent's goes on, undisturbed by the child's end."""
+    live = Live()
+    with Server(live) as server:
+        feed = Reader(made, server.url)
+        feed.ips("10.0.0.1")
+        until(lambda: live.conns)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                stream.after_fork_in_child()
+                source = feed.source
+                assert source.poll(time.monotonic()) == (None, None)
+                assert not source.health().synced
+                source.start(lambda: None)
+                until(lambda: source.health().synced)
+                snapshot, _ = source.poll(time.monotonic())
+                assert authorities(snapshot.endpoints) == ["10.0.0.1:8080"]
+                assert snapshot.version == feed.snapshot.version + 1
+                assert snapshot.changes is None
+                os.write(writing, b"1")
+                source.stop()
+                code = 0
+            except BaseException:
+                traceback.print_exc(file=sys.__stderr__)
+            os._exit(code)
+        os.close(writing)
+        assert os.read(reading, 1) == b"1"
+        os.close(reading)
+        assert os.waitpid(child, 0)[1] == 0
+        asked = len(server.requests)
+        live.conns[0].event(event("ADDED", piece("b", [row("10.0.0.2")], ports=PORTS, version=101)))
+        feed.ips("10.0.0.1", "10.0.0.2")
+        assert len(server.requests) == asked
+        assert feed.events == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_while_locked(made):
+    """A lock that was held at the moment of the fork is not the child's."""
+    with Server(Live()) as server:
+        feed = Reader(made, server.url)
+        feed.ips("10.0.0.1")
+        with feed.source._lock, stream._registry.lock:
+            child = os.fork()
+            if child == 0:
+                stream.after_fork_in_child()
+                feed.source.start(lambda: None)
+                feed.source.poll(0.0)
+                feed.source.stop()
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0

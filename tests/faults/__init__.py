@@ -1,0 +1,1 @@
+"""One table of faults, through every client that a load balancer stands under."""

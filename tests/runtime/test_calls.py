@@ -1,0 +1,370 @@
+"""LoadBalancer.call and acall: what comes back, how often, and that nothing stays behind."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tenacity
+
+from core.kit import Clock
+from kubelb import Attempt, LoadBalancer, Retry
+from kubelb.errors import Closed, DeadlineExceeded, NoEndpoints, NotReady
+from kubelb.model import CANCELLED, Outcome, Sent, Verdict
+
+from .kit import Source, balancer, in_flight, no_threads_left, until
+
+STATIC = "static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80"
+QUICK = Retry(wait=tenacity.wait_fixed(0))
+
+
+def both(lb: LoadBalancer, fn: Callable[[Attempt], Any], **hints: Any) -> Any:
+    """Run a call in a thread's way and in asyncio's; both must end alike."""
+
+    async def afn(attempt: Attempt) -> Any:
+        return fn(attempt)
+
+    ends: list[tuple[str, Any]] = []
+    for run in (lambda: lb.call(fn, **hints), lambda: asyncio.run(lb.acall(afn, **hints))):
+        try:
+            ends.append(("returned", run()))
+        except Exception as error:
+            ends.append(("raised", error))
+        assert in_flight(lb) == 0
+    (one, first), (other, second) = ends
+    assert one == other
+    assert type(first) is type(second)
+    if one == "raised":
+        raise first
+    assert first == second
+    return first
+
+
+class Script:
+    """Raises or returns what is next in line; begins anew after the last."""
+
+    def __init__(self, *ends: Any) -> None:
+        self.ends = ends
+        self.seen: list[Attempt] = []
+
+    def __call__(self, attempt: Attempt) -> Any:
+        end = self.ends[len(self.seen) % len(self.ends)]
+        self.seen.append(attempt)
+        if isinstance(end, BaseException):
+            raise type(end)(*end.args)
+        return end
+
+    def once(self) -> list[Attempt]:
+        """The attempts of the first of two equal calls."""
+        assert len(self.seen) % 2 == 0
+        return self.seen[: len(self.seen) // 2]
+
+
+def test_a_result_comes_back() -> None:
+    """With endpoint, number 1 and no timeout where there is no deadline."""
+    lb = LoadBalancer(STATIC)
+    script = Script("done")
+    assert both(lb, script) == "done"
+    (attempt,) = script.once()
+    assert attempt.endpoint.authority in STATIC
+    assert (attempt.number, attempt.timeout) == (1, None)
+
+
+def test_never_sent_is_tried_elsewhere() -> None:
+    """A refused connection sends any request to another endpoint."""
+    lb = LoadBalancer(STATIC)
+    script = Script(ConnectionRefusedError(), "done")
+    assert both(lb, script) == "done"
+    one, other = script.once()
+    assert one.endpoint != other.endpoint
+    assert (one.number, other.number) == (1, 2)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), BrokenPipeError(), EOFError()])
+def test_maybe_sent_is_repeated_only_where_the_caller_allows_it(error: Exception) -> None:
+    """Idempotent: tried elsewhere. Not: the error comes out as it is."""
+    lb = LoadBalancer(STATIC, retry=QUICK, outliers=None)
+    assert both(lb, Script(error, "done"), idempotent=True) == "done"
+    script = Script(error)
+    with pytest.raises(type(error)):
+        both(lb, script)
+    assert len(script.once()) == 1
+
+
+def test_an_application_error_is_the_applications() -> None:
+    """A ValueError says nothing about a pod: no retry, no failure."""
+    lb = LoadBalancer(STATIC)
+    script = Script(ValueError("bad input"))
+    with pytest.raises(ValueError, match="bad input"):
+        both(lb, script, idempotent=True)
+    assert len(script.once()) == 1
+    assert sum(state.failures for state in lb.balancer.states()) == 0
+
+
+def test_the_last_error_has_notes_on_the_tries_before() -> None:
+    """Who was tried and how it ended, oldest first."""
+    lb = LoadBalancer(STATIC, retry=QUICK)
+    with pytest.raises(ConnectionRefusedError) as caught:
+        both(lb, Script(ConnectionRefusedError()))
+    notes = caught.value.__notes__
+    assert [note.split(" on ")[0] for note in notes] == ["kubelb: try 1", "kubelb: try 2"]
+    assert all("ended with refused" in note for note in notes)
+
+
+def test_one_attempt_without_a_retry() -> None:
+    """retry=None: the first error is the last."""
+    lb = LoadBalancer(STATIC, retry=None)
+    script = Script(ConnectionRefusedError())
+    with pytest.raises(ConnectionRefusedError):
+        both(lb, script)
+    assert len(script.once()) == 1
+
+
+def test_classify_judges_results_and_errors_and_may_use_constants() -> None:
+    """An Outcome of the user's decides; what belongs to one attempt is kept on a copy."""
+    bad = Outcome(Verdict.FAILED, retryable=True, reason="bad result")
+    lb = LoadBalancer(STATIC, retry=QUICK)
+
+    def classify(result: Any, error: Exception | None) -> Outcome | None:
+        if error is not None:
+            return Outcome(Verdict.FAILED, sent=Sent.NEVER, reason="mine")
+        return bad if result == "bad" else CANCELLED if result == "given up" else None
+
+    script = Script("bad", KeyError("x"), "good")
+    assert both(lb, script, idempotent=True, classify=classify) == "good"
+    assert len(script.once()) == 3
+    assert both(lb, Script("bad"), classify=classify) == "bad"
+    assert both(lb, Script("given up"), classify=classify) == "given up"
+    assert bad.value is bad.lease is CANCELLED.value is CANCELLED.lease is None
+    assert sum(state.failures for state in lb.balancer.states()) == 2 * 3
+
+
+def test_a_classify_that_raises_leaves_nothing_in_flight() -> None:
+    """Its own error comes out, even while somebody keeps it."""
+
+    def classify(result: Any, error: Exception | None) -> Outcome | None:
+        raise LookupError("classify is broken")
+
+    lb = LoadBalancer(STATIC)
+    kept: list[BaseException] = []
+    for end in ("result", ConnectionRefusedError()):
+        with pytest.raises(LookupError) as caught:
+            lb.call(Script(end), classify=classify)
+        kept.append(caught.value)
+        assert in_flight(lb) == 0
+
+
+def test_a_retry_strategy_sees_results() -> None:
+    """tenacity's retry_if_result repeats a success that was not one, where that is safe."""
+    lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), retry=tenacity.retry_if_result(lambda r: r < 3)))
+    assert both(lb, Script(1, 2, 3), idempotent=True) == 3
+    assert both(lb, Script(1)) == 1
+
+
+def test_the_deadline_is_split_among_tries() -> None:
+    """Each attempt is told what is left; a deadline in the past sends nothing."""
+    clock = Clock()
+    lb = LoadBalancer(STATIC, retry=QUICK, clock=clock)
+    left: list[float | None] = []
+
+    def fn(attempt: Attempt) -> str:
+        left.append(attempt.timeout)
+        clock.advance(2)
+        raise ConnectionRefusedError
+
+    with pytest.raises(ConnectionRefusedError):
+        lb.call(fn, deadline=5)
+    assert left == [5, 3, 1]
+    for deadline in (0, -1):
+        with pytest.raises(DeadlineExceeded):
+            both(lb, pytest.fail, deadline=deadline)  # type: ignore[arg-type]
+
+
+def test_asyncio_cancels_at_the_deadline() -> None:
+    """A coroutine that does not look at the time is ended, and the error says so."""
+    lb = LoadBalancer(STATIC)
+
+    async def main() -> None:
+        with pytest.raises(DeadlineExceeded, match=r"0\.02 s"):
+            await lb.acall(lambda attempt: asyncio.sleep(10), deadline=0.02)
+        assert await lb.acall(lambda attempt: asyncio.sleep(0, "done"), deadline=5) == "done"
+        with pytest.raises(ConnectionResetError):
+            await lb.acall(fail, deadline=5)
+
+    async def fail(attempt: Attempt) -> None:
+        raise ConnectionResetError
+
+    asyncio.run(main())
+    assert in_flight(lb) == 0
+
+
+def test_refusals_come_out_as_they_are() -> None:
+    """Closed and NoEndpoints at once, NotReady and a deadline before it with what discovery is stuck on."""
+    lb = LoadBalancer(STATIC)
+    lb.close()
+    with pytest.raises(Closed):
+        both(lb, pytest.fail)  # type: ignore[arg-type]
+    with no_threads_left():
+        source = Source(0)
+        lb = balancer(source)
+        with pytest.raises(NoEndpoints):
+            lb.call(pytest.fail)  # type: ignore[arg-type]
+        lb.close()
+        source = Source(None)
+        source.error = "403 Forbidden"
+        lb = balancer(source, ready_timeout=0.05)
+        with pytest.raises(NotReady, match="scripted: 403 Forbidden; wait"):
+            both(lb, pytest.fail)  # type: ignore[arg-type]
+        lb.ready_timeout = 20
+        with pytest.raises(DeadlineExceeded, match="before the deadline from scripted: 403 Forbidden; wait"):
+            both(lb, pytest.fail, deadline=0.05)  # type: ignore[arg-type]
+        lb.close()
+
+
+def test_a_key_goes_to_the_policy() -> None:
+    """The request that a picker sees carries key and idempotence."""
+    lb = LoadBalancer(STATIC)
+    seen: list[tuple[Any, bool]] = []
+    pick = lb.balancer._picker.pick
+
+    class Watching:
+        def pick(self, request: Any, now: float) -> Any:
+            seen.append((request.key, request.idempotent))
+            return pick(request, now)
+
+    lb.balancer._picker = Watching()
+    both(lb, Script(1), key="user-7")
+    both(lb, Script(1), idempotent=True)
+    assert seen == [("user-7", False)] * 2 + [(None, True)] * 2
+
+
+ENDS = [
+    *(None, ConnectionRefusedError(), ConnectionResetError(), TimeoutError(), ValueError(), StopIteration()),
+    "classify",
+]
+
+
+def test_ten_thousand_random_ends_in_asyncio() -> None:
+    """Cancels, timeouts, dropped coroutines and errors: zero in flight, no task left, no warning."""
+    rng = random.Random(3)
+    lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None), outliers=None)
+
+    async def fn(attempt: Attempt) -> str:
+        way = rng.randrange(9)
+        if way < 3:
+            await asyncio.sleep(rng.random() * 0.002)
+        elif way < 8:
+            end = rng.choice(ENDS)
+            if isinstance(end, StopIteration):
+                raise RuntimeError
+            if isinstance(end, Exception):
+                raise type(end)
+        return "done"
+
+    def classify(result: Any, error: Exception | None) -> Outcome | None:
+        if rng.random() < 0.05:
+            raise LookupError
+        return None
+
+    async def one() -> None:
+        deadline = rng.choice([None, None, 0.001, 1.0])
+        chosen = classify if rng.random() < 0.2 else None
+        task = asyncio.ensure_future(lb.acall(fn, idempotent=rng.random() < 0.5, deadline=deadline, classify=chosen))
+        way = rng.randrange(5)
+        if way == 0:
+            await asyncio.sleep(0)
+            task.cancel()
+        elif way == 1:
+            await asyncio.wait([task], timeout=0.001)
+            task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+
+    async def main() -> None:
+        for _ in range(20):
+            await asyncio.gather(*(one() for _ in range(500)))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert in_flight(lb) == 0
+        coroutine = lb.acall(fn)  # begun and dropped
+        coroutine.close()
+
+    asyncio.run(main())
+    assert in_flight(lb) == 0
+
+
+def test_ten_thousand_random_ends_in_threads() -> None:
+    """Eight threads of every kind of end: zero in flight, no thread left."""
+    import threading
+
+    lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None), outliers=None)
+    odd: list[BaseException] = []
+
+    def storm(seed: int) -> None:
+        rng = random.Random(seed)
+
+        def fn(attempt: Attempt) -> str:
+            end = rng.choice(ENDS)
+            if isinstance(end, Exception):
+                raise type(end)
+            return str(end)
+
+        def classify(result: Any, error: Exception | None) -> Outcome | None:
+            if result == "classify":
+                raise LookupError
+            return None
+
+        for _ in range(1250):
+            try:
+                lb.call(
+                    fn,
+                    idempotent=rng.random() < 0.5,
+                    deadline=rng.choice([None, 0.0, 1.0]),
+                    classify=rng.choice([None, classify]),
+                )
+            except (OSError, ValueError, StopIteration, LookupError, DeadlineExceeded):
+                pass
+            except BaseException as error:
+                odd.append(error)
+
+    with no_threads_left():
+        threads = [threading.Thread(target=storm, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert odd == []
+    assert in_flight(lb) == 0
+
+
+def test_waiters_that_give_up_are_gone() -> None:
+    """200 calls before the first snapshot: cancelled, expired and served; nobody stays on the list."""
+    with no_threads_left():
+        source = Source(None)
+        lb = balancer(source, ready_timeout=10)
+
+        async def fn(attempt: Attempt) -> int:
+            return attempt.number
+
+        async def main() -> list[Any]:
+            tasks = [asyncio.ensure_future(lb.acall(fn, deadline=0.05 if n % 3 == 0 else None)) for n in range(200)]
+            await asyncio.sleep(0.02)
+            for task in tasks[1::3]:
+                task.cancel()
+            await asyncio.wait(tasks[::3])
+            from core.kit import pods
+
+            source.say(pods(3))
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        ends = asyncio.run(main())
+        assert all(isinstance(end, DeadlineExceeded) for end in ends[::3])
+        assert all(isinstance(end, asyncio.CancelledError) for end in ends[1::3])
+        assert ends[2::3] == [1] * len(ends[2::3])
+        feed = lb._feed
+        assert feed is not None
+        assert feed._waiters == set()
+        assert in_flight(lb) == 0
+        lb.close()
+        until(lambda: source.stopped == 1)

@@ -1,0 +1,264 @@
+"""The feed: at once where it may, coalesced where it must; nobody's trouble is anybody else's."""
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import pytest
+
+from core.kit import pods
+from kubelb.clock import monotonic
+from kubelb.model import Snapshot
+from kubelb.runtime.feed import PACE, Feed
+from kubelb.runtime.worker import Worker
+
+from .kit import Source, no_threads_left, until
+
+
+class Bench:
+    """A feed between a scripted source and a list."""
+
+    def __init__(self, source: Source | None = None) -> None:
+        self.source = source or Source(None)
+        self.seen: list[tuple[float, Snapshot]] = []
+        self.worker = Worker()
+        self.feed = Feed(lambda: self.source, self.publish, self.worker, monotonic)
+        self.breaks: Exception | None = None
+
+    def publish(self, snapshot: Snapshot) -> None:
+        self.seen.append((monotonic(), snapshot))
+        if self.breaks:
+            error, self.breaks = self.breaks, None
+            raise error
+
+    def open(self) -> None:
+        self.feed.start()
+        self.feed.start()  # an interrupted start may be repeated
+        until(lambda: self.source.polls)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with no_threads_left():
+        made = Bench()
+        yield made
+        made.feed.close()
+
+
+def test_the_first_change_goes_out_at_once(bench: Bench) -> None:
+    """With nothing published for 50 ms a change takes a thread switch, not a pace (best of five)."""
+    bench.open()
+    best = 1.0
+    for number in range(5):
+        time.sleep(PACE + 0.01)
+        start = monotonic()
+        bench.source.say(pods(number))
+        until(lambda number=number: len(bench.seen) == number + 1)  # type: ignore[misc]
+        best = min(best, bench.seen[-1][0] - start)
+    assert best < PACE / 2
+
+
+def test_a_burst_is_coalesced(bench: Bench) -> None:
+    """500 changes in 0.3 s are at most eight snapshots, 50 ms apart, and the last one is the last.
+
+    A machine that stands still between a poll and its snapshot shortens the time to the next one: hence the median.
+    """
+    bench.open()
+    end = monotonic() + 0.3
+    for number in range(500):
+        bench.source.say(pods(number % 7))
+        time.sleep(max(0.0, min(0.0006, end - monotonic())))
+    until(lambda: bench.seen[-1][1].version == bench.source.version)
+    took = monotonic() - end + 0.3
+    assert len(bench.seen) <= 2 + took / PACE
+    times = [when for when, _ in bench.seen]
+    assert median(later - earlier for earlier, later in pairwise(times)) >= PACE - 0.015
+
+
+def test_what_is_held_back_is_asked_for_unasked(bench: Bench) -> None:
+    """A source may name the time of its next news; an earlier notice comes first, and that time is kept too."""
+    bench.open()
+    bench.source.again = 0.12
+    start = monotonic()
+    bench.source.say(pods(1))
+    until(lambda: len(bench.seen) == 1)
+    bench.source.notify = lambda: None
+    bench.source.say(pods(2))
+    until(lambda: len(bench.seen) == 2)
+    assert bench.seen[1][0] - start >= 0.1
+
+
+def test_an_earlier_notice_does_not_wait_for_a_later_appointment(bench: Bench) -> None:
+    """News that come before the time a source named are published when they come."""
+    bench.open()
+    bench.source.again = 30.0
+    bench.source.say(pods(1))
+    until(lambda: len(bench.seen) == 1)
+    bench.source.say(pods(2))
+    until(lambda: len(bench.seen) == 2, 2)
+
+
+def test_news_during_a_poll_cause_another(bench: Bench) -> None:
+    """Nothing said while a snapshot is on its way is forgotten."""
+    bench.open()
+    inside, go_on = threading.Event(), threading.Event()
+    plain = bench.feed._publish
+
+    def slow(snapshot: Snapshot) -> None:
+        plain(snapshot)
+        inside.set()
+        go_on.wait(5)
+
+    bench.feed._publish = slow
+    bench.source.say(pods(1))
+    assert inside.wait(5)
+    bench.source.say(pods(2))
+    bench.source.say(pods(3))
+    go_on.set()
+    until(lambda: bench.seen[-1][1].version == 3)
+
+
+def test_a_slow_consumer_delays_no_other_feed() -> None:
+    """Two feeds of one worker: one hangs in its consumer, the other publishes."""
+    with no_threads_left():
+        one, other = Bench(), Bench()
+        other.worker = one.worker
+        other.feed = Feed(lambda: other.source, other.publish, one.worker, monotonic)
+        go_on = threading.Event()
+        one.feed._publish = lambda snapshot: go_on.wait(5) and None  # type: ignore[assignment,return-value]
+        one.open()
+        other.open()
+        one.source.say(pods(1))
+        for number in range(3):
+            other.source.say(pods(number))
+            until(lambda number=number: len(other.seen) > number, 2)  # type: ignore[misc]
+        go_on.set()
+        one.feed.close()
+        other.feed.close()
+
+
+def test_a_source_that_raises_is_asked_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is reported, its news come with the next poll."""
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    monkeypatch.setattr("kubelb.runtime.feed.RETRY", 0.02)
+    bench.open()
+    bench.source.raises = RuntimeError("bytes of another world")
+    bench.source.say(pods(1))
+    until(lambda: bench.seen)
+    assert "another world" in str(reported[0].exc_value)
+
+
+def test_a_consumer_that_raises_harms_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiters are woken all the same, and the next snapshot comes."""
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    bench.open()
+    bench.breaks = RuntimeError("no room")
+    woken = threading.Event()
+    bench.feed.add_waiter(woken.set)
+    bench.source.say(pods(1))
+    assert woken.wait(5)
+    until(lambda: reported)
+    bench.source.say(pods(2))
+    until(lambda: len(bench.seen) == 2)
+
+
+def test_a_source_that_cannot_be_built_says_why() -> None:
+    """The reason is kept, waiters are woken, closing works."""
+    with no_threads_left():
+        bench = Bench()
+
+        def make() -> Any:
+            raise ImportError("pip install something")
+
+        bench.feed._make = make
+        woken = threading.Event()
+        bench.feed.add_waiter(woken.set)
+        bench.feed.start()
+        assert woken.wait(5)
+        assert bench.feed.problem == "ImportError: pip install something"
+        bench.feed.notify()
+        bench.feed.close()
+
+
+def test_waiters_are_called_once_and_taken_off_when_they_give_up(bench: Bench) -> None:
+    """One that left is not called; one that stayed is called once; none is kept."""
+    bench.open()
+    calls: list[str] = []
+    gone, stays = (lambda: calls.append("gone")), (lambda: calls.append("stays"))
+    bench.feed.add_waiter(gone)
+    bench.feed.add_waiter(stays)
+    bench.feed.remove_waiter(gone)
+    bench.source.say(pods(1))
+    until(lambda: calls)
+    bench.source.say(pods(2))
+    until(lambda: len(bench.seen) == 2)
+    assert calls == ["stays"]
+    assert bench.feed._waiters == set()
+
+
+def test_closing_wakes_and_stops_once(bench: Bench) -> None:
+    """Idempotent; whoever comes later is called at once; nothing more is published."""
+    bench.open()
+    woken = threading.Event()
+    bench.feed.add_waiter(woken.set)
+    bench.feed.close()
+    bench.feed.close()
+    assert woken.is_set()
+    assert bench.source.stopped == 1
+    late = threading.Event()
+    bench.feed.add_waiter(late.set)
+    assert late.is_set()
+    bench.source.say(pods(1))
+    time.sleep(0.02)
+    assert bench.seen == []
+
+
+def test_closing_while_the_source_is_being_built_leaves_it_stopped() -> None:
+    """Built too late: never started. Started meanwhile: stopped."""
+    with no_threads_left():
+        bench = Bench()
+        building, go_on = threading.Event(), threading.Event()
+
+        def make() -> Source:
+            building.set()
+            go_on.wait(5)
+            return bench.source
+
+        bench.feed._make = make
+        bench.feed.start()
+        assert building.wait(5)
+        bench.feed.close()
+        go_on.set()
+    assert bench.source.started == 0
+    with no_threads_left():
+        bench = Bench()
+        start = bench.source.start
+
+        def slow(notify: Any) -> None:
+            bench.feed.close()
+            start(notify)
+
+        bench.source.start = slow  # type: ignore[method-assign]
+        bench.feed.start()
+        until(lambda: bench.source.stopped == 2)
+    assert bench.source.started == 1
+
+
+def test_a_source_that_cannot_stop_keeps_no_threads(bench: Bench) -> None:
+    """Its error comes out of close; waiters are woken and the worker let go."""
+    bench.open()
+
+    def broken() -> None:
+        raise RuntimeError("stuck")
+
+    bench.source.stop = broken  # type: ignore[method-assign]
+    woken = threading.Event()
+    bench.feed.add_waiter(woken.set)
+    with pytest.raises(RuntimeError, match="stuck"):
+        bench.feed.close()
+    assert woken.is_set()

@@ -1,0 +1,164 @@
+"""Log lines: one a change of state, repeated ones held back and counted, nothing unless it is asked for."""
+
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from core.kit import Clock, pods
+from kubelb import LoadBalancer, UnknownService
+from kubelb.core import events
+from kubelb.telemetry.logs import QUIET, REMEMBERED, LogSink
+
+from .kit import Source, balancer, until
+
+ALL = [
+    (events.EndpointsChanged("s", 1, 3, 1, tuple("abcdefg"), ("z",)), "INFO", "+a +b +c +d +e and 2 more, -z"),
+    (
+        events.EndpointsChanged("s", 2, 0, 0, (), ("z",), "there is no Service s"),
+        "WARNING",
+        "0 endpoints in use, 0 parked, -z: there is no Service s",
+    ),
+    (events.Ejected("s", "e", "5 failures in a row", 10.0, 1), "WARNING", "e ejected for 10.0 s: 5 failures in a row"),
+    (events.Ejected("s", "e", "its probe failed", 20.0, 2), "WARNING", "its probe failed, ejection 2 in a row"),
+    (events.EjectionSpared("s", "e", "it is the last endpoint"), "WARNING", "e fails and is kept"),
+    (events.Returned("s", "e", "probe"), "INFO", "e is back: probe"),
+    (events.Retried("s", "e", 2, "503", 0.025), "DEBUG", "attempt 2 follows in 25 ms: e 503"),
+    (events.BudgetExhausted("s", "503"), "WARNING", "the retry budget is used up"),
+    (events.DiscoveryFailed("s", "forbidden", "403", "add a Role"), "WARNING", "403; add a Role; the last known"),
+    (events.DiscoveryFailed("s", "unreachable", "no route"), "WARNING", "no route; the last known"),
+    (events.DiscoveryRecovered("s", 3.0), "INFO", "discovery is back after 3.0 s"),
+    (events.Skipped("s", "slice x", "no ports"), "WARNING", "slice x left out: no ports"),
+    (events.TlsFilesChanged("s", ("a.pem", "b.pem")), "INFO", "a.pem, b.pem: changed, and read again"),
+    (
+        events.TlsFilesChanged("s", ("a.pem",), "SSLError: no"),
+        "WARNING",
+        "a.pem: changed, and cannot be used (SSLError: no); what was read before still is",
+    ),
+]
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, logger="kubelb")
+    return caplog
+
+
+@pytest.mark.parametrize(("event", "level", "text"), ALL)
+def test_each_event_has_a_line(heard: pytest.LogCaptureFixture, event: events.Event, level: str, text: str) -> None:
+    """With the service, at the level that it deserves."""
+    LogSink(Clock())(event)
+    (record,) = heard.records
+    assert (record.name, record.levelname) == ("kubelb", level)
+    assert record.getMessage().startswith("s: ")
+    assert text in record.getMessage()
+
+
+def test_repeated_lines_are_held_back_and_counted(heard: pytest.LogCaptureFixture) -> None:
+    """A thousand equal events in ten seconds are one line; the next says how many there were."""
+    clock = Clock()
+    sink = LogSink(clock)
+    for _ in range(1000):
+        sink(events.BudgetExhausted("s", "503"))
+        clock.advance(QUIET / 1001)
+    sink(events.BudgetExhausted("other", "503"))
+    assert len(heard.records) == 2
+    clock.advance(1)
+    sink(events.BudgetExhausted("s", "503"))
+    assert heard.records[-1].getMessage().endswith("(999 more like it)")
+
+
+def test_every_change_of_state_is_a_line(heard: pytest.LogCaptureFixture) -> None:
+    """Ejected, back, and ejected for longer within seconds: none of them is held back."""
+    sink = LogSink(Clock())
+    for times in (1, 2, 3):
+        sink(events.Ejected("s", "e", "why", 1.0, times))
+    sink(events.Returned("s", "e", "probe"))
+    assert len(heard.records) == 4
+
+
+def test_the_memory_of_lines_is_bounded(heard: pytest.LogCaptureFixture) -> None:
+    """Ten thousand different lines leave a thousand times at most."""
+    sink = LogSink(Clock())
+    for number in range(10 * REMEMBERED):
+        sink(events.Skipped("s", f"slice {number}", "why"))
+    assert len(sink._said) <= REMEMBERED
+
+
+def test_a_level_that_nobody_hears_is_not_even_counted() -> None:
+    """Below the logger's level an event costs a comparison."""
+    sink = LogSink(Clock())
+    sink(events.Retried("s", "e", 2, "503", 0.0))
+    assert sink._said == {}
+
+
+def test_a_child_has_a_lock_of_its_own(heard: pytest.LogCaptureFixture) -> None:
+    """After a fork a lock that another thread held is not waited for."""
+    sink = LogSink(Clock())
+    sink._lock.acquire()
+    sink.after_fork_in_child()
+    sink(events.BudgetExhausted("s", "503"))
+    assert len(heard.records) == 1
+
+
+def test_eight_threads_write_one_line(heard: pytest.LogCaptureFixture) -> None:
+    """Equal events from many threads are one line all the same."""
+    sink = LogSink(Clock())
+    threads = [
+        threading.Thread(target=lambda: [sink(events.BudgetExhausted("s", "503")) for _ in range(100)])
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(heard.records) == 1
+
+
+def test_an_ejection_is_seen_in_the_log(heard: pytest.LogCaptureFixture) -> None:
+    """From a failing call to a line with the pod's address, and one line for the set."""
+    lb = LoadBalancer("static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80", retry=None)
+
+    def fn(attempt: object) -> None:
+        raise ConnectionResetError
+
+    for _ in range(5):
+        state = lb.balancer.states()[0]
+        lb.balancer._picker = type("P", (), {"pick": lambda self, request, now, state=state: state})()
+        with pytest.raises(ConnectionResetError):
+            lb.call(fn)
+    lines = [record.getMessage() for record in heard.records]
+    assert sum("3 endpoints in use" in line for line in lines) == 1
+    assert sum("10.0.0.1:80 ejected" in line for line in lines) == 1
+
+
+def test_an_unknown_service_is_told_from_an_empty_one(heard: pytest.LogCaptureFixture) -> None:
+    """In the log too: one warning each, in words of its own, and one line when there are endpoints."""
+    source = Source(None)
+    with balancer(source) as lb:
+        source.say((), exists=False, problem="there is no Service svc")
+        with pytest.raises(UnknownService):
+            lb.wait_ready(5)
+        source.say((), problem="Service svc has no endpoints")
+        until(lambda: len(heard.records) == 2)
+        source.say(pods(2))
+        until(lambda: len(heard.records) == 3)
+    assert [record.levelname for record in heard.records] == ["WARNING", "WARNING", "INFO"]
+    unknown, empty, there = (record.getMessage() for record in heard.records)
+    assert unknown == "svc.ns:http: 0 endpoints in use, 0 parked: there is no Service svc"
+    assert empty == "svc.ns:http: 0 endpoints in use, 0 parked: Service svc has no endpoints"
+    assert there.startswith("svc.ns:http: 2 endpoints in use, 0 parked, +")
+
+
+def test_without_logging_configured_nothing_is_written() -> None:
+    """A NullHandler: no line on stderr, not even "no handlers could be found"."""
+    program = (
+        "import kubelb\n"
+        "lb = kubelb.LoadBalancer('static:///10.0.0.1:80')\n"
+        "from kubelb.core.events import BudgetExhausted\n"
+        "lb._emit(BudgetExhausted('s', 'x'))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stderr == ""

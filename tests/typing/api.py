@@ -1,0 +1,125 @@
+"""The public API as users write it. Never run; mypy strict must accept it."""
+
+import random
+
+import grpc
+import grpc.aio
+import httpx
+import httpx2
+import requests
+from tenacity import retry_if_exception_type, stop_after_delay, wait_fixed
+
+import kubelb
+from kubelb.adapters import grpc as rpc_adapter
+from kubelb.adapters import httpx as adapter
+from kubelb.adapters import httpx2 as adapter2
+from kubelb.adapters import requests as adapter3
+from kubelb.adapters.grpc import aio as rpc_adapter_aio
+from kubelb.core import Balancer
+from kubelb.testing import Backend, LocalCluster, ReceivedCall
+
+
+def construct() -> kubelb.LoadBalancer:
+    return kubelb.LoadBalancer(
+        "kube:///reviews.prod:http",
+        policy=kubelb.policies.PeakEwma(decay=10.0),
+        retry=kubelb.Retry(
+            attempts=3,
+            budget=kubelb.RetryBudget(ratio=0.2),
+            wait=wait_fixed(0.1),
+            stop=stop_after_delay(3),
+            retry=retry_if_exception_type(KeyError),
+        ),
+        outliers=kubelb.OutlierDetection(consecutive_failures=5),
+        slow_start=kubelb.SlowStart(window=10.0),
+        zone="eu-1a",
+        seed=["10.0.0.1:80"],
+        rng=random.Random(1),
+    )
+
+
+def look(lb: kubelb.LoadBalancer) -> str:
+    lb.wait_ready(timeout=5.0)
+    health: kubelb.Health = lb.health()
+    views: tuple[kubelb.EndpointView, ...] = lb.endpoints()
+    return f"{health.source} {health.age} {views[0].address} {views[0].latency}"
+
+
+def judge(result: object, error: Exception | None) -> kubelb.Outcome | None:
+    return kubelb.Outcome(kubelb.Verdict.FAILED, retryable=True) if result is None and error is None else None
+
+
+def call(lb: kubelb.LoadBalancer) -> int:
+    def ask(attempt: kubelb.Attempt) -> int:
+        return attempt.endpoint.port + attempt.number
+
+    with kubelb.hints(key=b"user-7", deadline=5.0):
+        return lb.call(ask, key="user-7", idempotent=True, deadline=2.0, classify=judge)
+
+
+async def acall(lb: kubelb.LoadBalancer) -> str:
+    async def ask(attempt: kubelb.Attempt) -> str:
+        return attempt.endpoint.authority
+
+    async with lb:
+        await lb.await_ready()
+        return await lb.acall(ask, deadline=1.0)
+
+
+def clients(lb: kubelb.LoadBalancer) -> None:
+    with httpx.Client(mounts={"http://reviews.prod": adapter.Transport(lb, verify="ca.pem", http2=True)}) as client:
+        client.get("http://reviews.prod/")
+    httpx.AsyncClient(transport=adapter.AsyncTransport("reviews.prod:http", limits=httpx.Limits(max_connections=10)))
+    httpx2.Client(transport=adapter2.Transport(lb, hosts=["reviews"], cert=("client.pem", "client.key")))
+    httpx2.AsyncClient(transport=adapter2.AsyncTransport(lb))
+    with requests.Session() as session:
+        session.mount("http://reviews.prod/", adapter3.Adapter("reviews.prod:http", verify="ca.pem", pool_maxsize=20))
+        mounted: adapter3.Adapter = adapter3.mount(session, lb, hosts=["reviews"], server_hostname="reviews.prod")
+        print(mounted, session.get("http://reviews/").status_code)
+
+
+def rpc(lb: kubelb.LoadBalancer) -> grpc.Channel:
+    plain: rpc_adapter.Channel = rpc_adapter.insecure_channel(lb, [("grpc.keepalive_time_ms", 30000)], idempotent=True)
+    files = rpc_adapter.TlsFiles(ca="ca.pem", cert="client.pem", key="client.key")
+    with rpc_adapter.secure_channel("reviews.prod:grpc", files, idempotent=["/shop.Reviews/*"]) as secure:
+        secure.unary_unary("/shop.Reviews/Get")(b"", timeout=1.0)
+    rpc_adapter.secure_channel(lb, grpc.ssl_channel_credentials(), compression=grpc.Compression.Gzip).close()
+    return grpc.intercept_channel(plain)
+
+
+async def rpc_aio(lb: kubelb.LoadBalancer) -> grpc.aio.Channel:
+    async with rpc_adapter_aio.insecure_channel(lb, interceptors=[]) as channel:
+        await channel.unary_unary("/shop.Reviews/Get")(b"")
+    return rpc_adapter_aio.secure_channel("reviews.prod:grpc", rpc_adapter.TlsFiles())
+
+
+def core() -> None:
+    balancer = Balancer("round_robin", clock=lambda: 0.0)
+    balancer.update(kubelb.Snapshot(1, (kubelb.Endpoint("10.0.0.1", 80, zone="a"),)))
+    lease = balancer.pick(kubelb.Request(idempotent=True))
+    lease.release(kubelb.Outcome(sent=kubelb.Sent.ANSWERED))
+
+
+def errors(lb: kubelb.LoadBalancer) -> str:
+    try:
+        lb.wait_ready()
+    except (kubelb.NotReady, kubelb.NoEndpoints) as error:
+        return f"{error.service}: {error.reason} {error.counts}"
+    return ""
+
+
+def tests(kubelb_cluster: LocalCluster) -> None:
+    service = kubelb_cluster.service("reviews.prod", replicas=3)
+    service[0].slow(0.5)
+    service.scale(5)
+
+
+def rpc_tests(kubelb_cluster: LocalCluster) -> list[float | None]:
+    def register(server: grpc.Server, backend: Backend) -> None:
+        server.add_generic_rpc_handlers(())
+        print(backend.name)
+
+    service = kubelb_cluster.service("reviews.prod:grpc", grpc=register, tls=True)
+    service[0].fail(grpc.StatusCode.UNAVAILABLE, headers={"grpc-retry-pushback-ms": "10"}, times=2)
+    kubelb_cluster.service("echo.prod", grpc=True)[0].fail()
+    return [call.timeout for call in service[0].log if isinstance(call, ReceivedCall)]
