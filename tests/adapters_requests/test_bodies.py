@@ -67,6 +67,26 @@ def test_a_body_that_is_not_read(session, service, balance, way):
     assert until(lambda: backends[0].connections <= 1)
 
 
+def test_the_answer_of_a_second_try_can_be_dropped(session, service, balance):
+    """The exception of the first one keeps no frame, and so nothing alive: its end needs no collection."""
+    svc = service(2)
+    lb = balance(*svc)
+    svc[0].reset()
+    client = session(lb)
+    gc.collect()
+    gc.disable()
+    try:
+        responses = [client.get(STREAM, stream=True) for _ in range(2)]
+        assert [response.headers["x-backend"] for response in responses] == [svc[1].name] * 2
+        assert in_flight(lb) == 2
+        responses.clear()
+        del client
+        assert in_flight(lb) == 0
+        assert until(lambda: svc[1].in_flight == 0)
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize(("method", "stream"), [("HEAD", True), ("HEAD", False), ("GET", False)])
 def test_answers_without_a_body_are_over_at_once(session, service, balance, method, stream):
     """HEAD, streaming or not: nothing is left to read, the connection is free, the response need not be closed."""

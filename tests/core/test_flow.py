@@ -43,6 +43,35 @@ def test_it_goes_on_after_a_first_attempt_made_elsewhere() -> None:
     assert [before.reason for before in stop.value.value.tries] == ["reset"]
 
 
+def raised(cause: BaseException | None = None) -> ConnectionError:
+    """An exception that has been through a frame, and the one that it came of."""
+    try:
+        raise ConnectionError("reset") from cause
+    except ConnectionError as error:
+        return error
+
+
+@pytest.mark.parametrize("again", [Outcome(), failed()], ids=["answered", "failed"])
+def test_only_the_last_error_keeps_its_frames(again: Outcome) -> None:
+    """An earlier one is never raised, and through its frames it would keep alive what the caller has let go."""
+    rig = Rig(2)
+    cause, last = raised(), raised()
+    error = raised(cause)
+    cause.__cause__ = error  # whoever made a circle of them
+    first, again.error = failed(), last
+    first.error = error
+    flow = attempt_flow(
+        rig.balancer, IDEMPOTENT, Retry(attempts=2, wait=FullJitter(0, 0)), first=settle(rig.balancer.pick(), first)
+    )
+    step = flow.send(None)
+    assert isinstance(step, Send)
+    with pytest.raises(StopIteration) as stop:
+        flow.send(settle(step.lease, again))
+    assert stop.value.value.tries == (first,)
+    assert (error.__traceback__, cause.__traceback__) == (None, None)
+    assert last.__traceback__ is not None
+
+
 def test_a_first_outcome_without_a_lease_is_taken_too() -> None:
     """Where an adapter failed before it had one, the flow still tries."""
     rig = Rig(2)

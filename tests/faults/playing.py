@@ -16,6 +16,7 @@ __all__ = [
     "drained",
     "dripping",
     "dropped",
+    "dropped_later",
     "given_up",
     "goodbye",
     "halfway",
@@ -95,6 +96,17 @@ def given_up(way: Callable[[Held], object]) -> Script:
         return End(How.CANCELLED)
 
     return script
+
+
+def dropped_later(scene: Scene, ask: Ask) -> End:
+    """The answer that is dropped halfway is that of a second try."""
+    scene.pods[0].fail()
+    scene.hold_halfway(1)
+    held = scene.client.open(ask)
+    if isinstance(held, End):
+        return held
+    held.drop()
+    return End(How.CANCELLED)
 
 
 def begun(scene: Scene, ask: Ask) -> Held:

@@ -98,12 +98,12 @@ class Scene:
         """The first pod does not begin to answer before `let_go`."""
         self.pods[0].slow(60.0)
 
-    def hold_halfway(self) -> None:
-        """The first pod begins to answer, and does not go on before `let_go`."""
+    def hold_halfway(self, pod: int = 0) -> None:
+        """The pod begins to answer, and does not go on before `let_go`."""
         if self.speaks_grpc:
-            self.gate.shut(self.pods[0])
+            self.gate.shut(self.pods[pod])
         else:
-            self.pods[0].drip(1_000_000, 60.0)
+            self.pods[pod].drip(1_000_000, 60.0)
 
     def let_go(self) -> None:
         """What was held goes on."""

@@ -21,6 +21,7 @@ from tests.faults.playing import (
     drained,
     dripping,
     dropped,
+    dropped_later,
     given_up,
     goodbye,
     halfway,
@@ -359,6 +360,21 @@ ROWS = (
         given_up(lambda held: held.drop()),
         Then(CANCELLED, FIRST),
         but=(But(WHOLE, NO_MIDDLE),),
+    ),
+    Row(
+        "dropped halfway in a second try",
+        dropped_later,
+        Then(TOLD, FIRST, FIRST),
+        Then(CANCELLED, BOTH, FIRST),
+        but=(
+            But(WHOLE, NO_MIDDLE),
+            But(
+                (HTTP,),
+                "an answer that says 503 can be dropped like any other",
+                Then(CANCELLED, FIRST, FIRST),
+                Then(CANCELLED, BOTH, FIRST),
+            ),
+        ),
     ),
     # The request is too much
     Row(

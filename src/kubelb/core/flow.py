@@ -106,7 +106,23 @@ def attempt_flow(
     for lease in call.flying:
         yield Cancel(lease)
     outcome.tries = tuple(before for before in history if before is not outcome)
+    _forget_frames([before.error for before in outcome.tries])
     return outcome
+
+
+def _forget_frames(errors: list[BaseException | None]) -> None:
+    """Drop the tracebacks of tries that are over: a note tells of each, and nobody raises its exception.
+
+    A traceback holds every frame above it, and these the answer of the last try. With the cycles that exceptions make
+    (urllib3 keeps one in a local of the frame that raised it) an answer that is dropped would live until a collection.
+    """
+    seen = set()
+    while errors:
+        error = errors.pop()
+        if error is not None and id(error) not in seen:
+            seen.add(id(error))
+            error.__traceback__ = None
+            errors += (error.__cause__, error.__context__)
 
 
 def _first_lease(

@@ -66,9 +66,10 @@ class HttpResponder(Responder):
     def _exchange(self, connection: Connection, request: Received, done: Done) -> bool:
         """One answer; False when the connection ends with it."""
         attempt = self._attempts.count(request.path)
+        wake = self._wake  # before the faults are taken: a heal that comes after rings this one, not its successor
         faults = self.take_faults()
         if faults is not None:
-            if (seconds := faults.seconds()) > 0 and not self._sleep(connection, seconds):
+            if (seconds := faults.seconds()) > 0 and not self._sleep(connection, wake, seconds):
                 return False
             if faults.trouble is Trouble.HANG:
                 while connection.recv():  # until the client gives up, or is cut off
@@ -80,7 +81,7 @@ class HttpResponder(Responder):
         close = self.close_after or not request.keep_alive
         status, extra = (faults.status, faults.headers) if faults is not None else (200, None)
         if status == 200 and self._handler is None and request.method == "GET" and request.path == "/stream":
-            return self._stream(connection, request, close=close)
+            return self._stream(connection, request, wake, close=close)
         if status == 200 and self._handler is not None:
             reply = _handled(self._handler, request)
             status, extra = reply.status, reply.headers
@@ -89,19 +90,21 @@ class HttpResponder(Responder):
             content_type, body = document(request, self.name, attempt)
         data = self._render(status, content_type, body, request, extra, close=close)
         if faults is not None and faults.trouble is not None:
-            return self._spoil(connection, data, faults, close=close)
+            return self._spoil(connection, data, faults, wake, close=close)
         done()  # before the last byte: who has the answer must not find the request in flight
         connection.send(data)
         return not close
 
-    def _spoil(self, connection: Connection, data: bytes, faults: BackendFaults, *, close: bool) -> bool:
+    def _spoil(
+        self, connection: Connection, data: bytes, faults: BackendFaults, wake: threading.Event, *, close: bool
+    ) -> bool:
         """The troubles that begin after the headers."""
         start = data.index(b"\r\n\r\n") + 4
         body = data[start:]
         if faults.trouble is Trouble.DRIP:
             connection.send(data[:start])
             for at in range(0, len(body), faults.drip_bytes):
-                if not self._sleep(connection, faults.drip_delay):
+                if not self._sleep(connection, wake, faults.drip_delay):
                     return False
                 connection.send(body[at : at + faults.drip_bytes])
             return not close
@@ -110,11 +113,11 @@ class HttpResponder(Responder):
             return False
         connection.send(data[:start])
         # A reset throws away what the peer has not read yet, so let it read the headers first.
-        if self._sleep(connection, 0.02):
+        if self._sleep(connection, wake, 0.02):
             connection.reset()
         return False
 
-    def _stream(self, connection: Connection, request: Received, *, close: bool) -> bool:
+    def _stream(self, connection: Connection, request: Received, wake: threading.Event, *, close: bool) -> bool:
         """`/stream?chunks=3&delay=0.1&size=10`: a chunked body, a line a chunk."""
         query = request.query
         try:
@@ -127,15 +130,15 @@ class HttpResponder(Responder):
         headers = [("x-backend", self.name), ("content-type", "text/plain"), ("transfer-encoding", "chunked")]
         connection.send(head(200, [*headers, ("connection", "close")] if close else headers))
         for number in range(chunks):
-            if delay > 0 and not self._sleep(connection, delay):
+            if delay > 0 and not self._sleep(connection, wake, delay):
                 return False
             connection.send(chunk(f"{self.name} {number}".encode().ljust(size - 1, b".") + b"\n"))
         connection.send(chunk(b""))
         return not close
 
-    def _sleep(self, connection: Connection, seconds: float) -> bool:
+    def _sleep(self, connection: Connection, wake: threading.Event, seconds: float) -> bool:
         """Whether there is still somebody to answer after `seconds`."""
-        if self._wake.wait(seconds) and self.dead:
+        if wake.wait(seconds) and self.dead:
             connection.reset()
             return False
         return not connection.cut_off

@@ -48,9 +48,11 @@ class AioTransport(Common):
         try:
             lease = self.lb.balancer.pick(wanted)
         except NotReady:
-            return await self._flow(request, wanted, hints, None)
+            lease = None
         except LoadBalancerError as error:
             raise self.kit.refusal(error, request) from None
+        if lease is None:  # out here, so that no error of the flow's has NotReady for its context
+            return await self._flow(request, wanted, hints, None)
         timeouts = self._timeouts(request, hints, lease.start)
         try:
             answer, response = await self._exchange(request, lease, timeouts, 1)

@@ -38,9 +38,11 @@ class SyncTransport(Common):
         try:
             lease = self.lb.balancer.pick(wanted)
         except NotReady:
-            return self._flow(request, wanted, hints, None)
+            lease = None
         except LoadBalancerError as error:
             raise self.kit.refusal(error, request) from None
+        if lease is None:  # out here, so that no error of the flow's has NotReady for its context
+            return self._flow(request, wanted, hints, None)
         timeouts = self._timeouts(request, hints, lease.start)
         try:
             answer, response = self._exchange(request, lease, timeouts, 1)

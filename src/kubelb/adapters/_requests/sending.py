@@ -103,15 +103,17 @@ class Sending(HTTPAdapter):
         call = Call(request, self.request_url(request, None), place, Limits(timeout), secured)
         if call.deadline is not None and call.deadline <= 0:
             raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
+        outcome = None
         try:
             lease = self.lb.balancer.pick(call.wanted)
         except NotReady:
-            return self._flow(call, None)
+            pass  # the flow waits
         except LoadBalancerError as error:
             raise refusal(error, request) from None
-        outcome = self._attempt(call, lease, lease.start, 1)
-        if self.lb.settled(call.wanted, outcome):
-            return _result(outcome)
+        else:
+            outcome = self._attempt(call, lease, lease.start, 1)
+            if self.lb.settled(call.wanted, outcome):
+                return _result(outcome)
         return self._flow(call, outcome)
 
     def _attempt(self, call: Call, lease: Lease, start: float, number: int) -> Outcome:
