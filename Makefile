@@ -32,7 +32,7 @@ integration: envtest ## the tests against the real control plane
 	$(PY) -m tests.integration.netns -- $(PY) -m pytest tests/integration
 
 matrix: $(READY) ## the unit tests on each CPython there is, with the lowest and the newest dependencies
-	$(PY) tests/matrix.py
+	$(PY) tests/matrix.py $(MATRIX)
 
 coverage: $(READY) ## branch coverage of the core, which must be complete
 	$(PY) -m coverage run --branch --source=kubelb.core -m pytest -q tests/core

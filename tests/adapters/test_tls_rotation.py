@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import requests
 import trustme
+from tests.adapters.conftest import worlds
 from tests.adapters.raw import OK, Peer
-from tests.adapters.world import NAMES, AioWorld, World
+from tests.adapters.world import AioWorld, World
 
 from kubelb.adapters.requests import Adapter
 
@@ -45,7 +46,7 @@ class RequestsWorld:
             session.close()
 
 
-@pytest.fixture(params=[*(f"{name}-{kind}" for name in NAMES for kind in ("sync", "async")), "requests"])
+@pytest.fixture(params=[*worlds("sync", "async"), "requests"])
 def any_world(request: pytest.FixtureRequest) -> Iterator[Any]:
     name, _, kind = request.param.partition("-")
     world = RequestsWorld() if not kind else World(name) if kind == "sync" else AioWorld(name)

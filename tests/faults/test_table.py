@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, How
-from tests.faults.by_hand import HAND
+from tests.faults.by_hand import HAND, Call
 from tests.faults.clients import Client
-from tests.faults.over_grpc import Stream
-from tests.faults.over_http import HTTP, AsyncHttpx2, Httpx2
+from tests.faults.over_grpc import AioStream, Stream, Unary
+from tests.faults.over_http import HTTP, AsyncHttpx, AsyncHttpx2, Httpx, Httpx2, Requests
 from tests.faults.playing import halfway, leave
 from tests.faults.scene import CLIENTS, Scene
 from tests.faults.table import ROWS, Row, Then, expected
 
 TWINS = (Httpx2, AsyncHttpx2)
-"""The same code as for httpx: the quick loop leaves them out, and rows that take their time do."""
+"""The same code as for httpx: rows that take their time leave them out."""
+QUICK = (Httpx, AsyncHttpx, Requests, Unary, AioStream, Call)
+"""The quick loop's: each client library, both worlds, gRPC with one response and with many."""
 
 
 def cases() -> Iterator[Any]:
@@ -28,7 +30,7 @@ def cases() -> Iterator[Any]:
             once, again = expected(row, kind, Allowed.NO), expected(row, kind, Allowed.YES)
             if isinstance(once, str) or (row.slow and kind in TWINS):
                 continue
-            slow = row.slow or kind in TWINS
+            slow = row.slow or kind not in QUICK
             if once != again or not row.slow:
                 yield case(row, kind, Allowed.NO, "once", slow=slow)
             yield case(row, kind, Allowed.YES, "again", slow=slow or once == again)

@@ -318,11 +318,14 @@ def test_a_forked_child_holds_nothing_open(cluster: LocalCluster, monkeypatch: p
         sock.recv(65536)  # the settings of its server
         assert unary(channel) == b"hi"
         reading, writing = os.pipe()
+        hearing, saying = os.pipe()
         child = os.fork()
         if child == 0:
             cluster.close()
+            os.write(saying, b"x")
             os.read(reading, 1)
             os._exit(0)
+        os.read(hearing, 1)  # a child lets go of what it inherits as soon as it runs, which may be later than now
         svc[0].kill()
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
@@ -334,8 +337,8 @@ def test_a_forked_child_holds_nothing_open(cluster: LocalCluster, monkeypatch: p
             assert unary(fresh) == b"hi"
         os.write(writing, b"x")
         os.waitpid(child, 0)
-        os.close(reading)
-        os.close(writing)
+        for end in (reading, writing, hearing, saying):
+            os.close(end)
 
 
 def test_a_deleted_service_leaves_nothing(cluster: LocalCluster, svc: Service) -> None:
