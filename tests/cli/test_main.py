@@ -37,10 +37,11 @@ def test_version():
 
 
 def test_help_names_the_commands():
-    """Help lists `demo`, and the demo's help its options."""
+    """Help lists the commands, and the demo's help its options."""
     done = run("--help")
     assert done.returncode == 0
-    assert "demo" in done.stdout
+    for command in ("demo", "doctor"):
+        assert command in done.stdout
     done = run("demo", "--help", env={"NO_COLOR": "1", "COLUMNS": "100"})
     assert done.returncode == 0
     for option in ("--seconds", "--rate", "--seed", "--plain", "--json"):

@@ -50,3 +50,23 @@ def demo(
     from kubelb.cli.demo.command import run_command
 
     raise typer.Exit(run_command(seconds=seconds, rate=rate, seed=seed, plain=plain, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    target: Annotated[str, typer.Argument(help="What a LoadBalancer would be given: SVC.NS:PORT.")],
+    kubeconfig: Annotated[str | None, typer.Option(help="A kubeconfig file; else as LoadBalancer finds one.")] = None,
+    context: Annotated[str | None, typer.Option(help="One of its contexts; else the current one.")] = None,
+    cluster_domain: Annotated[str, typer.Option(help="The cluster's DNS domain.")] = "cluster.local",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Look for everything that kubelb needs to reach TARGET from here: a tick, or the cure, for each.
+
+    Configuration, credentials, permission, slices, port, zone, the way to the endpoints, DNS, a mesh's sidecar. Changes
+    nothing; exits with 1 if something is in the way.
+    """
+    from kubelb.cli.doctor.command import run_command
+
+    raise typer.Exit(
+        run_command(target, kubeconfig=kubeconfig, context=context, cluster_domain=cluster_domain, as_json=as_json)
+    )

@@ -8,7 +8,7 @@ import msgspec
 from kubelb.discovery.kube.steps import Failure, Phase, Reply
 from kubelb.discovery.kube.wire import Status, decode_status
 
-__all__ = ["PROXY", "Code", "Trouble", "failed", "refused", "said"]
+__all__ = ["PROXY", "RESOURCE", "Code", "Trouble", "failed", "refused", "role_for", "said"]
 
 RESOURCE = "endpointslices.discovery.k8s.io"
 PROXY = "is there a proxy in between that changes or closes streams?"
@@ -90,6 +90,14 @@ def said(body: bytes, verb: str, namespace: str) -> Trouble:
     return _judge(status.code or 0, status, verb=verb, namespace=namespace, wait=_wait(status), reply=Reply(0))
 
 
+def role_for(namespace: str) -> str:
+    """Return the cure of a missing permission."""
+    return (
+        f'give the ServiceAccount a Role in namespace {namespace} with apiGroups ["discovery.k8s.io"], '
+        'resources ["endpointslices"], verbs ["list", "watch"]'
+    )
+
+
 def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float, reply: Reply) -> Trouble:
     text = _text(code, status)
     asked = f"{verb} {RESOURCE} in namespace {namespace}"
@@ -105,8 +113,7 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
         return Trouble(
             Code.FORBIDDEN,
             f"not allowed to {asked}: {text}",
-            f'give the ServiceAccount a Role in namespace {namespace} with apiGroups ["discovery.k8s.io"], '
-            'resources ["endpointslices"], verbs ["list", "watch"]',
+            role_for(namespace),
             wait=wait,
         )
     if code == HTTPStatus.GONE or status.reason in {"Expired", "Gone"}:

@@ -10,7 +10,7 @@ import msgspec
 
 from kubelb.discovery.kube.diagnose import PROXY, Code, Trouble, failed, refused
 from kubelb.discovery.kube.query import Query
-from kubelb.discovery.kube.sink import Sink
+from kubelb.discovery.kube.sink import Listener
 from kubelb.discovery.kube.steps import PAUSE, Answer, Failure, Get, Reply, Step
 from kubelb.discovery.kube.wire import Slice, SliceList, decode_list, decode_slice
 
@@ -27,7 +27,7 @@ class Listed(NamedTuple):
     slices: list[Slice]
 
 
-def fetch(query: Query, version: str, limit: int, *, fresh: bool, sink: Sink) -> Generator[Step, Answer, Listed]:
+def fetch(query: Query, version: str, limit: int, *, fresh: bool, sink: Listener) -> Generator[Step, Answer, Listed]:
     """Ask page by page; raises `Trouble`, marked `later_page` where a first page had come."""
     slices: list[Slice] = []
     token = ""

@@ -5,18 +5,23 @@ from typing import Protocol
 from kubelb.discovery.kube.diagnose import Trouble
 from kubelb.discovery.kube.wire import Slice
 
-__all__ = ["Sink"]
+__all__ = ["Listener", "Sink"]
 
 
-class Sink(Protocol):
-    """Who is told. Nothing here may block or raise."""
+class Listener(Protocol):
+    """Who is told while a list is fetched. Nothing here may block or raise."""
+
+    def heard(self) -> None:
+        """Any sign of life."""
+
+    def skipped(self, what: str, reason: str) -> None: ...
+
+
+class Sink(Listener, Protocol):
+    """Who is told everything."""
 
     def replace(self, slices: list[Slice]) -> None: ...
     def upsert(self, piece: Slice) -> None: ...
     def delete(self, piece: Slice) -> None: ...
-    def heard(self) -> None:
-        """Any sign of life."""
-
     def failed(self, trouble: Trouble) -> None: ...
     def recovered(self) -> None: ...
-    def skipped(self, what: str, reason: str) -> None: ...

@@ -61,6 +61,13 @@ class Transport:
 
     def get(self, step: Get) -> Reply | Failure:
         """Ask, and read the answer unless it is a stream."""
+        return self._ask(step, None)
+
+    def post(self, path: str, body: bytes) -> Reply | Failure:
+        """Ask by an object that is made for the question: an access review."""
+        return self._ask(Get(path), body)
+
+    def _ask(self, step: Get, posted: bytes | None) -> Reply | Failure:
         self.hang_up(keep=True)
         self._line.phase = Phase.CREDENTIALS
         try:
@@ -72,11 +79,14 @@ class Transport:
         headers["Accept-Encoding"] = "identity" if step.watch else "gzip"
         if header:
             headers["Authorization"] = header
+        if posted is not None:
+            headers["Content-Type"] = "application/json"
         self._line.phase = Phase.HEADERS
         try:
             response = self._response = manager.request(
-                "GET",
+                "GET" if posted is None else "POST",
                 access.server + step.path,
+                body=posted,
                 headers=headers,
                 timeout=self._timeout,
                 preload_content=False,

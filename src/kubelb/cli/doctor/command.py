@@ -1,0 +1,67 @@
+"""All checks in order, each printed as soon as it is done."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import typer
+
+from kubelb.cli.doctor.around import look_around, look_up, reach
+from kubelb.cli.doctor.cluster import Known, examine
+from kubelb.cli.doctor.finding import Finding, Mark, good
+from kubelb.discovery.kube.choose import View
+from kubelb.discovery.kube.locate import locate
+from kubelb.discovery.select import seed_endpoints
+from kubelb.errors import TargetError
+from kubelb.target import Target, parse_target
+
+__all__ = ["run_command"]
+
+SIGNS = {Mark.GOOD: ("✔", "+"), Mark.NOTE: ("!", "!"), Mark.BAD: ("✘", "x")}
+"""The second is for a terminal or a pipe that knows no more than ASCII."""
+COLOURS = {Mark.GOOD: typer.colors.GREEN, Mark.NOTE: typer.colors.YELLOW, Mark.BAD: typer.colors.RED}
+
+
+def run_command(name: str, *, kubeconfig: str | None, context: str | None, cluster_domain: str, as_json: bool) -> int:
+    """Print what is found and return the exit code: 0 all is well, 1 something is in the way, 2 not a target."""
+    try:
+        target = parse_target(name)
+    except TargetError as error:
+        typer.echo(f"kubelb: {error}", err=True)
+        return 2
+    findings = []
+    for finding in check(target, kubeconfig, context, cluster_domain):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    if as_json:
+        shown = [asdict(finding) | {"mark": finding.mark.value} for finding in findings]
+        typer.echo(json.dumps({"target": str(target), "findings": shown}, indent=2))
+    return 1 if any(finding.mark is Mark.BAD for finding in findings) else 0
+
+
+def check(target: Target, kubeconfig: str | None, context: str | None, cluster_domain: str) -> Iterator[Finding]:
+    """Yield every finding. Of a fixed list of addresses there is only the network to ask."""
+    yield good("target", str(target))
+    if target.scheme == "static":
+        yield from reach(seed_endpoints(str(target).removeprefix("static:///").split(",")))
+        yield look_around()
+        return
+    view = View(os.environ.get("NODE_NAME", ""), os.environ.get("KUBELB_ZONE", ""))
+    for found in examine(target, locate(kubeconfig, context), view):
+        if isinstance(found, Known):
+            yield from reach(found.snapshot.endpoints)
+        else:
+            yield found
+    yield look_up(f"{target.host}.svc.{cluster_domain}")
+    yield look_around()
+
+
+def _show(finding: Finding) -> None:
+    plain = "utf" not in (sys.stdout.encoding or "").lower()
+    sign = typer.style(SIGNS[finding.mark][plain], fg=COLOURS[finding.mark], bold=True)
+    typer.echo(f"{sign} {finding.what:<13} {finding.text}")
+    if finding.cure:
+        typer.echo(f"  {'':<13} {typer.style('cure:', bold=True)} {finding.cure}")
