@@ -17,6 +17,7 @@ MISSING = {
     "import kubelb.adapters.requests": "kubelb[requests]",
     "import kubelb.adapters.grpc": "kubelb[grpc]",
     "import kubelb.adapters.grpc.aio": "kubelb[grpc]",
+    "import kubelb; kubelb.LoadBalancer('static:///127.0.0.1:80', policy='ring_hash')": "kubelb[hash]",
     "from kubelb.testing import LocalCluster as L; L().__enter__().service('a.b', grpc=True)": "kubelb[grpc]",
     "from kubelb.testing import LocalCluster; LocalCluster(tls=True).start()": "kubelb[testing]",
     "from kubelb.discovery.kube.kubeconfig import Kubeconfig; Kubeconfig({kubeconfig!r}).open()": "kubelb[kubernetes]",

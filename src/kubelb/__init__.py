@@ -15,7 +15,6 @@ Importing this package loads no client library, no kubernetes package and no eve
 from kubelb import policies
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
-from kubelb.core.policies import LeastRequest, PeakEwma, Picker, Policy, Random, RoundRobin
 from kubelb.core.retry import FullJitter, Retry, RetryBudget
 from kubelb.core.view import EndpointView
 from kubelb.errors import (
@@ -31,6 +30,7 @@ from kubelb.errors import (
 )
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import Attempt, Endpoint, Health, Outcome, Request, Sent, Snapshot, Verdict
+from kubelb.policies import *  # noqa: F403 - each of them, without being named here too
 from kubelb.runtime.hinting import hints
 
 __all__ = [
@@ -41,21 +41,15 @@ __all__ = [
     "EndpointView",
     "FullJitter",
     "Health",
-    "LeastRequest",
     "LoadBalancer",
     "LoadBalancerError",
     "NoEndpoints",
     "NotReady",
     "Outcome",
     "OutlierDetection",
-    "PeakEwma",
-    "Picker",
-    "Policy",
-    "Random",
     "Request",
     "Retry",
     "RetryBudget",
-    "RoundRobin",
     "Sent",
     "SlowStart",
     "Snapshot",
@@ -67,5 +61,6 @@ __all__ = [
     "hints",
     "policies",
 ]
+__all__ += [name for name, value in vars(policies).items() if isinstance(value, type)]
 
 __version__ = "0.1.0"

@@ -118,6 +118,8 @@ class Request:
     __slots__ = ("idempotent", "key", "replayable")
 
     def __init__(self, *, key: str | bytes | None = None, idempotent: bool = False, replayable: bool = True) -> None:
+        if not isinstance(key, str | bytes | None):
+            raise TypeError(f"key={key!r}: give text or bytes, e.g. str(key)")
         self.key = key
         """What to hash on, for policies that hash."""
         self.idempotent = idempotent

@@ -1,5 +1,3 @@
-"""The policies: ``kubelb.policies.PeakEwma()`` and its siblings, and the protocols for one of your own."""
+"""The policies: ``kubelb.policies.PeakEwma()`` and its siblings, and what one of your own is made of."""
 
-from kubelb.core.policies import LeastRequest, PeakEwma, Picker, Policy, Random, RoundRobin
-
-__all__ = ["LeastRequest", "PeakEwma", "Picker", "Policy", "Random", "RoundRobin"]
+from kubelb.core.policies import *  # noqa: F403 - each of them, without being named here too

@@ -10,7 +10,7 @@ from kubelb.core import Lease, Phase
 from kubelb.core.health.outliers import allowance
 from kubelb.core.policies import REGISTRY
 from kubelb.errors import LoadBalancerError, NoEndpoints
-from kubelb.model import CANCELLED, SUCCESS, Changes, Endpoint, Outcome, Snapshot
+from kubelb.model import CANCELLED, SUCCESS, Changes, Endpoint, Outcome, Request, Snapshot
 
 from .kit import Rig, busy, failed, pod
 
@@ -47,11 +47,11 @@ class Machine(RuleBasedStateMachine):
         self.snapshot = Snapshot(before.version + 1, used, parked, changes=changes)
         self.rig.balancer.update(self.snapshot)
 
-    @rule(target=leases)
-    def pick(self) -> int | None:
-        """Somebody sends a request."""
+    @rule(target=leases, key=st.none() | st.sampled_from("abcdefgh"))
+    def pick(self, key: str | None) -> int | None:
+        """Somebody sends a request, with a key or without."""
         try:
-            lease = self.rig.balancer.pick()
+            lease = self.rig.balancer.pick(Request(key=key))
         except NoEndpoints:
             assert not self.snapshot.endpoints
             return None

@@ -28,9 +28,11 @@ from kubelb.core.events import Emit, Event, Skipped, discard
 from kubelb.core.health.outliers import Ejector, OutlierDetection
 from kubelb.core.health.probe import ProbePicker
 from kubelb.core.health.slow_start import SlowStart, SlowStartPicker
+from kubelb.core.keys import KeySource
 from kubelb.core.lease import Lease
 from kubelb.core.policies import PeakEwma, Picker, Policy, policy_from
 from kubelb.core.policies.random import RandomPicker
+from kubelb.core.policies.weights import strange_weights
 from kubelb.core.refusal import Refusing, refusal
 from kubelb.core.state import EndpointState
 from kubelb.core.survey import Survey, survey
@@ -79,6 +81,8 @@ class Balancer:
         emit: Emit = discard,
     ) -> None:
         self.policy = policy_from(policy)
+        self.key_source: KeySource | None = getattr(self.policy, "key_source", None)
+        """Where adapters find the key of a request whose caller gives none; None where the policy wants no such key."""
         self.service = service
         self.clock = clock
         self.rng = rng or random.Random()
@@ -96,6 +100,8 @@ class Balancer:
         self._snapshot: Snapshot | None = None
         self._eligible: tuple[EndpointState, ...] = ()
         self._closed = False
+        self._make: Callable[[tuple[EndpointState, ...], random.Random], Picker] = self.policy.build
+        """Builds the next picker: the policy, or the last picker where that can make another from itself."""
         self._base: Picker = Refusing(partial(refusal, service, None))
         self._picker: Picker = self._base
         self._wake = math.inf
@@ -159,6 +165,7 @@ class Balancer:
                 events = self._ejector.settle(self._table.used.values(), now)
         self._rebuild(now)
         self._tell(events)
+        self._tell(strange_weights(self.service, difference.entered))
         return difference
 
     def refusal(self) -> LoadBalancerError | None:
@@ -199,10 +206,19 @@ class Balancer:
         self, request: Request, now: float, avoid: Collection[EndpointState], usable: Usable | None
     ) -> EndpointState:
         base = self._base
-        for _ in range(DRAWS):
-            state = base.pick(request, now)
-            if state not in avoid and (usable is None or usable(state)):
-                return state
+
+        def fits(state: EndpointState) -> bool:
+            return state not in avoid and (usable is None or usable(state))
+
+        search: Callable[..., EndpointState | None] | None = getattr(base, "pick_other", None)
+        if search is not None:
+            if (found := search(request, now, fits)) is not None:
+                return found
+        else:
+            for _ in range(DRAWS):
+                state = base.pick(request, now)
+                if fits(state):
+                    return state
         able = self._eligible if usable is None else tuple(filter(usable, self._eligible))
         if not able and usable is not None:
             reason = f"no connection to any of {len(self._eligible)} endpoints can be used now"
@@ -281,10 +297,13 @@ class Balancer:
 
     def _build(self, states: tuple[EndpointState, ...]) -> Picker:
         try:
-            return self.policy.build(states, self.rng)
+            picker = self._make(states, self.rng)
         except Exception as error:  # noqa: BLE001
+            self._make = self.policy.build
             self._tell([Skipped(self.service, f"policy {self.policy!r}", f"build raised {error!r}; picking at random")])
             return RandomPicker(states, self.rng)
+        self._make = getattr(picker, "rebuild", None) or self.policy.build
+        return picker
 
     def _tell(self, events: Collection[Event]) -> None:
         for event in events:

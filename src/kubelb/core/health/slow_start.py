@@ -4,7 +4,8 @@ By every measure of load a new pod is the emptiest of all. Its share starts at `
 fair one over `window` (Envoy's slow start with aggression 1). It is a wrapper around any picker: a newcomer that was
 chosen is accepted with the probability of its share, else a picker over the elders alone decides. Where newcomers are
 in the majority the picker is asked again before that, or a few elders would be left with everything. So it works for
-every policy, and while nobody is new the wrapper is not there at all.
+every policy, and while nobody is new the wrapper is not there at all. A policy that hashes says by the key whether a
+newcomer is accepted, so that each key moves over to it once.
 
 Where everybody is new there are no elders to compare with and nothing is held back.
 """
@@ -48,7 +49,7 @@ class SlowStart:
 class SlowStartPicker:
     """Wraps a picker while some endpoints are new."""
 
-    __slots__ = ("_draws", "_elders", "_inner", "_random", "_share", "_window")
+    __slots__ = ("_chance", "_draws", "_elders", "_inner", "_random", "_share", "_window", "pick_other")
 
     def __init__(self, inner: Picker, elders: Picker, crowd: int, config: SlowStart, rng: random.Random) -> None:
         """`elders` picks among them alone; `crowd` is the number of newcomers to each."""
@@ -56,13 +57,18 @@ class SlowStartPicker:
         self._inner = inner
         self._elders = elders
         self._random = rng.random
+        self._chance = getattr(inner, "chance", None)
+        self.pick_other = getattr(inner, "pick_other", None)
+        """The inner one's: a retry may go to a newcomer."""
         self._share = config.share
         self._window = config.window
 
     def pick(self, request: Request, now: float) -> EndpointState:
-        for _ in range(self._draws):
+        for draw in range(self._draws):
             state = self._inner.pick(request, now)
             age = now - state.warm_since
-            if age >= self._window or self._random() < self._share(age):
+            if age >= self._window:
+                return state
+            if (self._random() if self._chance is None else self._chance(request, draw)) < self._share(age):
                 return state
         return self._elders.pick(request, now)

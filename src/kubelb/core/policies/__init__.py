@@ -1,22 +1,30 @@
 """How to choose: one file a policy, each a frozen value that builds Pickers.
 
-Adding one is a file here and a line in `REGISTRY`; its string is its name in snake_case.
+Adding one is a file here and a line below: `kubelb`, `kubelb.policies`, `REGISTRY`, the documentation, the tests and
+the benchmarks go by these imports. Its string is its class's name in snake_case.
 """
 
-from kubelb.core.policies.base import Picker, Policy
-from kubelb.core.policies.least_request import LeastRequest
-from kubelb.core.policies.peak_ewma import PeakEwma
-from kubelb.core.policies.random import Random
-from kubelb.core.policies.round_robin import RoundRobin
+import re
 
-__all__ = ["LeastRequest", "PeakEwma", "Picker", "Policy", "Random", "RoundRobin", "policy_from"]
+from kubelb.core.keys import KeySource as KeySource
+from kubelb.core.policies.base import Picker as Picker
+from kubelb.core.policies.base import Policy as Policy
+from kubelb.core.policies.least_request import LeastRequest as LeastRequest
+from kubelb.core.policies.peak_ewma import PeakEwma as PeakEwma
+from kubelb.core.policies.random import Random as Random
+from kubelb.core.policies.ring_hash import RingHash as RingHash
+from kubelb.core.policies.round_robin import RoundRobin as RoundRobin
+from kubelb.core.policies.weighted_round_robin import WeightedRoundRobin as WeightedRoundRobin
 
-REGISTRY: dict[str, type[LeastRequest | PeakEwma | Random | RoundRobin]] = {
-    "least_request": LeastRequest,
-    "peak_ewma": PeakEwma,
-    "random": Random,
-    "round_robin": RoundRobin,
+REGISTRY: dict[str, type[Policy]] = {
+    re.sub("(?<!^)(?=[A-Z])", "_", name).lower(): kind
+    for name, kind in sorted(globals().items())
+    if isinstance(kind, type) and kind.__module__.startswith(f"{__name__}.") and kind not in {Picker, Policy}
 }
+"""Each policy by its string."""
+
+# Set like this because type checkers take a list that is not written out for an empty one; they go by the imports.
+globals()["__all__"] = ["KeySource", "Picker", "Policy", *(kind.__name__ for kind in REGISTRY.values())]
 
 
 def policy_from(policy: Policy | str) -> Policy:
@@ -25,7 +33,6 @@ def policy_from(policy: Policy | str) -> Policy:
         if not callable(getattr(policy, "build", None)):
             raise TypeError(f"policy={policy!r} has no build(states, rng); give a Policy or one of {sorted(REGISTRY)}")
         return policy
-    try:
-        return REGISTRY[policy]()
-    except KeyError:
-        raise ValueError(f"policy={policy!r} is unknown; there are {', '.join(sorted(REGISTRY))}") from None
+    if policy not in REGISTRY:
+        raise ValueError(f"policy={policy!r} is unknown; there are {', '.join(REGISTRY)}")
+    return REGISTRY[policy]()

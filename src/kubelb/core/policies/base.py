@@ -16,7 +16,18 @@ __all__ = ["Picker", "Policy"]
 
 
 class Picker(Protocol):
-    """Chooses among the endpoints it was built for."""
+    """Chooses among the endpoints it was built for.
+
+    `pick` is all there has to be. Three more methods are used where a picker has them; one that goes by a key and a
+    table needs them, most do not:
+
+    - ``rebuild(states, rng)`` returns a picker for another set, in place of the policy's `build`, for a table that is
+      dear to make and mostly the same;
+    - ``pick_other(request, now, fits)`` returns a state for which ``fits(state)`` holds, or None: for a retry, where
+      `pick` would return the same again;
+    - ``chance(request, draw)`` returns a number from 0 to below 1 for the draw-th time that slow start asks whether a
+      newcomer takes a request, in place of chance.
+    """
 
     def pick(self, request: Request, now: float) -> EndpointState:
         """Return one of the states. `now` is the balancer's time in seconds, read once for the whole request."""
@@ -38,6 +49,9 @@ class Policy(Protocol):
     ...             return self.state
     >>> from kubelb.core import Balancer
     >>> balancer = Balancer(First())
+
+    One that goes by a key may have a `key_source` as well, a `KeySource`: then adapters look into each request for the
+    key of which its caller says nothing. `kubelb.testing.check_policy` tells whether a policy keeps its promises.
     """
 
     def build(self, states: Sequence[EndpointState], rng: Random) -> Picker:

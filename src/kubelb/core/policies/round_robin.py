@@ -15,7 +15,7 @@ from math import gcd
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
 
-__all__ = ["RoundRobin"]
+__all__ = ["RoundRobin", "coprime_stride"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,16 @@ class RoundRobin:
 
     def build(self, states: Sequence[EndpointState], rng: random.Random) -> "RoundRobinPicker":
         """Build a picker over `states`."""
-        total = len(states)
+        stride = coprime_stride(len(states), rng)
+        return RoundRobinPicker(states, int(rng.random() * len(states)), stride)
+
+
+def coprime_stride(total: int, rng: random.Random) -> int:
+    """Return a random step in which `total` places are all visited before one comes again."""
+    stride = 1 + int(rng.random() * total)
+    while gcd(stride, total) > 1:  # 61 % of all pairs are coprime (6/pi^2): 1.6 draws
         stride = 1 + int(rng.random() * total)
-        while gcd(stride, total) > 1:  # 61 % of all pairs are coprime (6/pi^2): 1.6 draws
-            stride = 1 + int(rng.random() * total)
-        return RoundRobinPicker(states, int(rng.random() * total), stride)
+    return stride
 
 
 class RoundRobinPicker:
