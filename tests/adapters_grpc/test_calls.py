@@ -23,7 +23,7 @@ def three(server: Any, balance: Any) -> Iterator[tuple[list[Any], Any]]:
 def test_every_call_picks_its_own_endpoint(three: Any) -> None:
     """Thirty calls by turns, ten each, over one connection each."""
     servers, channel = three
-    wait_for_all(channel)
+    until_all_ready(channel, 3)
     for each in servers:
         each.delivered.clear()
     echo = channel.unary_unary("/test.Echo/UU")
@@ -31,11 +31,14 @@ def test_every_call_picks_its_own_endpoint(three: Any) -> None:
     assert [each.delivered["UU"] for each in servers] == [10, 10, 10]
 
 
-def wait_for_all(channel: Any) -> None:
+def until_all_ready(channel: Any, count: int) -> None:
+    """Wait for a connection to each of so many endpoints."""
     from tests.adapters_grpc.conftest import until
 
     ready = grpc.ChannelConnectivity.READY.value[0]
-    assert until(lambda: len(channel.subs) == 3 and all(s.check(True) == ready for s in channel.subs._subs.values()))
+    assert until(
+        lambda: len(channel.subs) == count and all(s.check(True) == ready for s in channel.subs._subs.values())
+    )
 
 
 def test_one_request_one_response(three: Any) -> None:

@@ -237,6 +237,9 @@ def test_a_key_goes_to_the_policy() -> None:
     both(lb, Script(1), key="user-7")
     both(lb, Script(1), idempotent=True)
     assert seen == [("user-7", False)] * 2 + [(None, True)] * 2
+    with pytest.raises(TypeError, match=r"key=7: give text or bytes, e.g. str\(key\)"):
+        both(lb, Script(1), key=7)
+    assert len(seen) == 4
 
 
 ENDS = [

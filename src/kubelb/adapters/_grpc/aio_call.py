@@ -73,7 +73,7 @@ class AioCall:
         channel.begin()
         lease = None
         try:
-            self._wanted, self._timeout = calling.begin(timeout)
+            self._wanted, self._timeout = calling.begin(timeout, said[0])
             if not calling.lb.always_flow:
                 lease = (channel.subs.pick_patiently if wait_for_ready else channel.subs.pick)(self._wanted)
         except NotReady:

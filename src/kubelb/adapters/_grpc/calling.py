@@ -10,7 +10,7 @@ import grpc
 
 from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.adapters._grpc.refusals import refusal
-from kubelb.adapters._grpc.requesting import with_hints
+from kubelb.adapters._grpc.requesting import header_in, wanted_by
 from kubelb.adapters.http import balanced
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
@@ -42,6 +42,7 @@ class Calling:
         self._registered = registered
         self._idempotent = channel.repeatable(method)
         self._wanted = balanced(self._idempotent, self.replayable)
+        self._key_source = self.lb.balancer.key_source
         self._bound: dict[EndpointState, Any] = {}
         self._abandoned: list[object] = []
 
@@ -68,13 +69,14 @@ class Calling:
         self._abandoned.append(self._bound)
         self._bound = {}
 
-    def begin(self, timeout: float | None) -> tuple[Request, float | None]:
-        """Return what this call wants of the balancer and its timeout, by the hints around it."""
-        hinted = current()
-        if hinted is None:
+    def begin(self, timeout: float | None, metadata: Any) -> tuple[Request, float | None]:
+        """Return what this call wants of the balancer and its timeout, by the hints around it and its metadata."""
+        hinted, source = current(), self._key_source
+        if hinted is None and source is None:
             return self._wanted, timeout
-        wanted, timeout = with_hints(hinted, self._idempotent, self.replayable, timeout)
-        if (left := hinted.left) is not None and left <= 0:
+        read_key = None if source is None else lambda: source.read(header_in(metadata), lambda: self.method)
+        wanted, timeout = wanted_by(hinted, self._idempotent, self.replayable, timeout, read_key)
+        if hinted is not None and (left := hinted.left) is not None and left <= 0:
             raise self.refused(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"))
         return wanted, timeout
 

@@ -4,14 +4,16 @@ gRPC says nothing of whether a method may be repeated, so none may unless its us
 channel's `idempotent=`, for a block of code in `kubelb.hints`.
 """
 
-from collections.abc import Callable, Collection
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeAlias
 
 from kubelb.adapters.http import balanced
 from kubelb.model import Request
 from kubelb.runtime.hinting import Hinted
 
-__all__ = ["Idempotent", "repeatable", "with_hints"]
+__all__ = ["Idempotent", "header_in", "repeatable", "wanted_by"]
+
+ReadKey: TypeAlias = Callable[[], str | bytes | None]
 
 Idempotent: TypeAlias = bool | Collection[str]
 """Methods that may be sent again although they may have been processed: full names, ``/pkg.Service/*``, or all."""
@@ -32,12 +34,31 @@ def repeatable(idempotent: Idempotent) -> Callable[[str], bool]:
     return lambda method: method in names or f"{method.rpartition('/')[0]}/*" in names
 
 
-def with_hints(
-    hinted: Hinted, idempotent: bool, replayable: bool, timeout: float | None
+def wanted_by(
+    hinted: Hinted | None, idempotent: bool, replayable: bool, timeout: float | None, read_key: ReadKey | None
 ) -> tuple[Request, float | None]:
-    """Return the request and the timeout of a call inside `kubelb.hints`."""
-    key, again, timeout = hinted.beside(None, None, timeout)
-    idempotent = idempotent if again is None else again
+    """Return the request and the timeout of a call by the hints around it; `read_key` is asked where they name none."""
+    key: str | bytes | None = None
+    if hinted is not None:
+        key, again, timeout = hinted.beside(None, None, timeout)
+        idempotent = idempotent if again is None else again
+    if key is None and read_key is not None:
+        key = read_key()
     if key is None:
         return balanced(idempotent, replayable), timeout
     return Request(key=key, idempotent=idempotent, replayable=replayable), timeout
+
+
+def header_in(metadata: Any) -> Callable[[str], str | bytes | None]:
+    """Return what looks a header up in a call's metadata: several values of one are joined by a comma (gRFC A42)."""
+
+    def header(name: str) -> str | bytes | None:
+        if metadata is None or isinstance(metadata, Iterator):  # an iterator is grpcio's to read, once
+            return None
+        try:
+            values = [value for key, value in metadata if key == name.lower()]
+            return None if not values else values[0] if len(values) == 1 else ",".join(values)
+        except (TypeError, ValueError):  # grpcio has its own words for what is no metadata
+            return None
+
+    return header

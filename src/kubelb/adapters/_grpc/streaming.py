@@ -32,7 +32,7 @@ class UnaryStream(Calling, grpc.UnaryStreamMultiCallable):  # type: ignore[type-
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(request, left, metadata, credentials, None, compression)
 
-        wanted, timeout = self.begin(timeout)
+        wanted, timeout = self.begin(timeout, metadata)
         return ResponseStream(self, invoke, wanted, timeout, wait_for_ready)
 
 
@@ -57,5 +57,5 @@ class StreamStream(Calling, grpc.StreamStreamMultiCallable):  # type: ignore[typ
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(iter(replay), left, metadata, credentials, None, compression)
 
-        wanted, timeout = self.begin(timeout)
+        wanted, timeout = self.begin(timeout, metadata)
         return ResponseStream(self, invoke, wanted, timeout, wait_for_ready, replay)

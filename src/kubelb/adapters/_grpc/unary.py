@@ -26,8 +26,10 @@ Invoke = Callable[[Any, float | None], Any]
 class _OneResponse(Calling):
     """What both kinds share once the request is something that can be sent."""
 
-    def _block(self, invoke: Invoke, timeout: float | None, wait_for_ready: bool | None, replay: Any = None) -> Any:
-        wanted, timeout = self.begin(timeout)
+    def _block(
+        self, invoke: Invoke, timeout: float | None, metadata: Any, wait_for_ready: bool | None, replay: Any = None
+    ) -> Any:
+        wanted, timeout = self.begin(timeout, metadata)
         channel = self.channel
         try:
             lease = (channel.subs.pick_patiently if wait_for_ready else channel.subs.pick)(wanted)
@@ -116,7 +118,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(request, left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, wait_for_ready)
+        return self._block(invoke, timeout, metadata, wait_for_ready)
 
     def with_call(
         self,
@@ -132,7 +134,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.with_call(request, left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, wait_for_ready)
+        return self._block(invoke, timeout, metadata, wait_for_ready)
 
     def future(
         self,
@@ -148,7 +150,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.future(request, left, metadata, credentials, None, compression)
 
-        wanted, timeout = self.begin(timeout)
+        wanted, timeout = self.begin(timeout, metadata)
         return CallFuture(self, invoke, wanted, timeout, wait_for_ready)
 
 
@@ -173,7 +175,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(iter(replay), left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, wait_for_ready, replay)
+        return self._block(invoke, timeout, metadata, wait_for_ready, replay)
 
     def with_call(
         self,
@@ -190,7 +192,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.with_call(iter(replay), left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, wait_for_ready, replay)
+        return self._block(invoke, timeout, metadata, wait_for_ready, replay)
 
     def future(
         self,
@@ -207,5 +209,5 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.future(iter(replay), left, metadata, credentials, None, compression)
 
-        wanted, timeout = self.begin(timeout)
+        wanted, timeout = self.begin(timeout, metadata)
         return CallFuture(self, invoke, wanted, timeout, wait_for_ready, replay)

@@ -74,6 +74,7 @@ class Common:
         self.lost: deque[Any] = deque()
         """Watches of those that nobody will close any more."""
         self._clock = self.lb.balancer.clock
+        self._key_source = self.lb.balancer.key_source
         self.lb.on_change(self._on_change)
         register(self)
 
@@ -132,11 +133,15 @@ class Common:
         stream = request.stream
         replayable = isinstance(stream, self._byte_stream) or self._rewinds(stream)
         idempotent = request.method in IDEMPOTENT_METHODS or "idempotency-key" in request.headers
+        key = None
         if hints:
             idempotent = hints.get("idempotent", idempotent)
-            if (key := hints.get("key")) is not None:
-                return Request(key=key, idempotent=idempotent, replayable=replayable)
-        return balanced(idempotent, replayable)
+            key = hints.get("key")
+        if key is None and self._key_source is not None:
+            key = self._key_source.read(request.headers.get, lambda: request.url.raw_path)
+        if key is None:
+            return balanced(idempotent, replayable)
+        return Request(key=key, idempotent=idempotent, replayable=replayable)
 
     @staticmethod
     def _rewinds(stream: Any) -> bool:

@@ -15,6 +15,7 @@ from kubelb.adapters._requests.bounds import Bounds, Limits
 from kubelb.adapters._requests.tls import Secured
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced
 from kubelb.clock import Clock
+from kubelb.core.keys import KeySource
 from kubelb.model import Request
 from kubelb.runtime.hinting import current
 
@@ -51,7 +52,15 @@ class Call:
         "wanted",
     )
 
-    def __init__(self, request: Any, url: str, place: Place, limits: Limits, secured: Secured | None) -> None:
+    def __init__(
+        self,
+        request: Any,
+        url: str,
+        place: Place,
+        limits: Limits,
+        secured: Secured | None,
+        key_source: KeySource | None = None,
+    ) -> None:
         self.request = request
         self.url = url
         """What goes on the request line."""
@@ -73,6 +82,8 @@ class Call:
         if (hinted := current()) is not None:
             key, said, self.deadline = hinted.beside(None, None, None)
             idempotent = idempotent if said is None else said
+        if key is None and key_source is not None:
+            key = key_source.read(headers.get, lambda: url)
         self.wanted = (
             balanced(idempotent, replayable)
             if key is None

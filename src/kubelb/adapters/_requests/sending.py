@@ -70,6 +70,7 @@ class Sending(HTTPAdapter):
         self._size = pool_maxsize
         self._pools = Pools(self._make_pool)
         self._clock = self.lb.balancer.clock
+        self._key_source = self.lb.balancer.key_source
         self.lost: deque[EndpointState] = deque()
         """Endpoints that went away and whose last response may have been dropped (see `held.py`)."""
         self.lb.on_change(self._on_change)
@@ -100,7 +101,7 @@ class Sending(HTTPAdapter):
         secured = None
         if place.tls:
             secured = Secured(self._server_hostname or place.name, self._contexts.get(verify, cert))
-        call = Call(request, self.request_url(request, None), place, Limits(timeout), secured)
+        call = Call(request, self.request_url(request, None), place, Limits(timeout), secured, self._key_source)
         if call.deadline is not None and call.deadline <= 0:
             raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
         outcome = None
