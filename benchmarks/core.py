@@ -17,11 +17,11 @@ import kubelb
 from _measure import least, threads
 from kubelb import Endpoint, Snapshot
 from kubelb.core import Balancer
-from kubelb.core.policies import policy_from
+from kubelb.core.policies import REGISTRY, policy_from
 from kubelb.model import ANY
 
-POLICIES = ("random", "round_robin", "least_request", "peak_ewma")
-CHOICE = {"random": 2.0, "round_robin": 2.0, "least_request": 2.0, "peak_ewma": 3.0}
+POLICIES = tuple(REGISTRY)
+CHOICE = dict.fromkeys(POLICIES, 2.0) | {"peak_ewma": 3.0}
 CYCLE = 7.0 if sys.version_info < (3, 13) else 8.0
 CYCLE_AT_10_000 = 10.0
 GROWTH = 1.6
@@ -84,7 +84,7 @@ def choices(rounds: int) -> list[str]:
     """Print choice and cycle for each policy and size; return the gates that were missed."""
     missed = []
     costs: dict[str, list[float]] = {name: [] for name in POLICIES}
-    print(f"{'endpoints':>9}  {'bare ns':>8}  " + "".join(f"{name:>15}" for name in (*POLICIES, "pick+release")))
+    print(f"{'endpoints':>9}  {'bare ns':>8}  " + "".join(f"{name:>21}" for name in (*POLICIES, "pick+release")))
     for count in (10, 100, 1000, 10_000):
         made = balancer(count)
         chunks = {"bare": bare(made), "cycle": cycle(made)} | {name: choice(made, name) for name in POLICIES}
@@ -93,7 +93,7 @@ def choices(rounds: int) -> list[str]:
         for name in POLICIES:
             costs[name].append(times[name])
         ratios = {name: times[name] / floor for name in (*POLICIES, "cycle")}
-        print(f"{count:9}  {floor:8.0f}  " + "".join(f"{ratio:14.2f}x" for ratio in ratios.values()))
+        print(f"{count:9}  {floor:8.0f}  " + "".join(f"{ratio:20.2f}x" for ratio in ratios.values()))
         gates = CHOICE | {"cycle": CYCLE if count <= 1000 else CYCLE_AT_10_000}
         missed += [
             f"{name} at {count}: {ratios[name]:.2f}x, gate {gate}x"
@@ -101,7 +101,7 @@ def choices(rounds: int) -> list[str]:
             if ratios[name] > gate * NOISE
         ]
     growth = {name: max(each) / min(each) for name, each in costs.items()}
-    print(f"{'dearest / cheapest':>19}  " + "".join(f"{ratio:14.2f}x" for ratio in growth.values()))
+    print(f"{'dearest / cheapest':>19}  " + "".join(f"{ratio:20.2f}x" for ratio in growth.values()))
     missed += [
         f"{name}: {ratio:.2f}x between sizes, gate {GROWTH}x"
         for name, ratio in growth.items()

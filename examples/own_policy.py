@@ -7,33 +7,36 @@ from dataclasses import dataclass
 import kubelb
 from kubelb import Endpoint, Request, Snapshot
 from kubelb.core import Balancer, EndpointState
+from kubelb.testing import check_policy
 
 
 @dataclass(frozen=True)
 class PreferZone:
-    """Those of `zone`, unless all of them are slower than `limit` seconds; then whoever."""
+    """Those of `zone`, unless the one drawn there is slower than `limit` seconds; then whoever."""
 
     zone: str
     limit: float = 0.5
 
     def build(self, states: Sequence[EndpointState], rng: random.Random) -> "ZonePicker":
         near = [state for state in states if state.endpoint.zone == self.zone]
-        return ZonePicker(near, list(states), self.limit, rng)
+        return ZonePicker(near or states, states, self.limit, rng)
 
 
 @dataclass(frozen=True)
 class ZonePicker:
-    near: list[EndpointState]
-    everybody: list[EndpointState]
+    near: Sequence[EndpointState]
+    everybody: Sequence[EndpointState]
     limit: float
     rng: random.Random
 
     def pick(self, request: Request, now: float) -> EndpointState:
-        quick = [state for state in self.near if state.cost <= self.limit]
-        return self.rng.choice(quick or self.everybody)
+        state = self.rng.choice(self.near)
+        return state if state.cost <= self.limit else self.rng.choice(self.everybody)
 
 
 def main() -> None:
+    check_policy(PreferZone("zone-a"))  # one line in your tests; raises AssertionError and says what is wrong
+
     balancer = Balancer(PreferZone("eu-1a"), rng=random.Random(7))
     here, there = Endpoint("10.0.0.1", 80, zone="eu-1a"), Endpoint("10.0.1.1", 80, zone="eu-1b")
     balancer.update(Snapshot(1, (here, there)))

@@ -6,6 +6,8 @@
         svc = cluster.service("reviews.prod", replicas=3)
         svc[0].kill()
 
+`check_policy` tries a policy of your own.
+
 With pytest the fixture `kubelb_cluster` is there as soon as kubelb is installed. The names below are loaded when they
 are first used: pytest imports this package for its plugin in every project that has kubelb installed.
 """
@@ -20,10 +22,21 @@ if TYPE_CHECKING:
     from kubelb.testing.control import Api
     from kubelb.testing.faults import ApiRequest
     from kubelb.testing.http1 import Received, Reply
+    from kubelb.testing.policies import check_policy
     from kubelb.testing.received_call import ReceivedCall
     from kubelb.testing.service import Service
 
-__all__ = ["Api", "ApiRequest", "Backend", "LocalCluster", "Received", "ReceivedCall", "Reply", "Service"]
+__all__ = [
+    "Api",
+    "ApiRequest",
+    "Backend",
+    "LocalCluster",
+    "Received",
+    "ReceivedCall",
+    "Reply",
+    "Service",
+    "check_policy",
+]
 
 _HOMES = {
     "Api": "control",
@@ -34,6 +47,7 @@ _HOMES = {
     "ReceivedCall": "received_call",
     "Reply": "http1",
     "Service": "service",
+    "check_policy": "policies",
 }
 
 

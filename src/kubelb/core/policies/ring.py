@@ -1,8 +1,8 @@
 """Ring: names on a circle of 2^64 points, each with as many points as its share; a key belongs to the next point.
 
-The points of a name are xxHash64 of ``NAME_0``, ``NAME_1``, ..., as with Envoy's and gRPC's rings (gRFC A42), so where
-a key goes depends on the names alone: every process finds the same, in whatever order it learnt of them. The points of
-a name stay where they are while others come and go: one that leaves takes along what belonged to it, and no more moves.
+The points of a name are xxHash64 of ``NAME_0``, ``NAME_1``, ..., as on gRPC's own ring (gRFC A42), so where a key goes
+depends on the names alone: every process finds the same, in whatever order it learnt of them. The points of a name stay
+where they are while others come and go: one that leaves takes along what belonged to it, and no more moves.
 
 Three things make it quick in Python. A point and its owner's slot are one integer, ``hash << 24 | slot``, so that one
 list is sorted and searched. An index by the leading bits of a hash leaves a handful of points to search, whatever the
@@ -12,11 +12,12 @@ size. And a ring is made from the one before it: the points that stay are taken 
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 
-__all__ = ["SLOTS", "Digest", "Ring"]
+__all__ = ["BITS", "SLOTS", "Digest", "Ring"]
 
 BITS = 24
+"""Width of a slot in a point."""
 SLOTS = (1 << BITS) - 1
-"""Mask of the slot in a point."""
+"""Mask of it."""
 
 Digest = Callable[[bytes], int]
 """xxHash64 with seed 0."""

@@ -2,8 +2,8 @@
 
 Consistent hashing (Karger et al. 1997) over the ring of `kubelb.core.policies.ring`, with bounded load (Mirrokni et al.
 2018; `load_bound`): a key whose endpoint is at its bound, ejected, or was tried before goes on along the ring to the
-next, and always to the same next one. A request without a key goes to a random point, as in gRFC A76: to each endpoint
-by its weight.
+next, and always to the same next one. A request without a key goes to a random endpoint, by weight (gRFC A76 has it go
+to a random point).
 
 Each endpoint has `virtual_nodes` points, and fewer where the ring would grow beyond `max_ring_size`: half as many, or a
 quarter and so on, for all. Their number does not depend on the number of endpoints otherwise, as it does with Envoy and
@@ -18,10 +18,11 @@ passes over the others: that is where the keys would be without them, and costs 
 
 import math
 import random
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from kubelb.core.keys import KeySource
@@ -124,6 +125,7 @@ class RingPicker:
     __slots__ = (
         "_bound",
         "_config",
+        "_count",
         "_digest",
         "_names",
         "_points",
@@ -132,8 +134,10 @@ class RingPicker:
         "_shares",
         "_shift",
         "_size",
+        "_some",
         "_starts",
         "_states",
+        "_sums",
     )
 
     def __init__(
@@ -153,20 +157,31 @@ class RingPicker:
         self._shift = ring.shift
         self._size = len(ring.points)
         self._random = rng.random
-        slots = [ring.slots[names[state]] for state in states]
+        self._some = states
+        self._count = len(states)
+        points = [ring.shares[names[state]] for state in states]
+        total = sum(points)
+        self._sums = None if min(points) == max(points) else [part / total for part in accumulate(points)]
         self._states: list[EndpointState | None] = [None] * (max(ring.slots.values()) + 1)
         self._shares = [0.0] * len(self._states)
-        total = sum(ring.shares[names[state]] for state in states)
-        for slot, state in zip(slots, states, strict=True):
+        for state, number in zip(states, points, strict=True):
+            slot = ring.slots[names[state]]
             self._states[slot] = state
-            self._shares[slot] = ring.shares[names[state]] / total
+            self._shares[slot] = number / total
         factor = config.balance_factor
-        least = min(ring.shares[names[state]] for state in states) / total
-        self._bound = None if factor is None else LoadBound(factor, [state.leases for state in states], least)
+        leases = [state.leases for state in states]
+        self._bound = None if factor is None else LoadBound(factor, leases, min(points) / total)
 
     def pick(self, request: Request, now: float) -> EndpointState:  # noqa: ARG002
-        place = self._place(request.key)
-        state = self._states[self._points[place] & SLOTS]
+        key = request.key
+        place = -1
+        state: EndpointState | None
+        if key is None:
+            drawn = self._random()
+            state = self._some[int(drawn * self._count) if self._sums is None else bisect_right(self._sums, drawn)]
+        else:
+            place = self._place(key)
+            state = self._states[self._points[place] & SLOTS]
         if state is not None:
             bound = self._bound
             if bound is None or not state.leases:
@@ -174,7 +189,7 @@ class RingPicker:
             if bound.credit > 0 and len(state.leases) < bound.sure:
                 bound.credit -= 1
                 return state
-        found = self._walk(place, self._size, WALK)
+        found = self._walk(self._place(None) if place < 0 else place, self._size, WALK)
         assert found is not None
         return found
 
