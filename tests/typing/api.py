@@ -1,6 +1,7 @@
 """The public API as users write it. Never run; mypy strict must accept it."""
 
 import random
+from collections.abc import Sequence
 
 import grpc
 import grpc.aio
@@ -15,8 +16,8 @@ from kubelb.adapters import httpx as adapter
 from kubelb.adapters import httpx2 as adapter2
 from kubelb.adapters import requests as adapter3
 from kubelb.adapters.grpc import aio as rpc_adapter_aio
-from kubelb.core import Balancer
-from kubelb.testing import Backend, LocalCluster, ReceivedCall
+from kubelb.core import Balancer, EndpointState
+from kubelb.testing import Backend, LocalCluster, ReceivedCall, check_policy
 
 
 def construct() -> kubelb.LoadBalancer:
@@ -98,6 +99,27 @@ def core() -> None:
     balancer.update(kubelb.Snapshot(1, (kubelb.Endpoint("10.0.0.1", 80, zone="a"),)))
     lease = balancer.pick(kubelb.Request(idempotent=True))
     lease.release(kubelb.Outcome(sent=kubelb.Sent.ANSWERED))
+
+
+class First:
+    key_source = kubelb.KeySource(header="x-user-id", cookie="session", path=True)
+
+    def build(self, states: Sequence[EndpointState], rng: random.Random) -> kubelb.Picker:
+        self._states = states
+        return self
+
+    def pick(self, request: kubelb.Request, now: float) -> EndpointState:
+        return self._states[0]
+
+
+def policies() -> list[kubelb.LoadBalancer]:
+    check_policy(First(), seed=1, sizes=[1, 2])
+    check_policy("ring_hash")
+    hashing: kubelb.RingHash = kubelb.policies.RingHash(
+        header="x-user-id", balance_factor=None, virtual_nodes=256, max_ring_size=1 << 20
+    )
+    all_of_them: list[kubelb.Policy | str] = [First(), hashing, kubelb.WeightedRoundRobin(), "weighted_round_robin"]
+    return [kubelb.LoadBalancer("reviews.prod:http", policy=policy) for policy in all_of_them]
 
 
 def errors(lb: kubelb.LoadBalancer) -> str:

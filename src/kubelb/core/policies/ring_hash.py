@@ -62,7 +62,7 @@ class RingHash:
     - `balance_factor`: an endpoint may have so many times the mean in flight, 1.25; None for no bound. 1.25 to 2.0 are
       usual (HAProxy's `hash-balance-factor`, in per cent there);
     - `virtual_nodes`: points of an endpoint of mean weight on the ring, 128; more spread keys more evenly;
-    - `max_ring_size`: points on the whole ring, 131072, about 6 MB and 50 ms to build.
+    - `max_ring_size`: points on the whole ring, 131072, which take 9 MB and 50 ms to build.
 
     Raises `ImportError` where xxhash is missing (``pip install 'kubelb[hash]'``), `ValueError` for an option out of
     range.
@@ -105,18 +105,7 @@ class RingHash:
     def build(self, states: Sequence[EndpointState], rng: random.Random) -> "RingPicker":
         """Build the ring and a picker over `states`."""
         names = names_of(states)
-        return RingPicker(self, Ring(self.digest, self.shares(names)), names, states, rng)
-
-    def shares(self, names: dict[EndpointState, str]) -> dict[str, int]:
-        """Return how many points each name has on a ring of all of them."""
-        weights = weights_of(tuple(names))
-        mean = math.fsum(weights) / len(weights)
-        points = self.virtual_nodes
-        while points > 1 and points * len(weights) > self.max_ring_size:
-            points //= 2
-        return {
-            name: max(1, round(points * weight / mean)) for name, weight in zip(names.values(), weights, strict=True)
-        }
+        return RingPicker(self, Ring(self.digest, shares_of(names, self)), names, states, rng)
 
 
 class RingPicker:
@@ -212,7 +201,7 @@ class RingPicker:
     def rebuild(self, states: Sequence[EndpointState], rng: random.Random) -> "RingPicker":
         """Return a picker over `states`, with what this ring and the new one have in common taken over."""
         names = names_of([*states, *(state for state in self._names if state.in_use)])
-        ring = self._ring.changed(self._config.shares(names))
+        ring = self._ring.changed(shares_of(names, self._config))
         return RingPicker(self._config, ring, names, states, rng)
 
     def _place(self, key: str | bytes | None) -> int:
@@ -264,3 +253,13 @@ def names_of(states: Iterable[EndpointState]) -> dict[EndpointState, str]:
     if len(times) == len(names):
         return names
     return {state: name if times[name] == 1 else state.endpoint.authority for state, name in names.items()}
+
+
+def shares_of(names: dict[EndpointState, str], config: RingHash) -> dict[str, int]:
+    """Return how many points each name has on a ring of all of them."""
+    weights = weights_of(tuple(names))
+    mean = math.fsum(weights) / len(weights)
+    points = config.virtual_nodes
+    while points > 1 and points * len(weights) > config.max_ring_size:
+        points //= 2
+    return {name: max(1, round(points * weight / mean)) for name, weight in zip(names.values(), weights, strict=True)}
