@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from kubelb.core import Lease, Phase
-from kubelb.core.health.outliers import allowance
+from kubelb.core.health.ejector import allowance
 from kubelb.core.policies import REGISTRY
 from kubelb.errors import LoadBalancerError, NoEndpoints
 from kubelb.model import CANCELLED, SUCCESS, Changes, Endpoint, Outcome, Request, Snapshot
@@ -104,6 +104,16 @@ class Machine(RuleBasedStateMachine):
         state = next(state for state in self.rig.balancer.states() if state.endpoint == endpoint)
         for _ in range(times):
             Lease(state, self.rig.clock()).release(failed())
+
+    @precondition(lambda self: self.snapshot.endpoints)
+    @rule(data=st.data(), good=st.integers(0, 30), bad=st.integers(1, 30))
+    def waver(self, data: st.DataObject, good: int, bad: int) -> None:
+        """One endpoint fails a part of the time."""
+        endpoint: Endpoint = data.draw(st.sampled_from(self.snapshot.endpoints))
+        state = next(state for state in self.rig.balancer.states() if state.endpoint == endpoint)
+        for turn in range(good + bad):
+            fails = bad * (turn + 1) // (good + bad) > bad * turn // (good + bad)
+            Lease(state, self.rig.clock()).release(failed() if fails else SUCCESS)
 
     def _hold(self, lease: Lease) -> int:
         name = next(self.names)

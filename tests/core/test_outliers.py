@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from kubelb.core import Phase
 from kubelb.core.events import Ejected, EjectionSpared, Returned
-from kubelb.core.health.outliers import Ejector, OutlierDetection, allowance
+from kubelb.core.health.ejector import Ejector, allowance
+from kubelb.core.health.outliers import OutlierDetection
 from kubelb.model import CANCELLED, Outcome, Verdict
 
 from .kit import Rig, busy, failed, pod, pods
@@ -27,6 +28,16 @@ def phases(rig: Rig) -> list[str]:
         {"max_ejection": float("inf")},
         {"jitter": 1.0},
         {"jitter": -0.1},
+        {"consecutive_failures": 2.5},
+        {"minimum_requests": 0},
+        {"failure_share": 1.0},
+        {"failure_share": -0.2},
+        {"failure_share": float("nan")},
+        {"window": 0.0},
+        {"window": float("nan")},
+        {"peer_factor": -1.0},
+        {"peer_factor": float("inf")},
+        {"base_ejection": float("nan")},
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
@@ -90,7 +101,7 @@ def test_the_cap_spares_and_says_so_once() -> None:
     rig = Rig(5)
     for number in (0, 1):
         rig.eject(number)
-    rig.state(0).consecutive = 0  # so that it is the cap that speaks, not the correlation
+    rig.state(0).forget()  # so that it is the cap that speaks, not the correlation
     rig.fail(2, 15)
     assert phases(rig) == ["ejected", "ejected", "active", "active", "active"]
     assert [event.reason for event in rig.told(EjectionSpared)] == ["2 of 5 are away already"]
@@ -273,7 +284,7 @@ def test_a_success_in_between_spares() -> None:
     rig = Rig(3)
     ejector = Ejector("svc", OutlierDetection(), random.Random(1))
     rig.fail(0, 4)
-    assert ejector.breached(rig.state(0), 5)
+    assert ejector.breached(rig.state(0), 5, 0.0, rig.clock())
     assert ejector.decide(rig.state(0), rig.balancer.states(), 0.0, rig.clock()) == []
 
 

@@ -23,6 +23,7 @@ ALL = [
     ),
     (events.Ejected("s", "e", "5 failures in a row", 10.0, 1), "WARNING", "e ejected for 10.0 s: 5 failures in a row"),
     (events.Ejected("s", "e", "its probe failed", 20.0, 2), "WARNING", "its probe failed, ejection 2 in a row"),
+    (events.Ejected("s", "e", "why", 10.0, 1, observed=True), "WARNING", "why (observed only: nothing was done)"),
     (events.EjectionSpared("s", "e", "it is the last endpoint"), "WARNING", "e fails and is kept"),
     (events.Returned("s", "e", "probe"), "INFO", "e is back: probe"),
     (events.Retried("s", "e", 2, "503", 0.025), "DEBUG", "attempt 2 follows in 25 ms: e 503"),

@@ -31,7 +31,7 @@ def construct() -> kubelb.LoadBalancer:
             stop=stop_after_delay(3),
             retry=retry_if_exception_type(KeyError),
         ),
-        outliers=kubelb.OutlierDetection(consecutive_failures=5),
+        outliers=kubelb.OutlierDetection(consecutive_failures=5, failure_share=None, observe=True),
         slow_start=kubelb.SlowStart(window=10.0),
         zone="eu-1a",
         seed=["10.0.0.1:80"],

@@ -25,7 +25,8 @@ from typing import TypeAlias
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import Emit, Event, Skipped, discard
-from kubelb.core.health.outliers import Ejector, OutlierDetection
+from kubelb.core.health.ejector import Ejector
+from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.probe import ProbePicker
 from kubelb.core.health.slow_start import SlowStart, SlowStartPicker
 from kubelb.core.keys import KeySource
@@ -93,7 +94,8 @@ class Balancer:
         self._ejector = Ejector(service, outliers, self.rng) if outliers else None
         scale = self.policy if isinstance(self.policy, PeakEwma) else PeakEwma()
         judge = partial(self._judge, self._ejector) if self._ejector else None
-        self._tracker = Tracker(clock, scale.decay, scale.failure_penalty, judge)
+        pace = outliers.pace if outliers else math.inf
+        self._tracker = Tracker(clock, scale.decay, scale.failure_penalty, judge, pace)
         self._lock = threading.Lock()
         self._generation = 0
         self._table = Table(self._tracker)
@@ -151,6 +153,10 @@ class Balancer:
         eligible = self._eligible
         return len(eligible) > len(tried) or any(state not in tried for state in eligible)
 
+    def serves(self, state: EndpointState) -> bool:
+        """Whether requests may go there now, a probe aside: it is in use and not ejected."""
+        return state.in_use and not (self._ejector and self._ejector.bars(state))
+
     def update(self, snapshot: Snapshot) -> Difference:
         """Take over a snapshot; returns the states that came and went."""
         now = self.clock()
@@ -191,7 +197,8 @@ class Balancer:
         """Describe every known endpoint as it stands now."""
         window = self._slow_start.window if self._slow_start else 0.0
         now = self.clock()
-        return tuple(view(state, now, window) for state in self.states())
+        observed = self._ejector is not None and not self._ejector.enforces
+        return tuple(view(state, now, window, observed=observed) for state in self.states())
 
     def forget_in_flight(self) -> None:
         """In a forked child: nothing is in flight here, and chance and turns must differ from the parent's."""
@@ -228,17 +235,18 @@ class Balancer:
 
     def _judge(self, ejector: Ejector, state: EndpointState, failures: int, start: float, now: float) -> None:
         """What the tracker calls when a failure or the end of an endpoint's absence may change a phase."""
-        if failures and not ejector.breached(state, failures):
+        if not (ejector.breached(state, failures, start, now) if failures else ejector.probed(state, start)):
             return
         with self._lock:
-            self._changed(now)
+            if ejector.enforces:
+                self._changed(now)
             if failures:
                 events = ejector.decide(state, self._table.used.values(), start, now)
-            elif (events := ejector.succeeded(state, start, now)) and self._slow_start:
+            elif (events := ejector.succeeded(state, start, now)) and self._slow_start and ejector.enforces:
                 self._table.warm((state,), now)
-        if events:
+        if events and ejector.enforces:
             self._rebuild(now)
-            self._tell(events)
+        self._tell(events)
 
     def _claim(self, state: EndpointState) -> bool:
         with self._lock:

@@ -40,31 +40,49 @@ class EndpointsChanged:
 
 @dataclass(frozen=True, slots=True)
 class Ejected:
-    """An endpoint gets no traffic for `duration` seconds; `times` is how often in a row."""
+    """An endpoint gets no traffic for `duration` seconds; `times` is how often in a row.
+
+    `rule` is ``"consecutive-failures"`` or ``"failure-share"``; the numbers behind it are `failures` (in a row, or in
+    the window), and for a share the `requests` in the window, the least that the share can be (`bound`, the lower end
+    of its 95 % interval) and its peers' `median`. With `observed` nothing was done: it is what would have been.
+    """
 
     service: str
     endpoint: str
     reason: str
     duration: float
     times: int
+    rule: str = ""
+    failures: int = 0
+    requests: int = 0
+    bound: float = 0.0
+    median: float = 0.0
+    observed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EjectionSpared:
-    """An endpoint breached a rule and was kept: the cap, the last one, or a correlated failure."""
+    """An endpoint breached a rule and was kept: the cap, the last one, or a correlated failure. Fields as above."""
 
     service: str
     endpoint: str
     reason: str
+    rule: str = ""
+    failures: int = 0
+    requests: int = 0
+    bound: float = 0.0
+    median: float = 0.0
+    observed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """An ejected endpoint is back; `why` is ``"probe"`` or ``"correlated"``."""
+    """An ejected endpoint is back; `why` is ``"probe"``, ``"correlated"`` or ``"too few are left"``."""
 
     service: str
     endpoint: str
     why: str
+    observed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

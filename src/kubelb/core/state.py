@@ -46,16 +46,23 @@ class EndpointState:
         "ejections",
         "endpoint",
         "failures",
+        "faults",
         "in_use",
+        "judged",
         "leases",
+        "notes",
         "others",
         "phase",
         "removed",
+        "rule",
+        "spared",
         "stamp",
         "successes",
         "tracker",
+        "turn",
         "until",
         "warm_since",
+        "why",
     )
 
     def __init__(self, endpoint: Endpoint, tracker: Any) -> None:
@@ -70,6 +77,8 @@ class EndpointState:
         """When `cost` was last fed."""
         self.successes = 0
         self.failures = 0
+        self.faults = 0
+        """Failures that it is to blame for: those but 429."""
         self.others = 0
         """Ends that say nothing about it: cancelled, neutral, released without an outcome."""
         self.consecutive = 0
@@ -79,6 +88,18 @@ class EndpointState:
         """End of the ejection; once ACTIVE again, when it came back."""
         self.ejections = 0
         """Exponent of the next ejection time."""
+        self.rule = ""
+        """Which rule ejected it last."""
+        self.why = ""
+        """The numbers behind that, in words."""
+        self.notes: list[tuple[float, int, int]] = []
+        """``(time, requests, faults)``: totals by then, oldest first; see `kubelb.core.health.shares`."""
+        self.turn = NEVER
+        """When the next note is due."""
+        self.judged = NEVER
+        """No judgement by its failure share before then."""
+        self.spared = NEVER
+        """When it was last said that it fails and is kept."""
         self.warm_since = NEVER
         """Start of its slow start."""
         self.in_use = False
@@ -95,6 +116,16 @@ class EndpointState:
     def picks(self) -> int:
         """Times it was chosen, lost leases aside; added up here, so that the pick itself need not count."""
         return self.successes + self.failures + self.others + len(self.leases)
+
+    def forget(self) -> None:
+        """Begin anew: what was measured of it before it was last in use says nothing about it now."""
+        self.cost, self.stamp, self.consecutive = 0.0, NEVER, 0
+        self.forget_share()
+
+    def forget_share(self) -> None:
+        """Count its failures from now on."""
+        self.notes = []  # not cleared: another thread may be reading them
+        self.turn = self.judged = self.spared = NEVER
 
     def __repr__(self) -> str:
         gone = " removed" if self.removed else "" if self.in_use else " parked"

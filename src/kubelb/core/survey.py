@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from kubelb.core.health.outliers import Ejector
+from kubelb.core.health.ejector import Ejector
 from kubelb.core.state import EndpointState, Phase
 from kubelb.model import Address, Snapshot
 
@@ -43,7 +43,7 @@ def survey(
     now: float,
 ) -> Survey:
     """Look at the states in use, of which `newcomers` are in their slow start."""
-    away = ejector.away if ejector else []
+    away = ejector.away if ejector and ejector.enforces else []
     eligible = tuple(used.values())
     if away:
         eligible = tuple(state for state in eligible if state.phase is Phase.ACTIVE)

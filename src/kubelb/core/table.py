@@ -10,7 +10,7 @@ among ten.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from kubelb.core.state import NEVER, EndpointState
+from kubelb.core.state import EndpointState
 from kubelb.core.tracking import Tracker
 from kubelb.model import Address, Endpoint, Snapshot
 
@@ -60,7 +60,7 @@ class Table:
             if not state.in_use:
                 self.used[endpoint.address] = state
                 entered.append(state)
-                state.cost, state.stamp, state.consecutive = 0.0, NEVER, 0
+                state.forget()
                 state.in_use = True
         return Difference(tuple(added), tuple(removed), tuple(entered), len(self.used) > len(entered))
 

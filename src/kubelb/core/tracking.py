@@ -1,4 +1,4 @@
-"""What leases report, turned into statistics: latency, failures in a row, and a word to health where it matters.
+"""What leases report, turned into statistics: latency, failures in a row and of late; and a word to health.
 
 The latency of a success is a sample of peak EWMA (`kubelb.core.policies.peak_ewma` has the formula). A failure counts
 as `failure_penalty` seconds at least, a 429 as its Retry-After (the penalty where it names none, or a pod that refuses
@@ -7,11 +7,13 @@ the cost as it stands now and never lower it; where there is no cost yet it is n
 users look at it.
 """
 
+import math
 from collections.abc import Callable
 from math import exp
 from typing import TypeAlias
 
 from kubelb.clock import Clock
+from kubelb.core.health.shares import NOTES
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Outcome, Verdict
 
@@ -33,17 +35,23 @@ _ACTIVE = Phase.ACTIVE
 class Tracker:
     """Feeds the states of one balancer. `judge` is None where nothing is ever ejected."""
 
-    __slots__ = ("_clock", "_decay", "_judge", "_penalty")
+    __slots__ = ("_clock", "_decay", "_judge", "_pace", "_penalty")
 
-    def __init__(self, clock: Clock, decay: float, penalty: float, judge: Judge | None) -> None:
+    def __init__(
+        self, clock: Clock, decay: float, penalty: float, judge: Judge | None = None, pace: float = math.inf
+    ) -> None:
+        """`pace` is in seconds: how far the notes are apart that failure shares are counted by."""
         self._clock = clock
         self._decay = decay
         self._penalty = penalty
         self._judge = judge
+        self._pace = pace
 
     def succeeded(self, state: EndpointState, start: float) -> None:
         """Take an ordinary success: what `record` does for one, without asking what it is."""
         now = self._clock()
+        if now >= state.turn:
+            self._note(state, now)
         latency = now - start
         state.successes += 1
         state.consecutive = 0
@@ -59,6 +67,8 @@ class Tracker:
     def record(self, state: EndpointState, outcome: Outcome, start: float) -> None:
         """Take the end of an attempt, or its headers where the body is still to come."""
         now = self._clock()
+        if now >= state.turn:
+            self._note(state, now)
         latency = outcome.latency
         if latency is None:
             latency = now - start
@@ -96,10 +106,23 @@ class Tracker:
         if verdict is _OK:
             state.consecutive = 0
         elif verdict is _FAILED:
+            now = self._clock()
+            if now >= state.turn:
+                self._note(state, now)
             state.failures += 1
-            self._failed(state, start, self._clock())
+            self._failed(state, start, now)
+
+    def _note(self, state: EndpointState, now: float) -> None:
+        """Write down how many requests there were by now, before this one is counted."""
+        state.turn = now + self._pace
+        if self._judge:
+            notes = state.notes
+            notes.append((now, state.successes + state.failures, state.faults))
+            if len(notes) > NOTES:
+                del notes[:1]
 
     def _failed(self, state: EndpointState, start: float, now: float) -> None:
+        state.faults += 1
         # The count is passed on: read again from the state, two threads could both see it beyond the threshold.
         state.consecutive = count = state.consecutive + 1
         if self._judge:

@@ -26,21 +26,22 @@ class EndpointView(NamedTuple):
     picks: int
     failures: int
     reasons: tuple[str, ...]
+    """Why it gets no traffic, or less; and what a mechanism that only observes would have done."""
     pod: str = ""
     node: str = ""
 
 
-def view(state: EndpointState, now: float, window: float) -> EndpointView:
-    """Describe a state; `window` is that of slow start."""
+def view(state: EndpointState, now: float, window: float, *, observed: bool = False) -> EndpointView:
+    """Describe a state; `window` is that of slow start, `observed` says that ejections are not enforced."""
     endpoint = state.endpoint
-    word, reasons = _standing(state, now, window)
+    word, reasons = _standing(state, now, window, observed)
     return EndpointView(
         address=endpoint.authority,
         zone=endpoint.zone,
         state=word,
         in_flight=state.in_flight,
         latency=None if state.stamp == NEVER else state.cost,
-        ejection=max(0.0, state.until - now) if state.phase is Phase.EJECTED else None,
+        ejection=max(0.0, state.until - now) if word == "ejected" else None,
         weight=endpoint.weight,
         picks=state.picks,
         failures=state.failures,
@@ -50,7 +51,7 @@ def view(state: EndpointState, now: float, window: float) -> EndpointView:
     )
 
 
-def _standing(state: EndpointState, now: float, window: float) -> tuple[str, tuple[str, ...]]:
+def _standing(state: EndpointState, now: float, window: float, observed: bool) -> tuple[str, tuple[str, ...]]:
     endpoint = state.endpoint
     if not state.in_use:
         if endpoint.terminating:
@@ -58,10 +59,12 @@ def _standing(state: EndpointState, now: float, window: float) -> tuple[str, tup
         if not endpoint.ready:
             return "not ready", ("its readiness probe fails",)
         return "elsewhere", ("topology hints or the traffic policy send us to others",)
-    if state.phase is Phase.EJECTED:
-        return "ejected", (f"{state.consecutive} failures in a row",)
-    if state.phase is not Phase.ACTIVE:
-        return "probing", ("its ejection is over; one request tries it",)
+    would = (f"observed: it would be ejected, {state.why}",) if observed and state.phase is not Phase.ACTIVE else ()
+    if not would:
+        if state.phase is Phase.EJECTED:
+            return "ejected", (state.why,)
+        if state.phase is not Phase.ACTIVE:
+            return "probing", ("its ejection is over; one request tries it",)
     if now - state.warm_since < window:
-        return "warming", (f"new for {now - state.warm_since:.0f} of {window:.0f} s of slow start",)
-    return "ready", ()
+        return "warming", (f"new for {now - state.warm_since:.0f} of {window:.0f} s of slow start", *would)
+    return "ready", would

@@ -73,13 +73,14 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
             return logging.WARNING if event.problem else logging.INFO, (kind, event.service, text), text
         case Ejected():
             times = f", ejection {event.times} in a row" if event.times > 1 else ""
-            text = f"{event.endpoint} ejected for {event.duration:.1f} s: {event.reason}{times}"
+            text = f"{event.endpoint} ejected for {event.duration:.1f} s: {event.reason}{times}{_only(event.observed)}"
             return logging.WARNING, (kind, event.service, event.endpoint, str(event.times)), text
         case EjectionSpared():
-            text = f"{event.endpoint} fails and is kept: {event.reason}"
+            text = f"{event.endpoint} fails and is kept: {event.reason}{_only(event.observed)}"
             return logging.WARNING, (kind, event.service, event.endpoint), text
         case Returned():
-            return logging.INFO, (kind, event.service, event.endpoint), f"{event.endpoint} is back: {event.why}"
+            text = f"{event.endpoint} is back: {event.why}{_only(event.observed)}"
+            return logging.INFO, (kind, event.service, event.endpoint), text
         case Retried():
             text = f"attempt {event.number} follows in {event.delay * 1000:.0f} ms: {event.endpoint} {event.reason}"
             return logging.DEBUG, (kind, event.service, event.endpoint, event.reason), text
@@ -101,6 +102,11 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
                 f"{', '.join(event.files)}: changed, and cannot be used ({event.error}); what was read before still is"
             )
             return logging.WARNING, (kind, event.service, event.error), text
+
+
+def _only(observed: bool) -> str:
+    """Say that it was a report and no more."""
+    return " (observed only: nothing was done)" if observed else ""
 
 
 def _names(sign: str, addresses: tuple[str, ...]) -> str:

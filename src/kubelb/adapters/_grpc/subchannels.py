@@ -25,7 +25,7 @@ import grpc
 from kubelb.adapters._grpc.watch import Check
 from kubelb.core.balancer import Balancer
 from kubelb.core.lease import Lease
-from kubelb.core.state import EndpointState, Phase
+from kubelb.core.state import EndpointState
 from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
 from kubelb.model import Request
 
@@ -145,7 +145,7 @@ class SubChannels:
             self.connect()
         if not self._subs:
             return grpc.ChannelConnectivity.CONNECTING if connect else grpc.ChannelConnectivity.IDLE
-        seen = {state_of(sub, connect) for state, sub in tuple(self._subs.items()) if may_be_picked(state)}
+        seen = {state_of(sub, connect) for state, sub in tuple(self._subs.items()) if self._balancer.serves(state)}
         if READY in seen:
             return grpc.ChannelConnectivity.READY
         if CONNECTING in seen or (connect and IDLE in seen):
@@ -199,7 +199,7 @@ class SubChannels:
         names = {CONNECTING: "connecting", IDLE: "connecting", FAILING: "cannot be reached"}
         counts: dict[str, int] = {}
         for state, sub in tuple(self._subs.items()):
-            if may_be_picked(state):
+            if self._balancer.serves(state):
                 name = names.get(state_of(sub, False), "ready")
                 counts[name] = counts.get(name, 0) + 1
         if counts.keys() <= {"cannot be reached"}:
@@ -216,11 +216,6 @@ def state_of(sub: SubChannel, connect: bool) -> Any:
         return sub.check(connect)
     except ValueError:
         return IDLE
-
-
-def may_be_picked(state: EndpointState) -> bool:
-    """Whether the balancer would choose it: an ejected one may be connected, and helps nobody."""
-    return state.in_use and state.phase is Phase.ACTIVE
 
 
 def _nothing(state: EndpointState) -> None:
