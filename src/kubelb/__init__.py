@@ -13,6 +13,8 @@ Importing this package loads no client library, no kubernetes package and no eve
 """
 
 from kubelb import policies
+from kubelb.core.health.breaker import CircuitBreaker
+from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.retry import FullJitter, Retry, RetryBudget
@@ -23,6 +25,7 @@ from kubelb.errors import (
     LoadBalancerError,
     NoEndpoints,
     NotReady,
+    Overloaded,
     TargetError,
     UnknownService,
     Unusable,
@@ -35,7 +38,9 @@ from kubelb.runtime.hinting import hints
 
 __all__ = [
     "Attempt",
+    "CircuitBreaker",
     "Closed",
+    "ConcurrencyLimits",
     "DeadlineExceeded",
     "Endpoint",
     "EndpointView",
@@ -47,6 +52,7 @@ __all__ = [
     "NotReady",
     "Outcome",
     "OutlierDetection",
+    "Overloaded",
     "Request",
     "Retry",
     "RetryBudget",

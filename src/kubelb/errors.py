@@ -5,6 +5,7 @@ LoadBalancerError            kubelb itself refused; where tries end otherwise, t
  +- UnknownService           the service does not exist
  +- NoEndpoints              it exists, and nothing in it can be used
  +- Unusable                 there are endpoints, and just now none of them can take a request
+ +- Overloaded               the service is at a limit of this process: in flight, or waiting
  +- DeadlineExceeded         no time left for a first or another try
  +- Closed                   the load balancer was closed
  +- WrongHost                an adapter was asked for a host that is not its service
@@ -22,6 +23,7 @@ __all__ = [
     "LoadBalancerError",
     "NoEndpoints",
     "NotReady",
+    "Overloaded",
     "TargetError",
     "UnknownService",
     "Unusable",
@@ -60,7 +62,14 @@ class NoEndpoints(LoadBalancerError):
 
 
 class Unusable(LoadBalancerError):
-    """There are endpoints, and just now none of them can take this request: no connection to any is ready."""
+    """There are endpoints, and just now none of them can take this request; the reason says why.
+
+    No connection to any is ready (gRPC), each is at its limit, or circuits are open: each one's, or the service's.
+    """
+
+
+class Overloaded(LoadBalancerError):
+    """The service is at a limit of `ConcurrencyLimits`; the reason names it. It is this process that has too much."""
 
 
 class DeadlineExceeded(LoadBalancerError):

@@ -18,6 +18,8 @@ from weakref import WeakMethod
 from kubelb.clock import Clock, monotonic
 from kubelb.core.balancer import Balancer
 from kubelb.core.events import EndpointsChanged, Event
+from kubelb.core.health.breaker import CircuitBreaker
+from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.policies import Policy
@@ -53,6 +55,8 @@ class LoadBalancer(Calls):
     - `policy`: a Policy or its name, ``"peak_ewma"``;
     - `retry`: a Retry, None for one attempt only;
     - `outliers`: an OutlierDetection, None to eject nobody;
+    - `limits`: a ConcurrencyLimits, None (the default) to refuse nobody for their number;
+    - `breaker`: a CircuitBreaker, None (the default) for none;
     - `slow_start`: a SlowStart, None for none;
     - `node`, `zone`: where the caller is; else ``$NODE_NAME`` and ``$KUBELB_ZONE``, else learnt from the slices;
     - `traffic_policy`: ``"Cluster"``, or ``"Local"`` for endpoints on the own node only;
@@ -78,6 +82,8 @@ class LoadBalancer(Calls):
         policy: Policy | str = "peak_ewma",
         retry: Retry | None = Retry(),
         outliers: OutlierDetection | None = OutlierDetection(),
+        limits: ConcurrencyLimits | None = None,
+        breaker: CircuitBreaker | None = None,
         slow_start: SlowStart | None = SlowStart(),
         node: str | None = None,
         zone: str | None = None,
@@ -113,6 +119,8 @@ class LoadBalancer(Calls):
             policy,
             service=str(self.target),
             outliers=outliers,
+            limits=limits,
+            breaker=breaker,
             slow_start=slow_start,
             clock=clock,
             rng=rng,

@@ -214,6 +214,33 @@ def test_ejected_endpoints_do_not_make_the_whole_ready(server: Any, balance: Any
         assert time.monotonic() - began < 3
 
 
+def test_waiting_for_ready_is_not_waiting_for_a_limit_or_a_circuit(server: Any, balance: Any) -> None:
+    """As gRFC A32 has it: what they refuse is refused at once, UNAVAILABLE, whoever would wait for connections."""
+    for options, refusal in (
+        ({"limits": kubelb.ConcurrencyLimits(max_requests=1)}, kubelb.Overloaded),
+        ({"limits": kubelb.ConcurrencyLimits(max_requests_per_endpoint=1)}, kubelb.Unusable),
+        ({"breaker": kubelb.CircuitBreaker(minimum_calls=1, per_service=False)}, kubelb.Unusable),
+        ({"breaker": kubelb.CircuitBreaker(minimum_calls=1, per_endpoint=False)}, kubelb.Unusable),
+    ):
+        lb = balance(server(), **options)
+        with balanced.insecure_channel(lb) as channel:
+            echo = channel.unary_unary("/test.Echo/UU")
+            assert echo(b"x")
+            lease = lb.balancer.pick()
+            if "breaker" in options:
+                for _ in range(2):
+                    lease.release(kubelb.Outcome(kubelb.Verdict.FAILED))
+                    lease = kubelb.core.Lease(lease.state, lb.balancer.clock())
+            for wait in (False, True):
+                began = time.monotonic()
+                with pytest.raises(grpc.RpcError) as caught:
+                    echo(b"x", timeout=20, wait_for_ready=wait)
+                assert time.monotonic() - began < 3
+                assert isinstance(caught.value, refusal)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+            lease.release(None)
+
+
 def test_a_dropped_channel_takes_its_connections_along(server: Any, balance: Any) -> None:
     """Nothing holds it but its user."""
     lb = balance(server())

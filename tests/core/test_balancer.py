@@ -340,7 +340,7 @@ def test_updates_picks_and_failures_from_many_threads() -> None:
     assert broken == []
     rig.set(pods(6))
     states = rig.balancer.states()
-    ejector = rig.balancer._ejector
+    ejector = rig.balancer._guards.ejector
     assert ejector is not None
     assert sum(state.in_flight for state in states) == 0
     assert set(ejector.away) == {state for state in states if state.phase is not Phase.ACTIVE}

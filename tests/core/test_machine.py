@@ -1,15 +1,23 @@
-"""A model of the Balancer, run beside it through any history: what is in flight, who is known, who may be picked."""
+"""A model of the Balancer, run beside it through any history: what is in flight, who is known, who may be picked.
+
+With each mechanism missing, acting, or only observing.
+"""
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from kubelb.core import Lease, Phase
+from kubelb.core import EndpointState, Lease, Phase
+from kubelb.core.health.breaker import CircuitBreaker
+from kubelb.core.health.circuits import circuit_of
 from kubelb.core.health.ejector import allowance
+from kubelb.core.health.limits import ConcurrencyLimits
+from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.policies import REGISTRY
-from kubelb.errors import LoadBalancerError, NoEndpoints
+from kubelb.errors import LoadBalancerError, NoEndpoints, Overloaded, Unusable
 from kubelb.model import CANCELLED, SUCCESS, Changes, Endpoint, Outcome, Request, Snapshot
 
 from .kit import Rig, busy, failed, pod
@@ -18,6 +26,11 @@ OUTCOMES = st.sampled_from([SUCCESS, failed(), failed(), failed(), busy(1.0), CA
 WORLD = st.dictionaries(
     st.integers(0, 6), st.tuples(st.sampled_from(["used", "used", "parked"]), st.integers(0, 1)), max_size=7
 )
+BREAKERS = (
+    CircuitBreaker(minimum_calls=5, window=10, per_service=False),
+    CircuitBreaker(minimum_calls=10, window=20, trials=2),
+    CircuitBreaker(minimum_calls=5, window=10, observe=True),
+)
 
 
 class Machine(RuleBasedStateMachine):
@@ -25,9 +38,26 @@ class Machine(RuleBasedStateMachine):
 
     leases = Bundle("leases")
 
-    @initialize(policy=st.sampled_from(sorted(REGISTRY)), world=WORLD, seed=st.integers(0, 99))
-    def begin(self, policy: str, world: dict[int, tuple[str, int]], seed: int) -> None:
-        self.rig = Rig(0, policy, seed=seed)
+    @initialize(
+        policy=st.sampled_from(sorted(REGISTRY)),
+        world=WORLD,
+        seed=st.integers(0, 99),
+        outliers=st.sampled_from([None, OutlierDetection(), OutlierDetection(observe=True)]),
+        limits=st.sampled_from([None, ConcurrencyLimits(6, 3, max_retries=2), ConcurrencyLimits(2, 1, observe=True)]),
+        breaker=st.sampled_from([None, *BREAKERS]),
+    )
+    def begin(
+        self,
+        policy: str,
+        world: dict[int, tuple[str, int]],
+        seed: int,
+        outliers: OutlierDetection | None,
+        limits: ConcurrencyLimits | None,
+        breaker: CircuitBreaker | None,
+    ) -> None:
+        self.outliers, self.limits, self.breaker = outliers, limits, breaker
+        self.rig = Rig(0, policy, seed=seed, outliers=outliers, limits=limits, breaker=breaker)
+        self.again: set[int] = set()
         self.held: dict[int, Lease] = {}
         self.names = iter(range(10**9))
         self.snapshot = Snapshot(0)
@@ -55,9 +85,40 @@ class Machine(RuleBasedStateMachine):
         except NoEndpoints:
             assert not self.snapshot.endpoints
             return None
+        except (Overloaded, Unusable) as error:
+            self._deserved(error)
+            return None
         assert lease.endpoint in self.snapshot.endpoints
-        assert lease.state.phase in (Phase.ACTIVE, Phase.PROBING)
+        assert lease.state.phase in (Phase.ACTIVE, Phase.PROBING) or not self.enforced(self.outliers)
+        assert self.circuit(lease.state) != "open" or not self.enforced(self.breaker)
         return self._hold(lease)
+
+    @staticmethod
+    def enforced(option: Any) -> bool:
+        """Whether a mechanism is there and acts."""
+        return option is not None and not option.observe
+
+    @staticmethod
+    def circuit(state: EndpointState) -> str:
+        circuit = circuit_of(state)
+        return circuit.phase.value if circuit else "closed"
+
+    def _deserved(self, error: Overloaded | Unusable) -> None:
+        """Whoever was refused was refused by something that is at its limit, or open."""
+        states = [state for state in self.rig.balancer.states() if state.in_use]
+        if isinstance(error, Overloaded):
+            assert self.limits is not None
+            full = len(self.held) >= (self.limits.max_requests or 0)
+            assert self.enforced(self.limits)
+            assert full or ("max_retries" in error.counts and len(self.again) >= 2)
+        elif "at their limit" in error.counts:
+            each = (self.limits and self.limits.max_requests_per_endpoint) or 0
+            assert self.enforced(self.limits)
+            assert all(state.in_flight >= each for state in self.rig.balancer._eligible)
+        else:
+            assert self.enforced(self.breaker)
+            gate = self.rig.balancer.circuit in {"open", "half-open"}
+            assert gate or not any(self.rig.balancer.serves(state) for state in states)
 
     @rule(target=leases, lease=leases)
     def retry(self, lease: int | None) -> int | None:
@@ -66,16 +127,24 @@ class Machine(RuleBasedStateMachine):
             return None
         tried = [self.held[lease].state]
         other = self.rig.balancer.has_other_than(tried)
-        again = self.rig.balancer.pick(avoid=tried)
-        assert (again.state not in tried) == other
-        assert again.state.phase is Phase.ACTIVE
-        return self._hold(again)
+        try:
+            again = self.rig.balancer.pick(avoid=tried)
+        except (Overloaded, Unusable) as error:
+            self._deserved(error)
+            return None
+        if not self.enforced(self.limits):  # else another one may have been full
+            assert (again.state not in tried) == other
+        assert self.rig.balancer.serves(again.state)
+        name = self._hold(again)
+        self.again.add(name)
+        return name
 
     @rule(lease=consumes(leases), outcome=OUTCOMES, twice=st.booleans())
     def release(self, lease: int | None, outcome: Outcome | None, twice: bool) -> None:
         """A request ends."""
         if lease in self.held:
             held = self.held.pop(lease)
+            self.again.discard(lease)
             held.release(outcome)
             if twice:
                 held.release(failed())
@@ -90,6 +159,7 @@ class Machine(RuleBasedStateMachine):
     def lose(self, lease: int | None) -> None:
         """A request is dropped and nobody says so."""
         self.held.pop(lease, None)  # type: ignore[arg-type]
+        self.again.discard(lease)  # type: ignore[arg-type]
 
     @rule(seconds=st.floats(0, 40))
     def wait(self, seconds: float) -> None:
@@ -133,12 +203,23 @@ class Machine(RuleBasedStateMachine):
         away = [state for state in states if state.phase is not Phase.ACTIVE]
         assert all(state.in_use for state in away)
         assert len(away) <= allowance(len(used))
-        assert set(balancer._eligible) == set(used) - set(away)
+        barred = set(away if self.enforced(self.outliers) else ())
+        if self.enforced(self.breaker):
+            barred |= {state for state in used if self.circuit(state) != "closed"}
+        assert set(balancer._eligible) == set(used) - barred
         assert (balancer.refusal() is None) == bool(used)
         words = {view.address: view.state for view in balancer.view()}
         for state in states:
             word = words[state.endpoint.authority]
-            assert (word in ("ejected", "probing")) == (state in away)
+            assert (word in {"ejected", "probing", "open", "half-open"}) == (state in barred)
+        if (limiter := balancer.limiter) is not None:
+            assert len(limiter.requests) == len(self.held)
+            assert len(limiter.retries) == len(self.again)
+            if self.enforced(self.limits):
+                assert len(self.held) <= 6
+                assert len(self.again) <= 2
+        if not (self.enforced(self.outliers) or self.enforced(self.breaker)):
+            assert not barred
 
     def teardown(self) -> None:
         """However it went, an endpoint that is used and answers is back after a while."""
@@ -146,11 +227,19 @@ class Machine(RuleBasedStateMachine):
             return
         self.held.clear()
         if self.snapshot.endpoints:
+            self.again.clear()
             self.rig.clock.advance(1000)
-            for _ in range(20):
+            for _ in range(100):
                 self.rig.clock.advance(1.5)
-                self.rig.balancer.pick().release()
-            assert all(state.phase is Phase.ACTIVE for state in self.rig.balancer.states())
+                try:
+                    self.rig.balancer.pick().release()
+                except Unusable as error:
+                    self._deserved(error)
+            if self.enforced(self.outliers):
+                assert all(state.phase is Phase.ACTIVE for state in self.rig.balancer.states())
+            if self.enforced(self.breaker):
+                assert {self.circuit(state) for state in self.rig.balancer.states() if state.in_use} == {"closed"}
+                assert self.rig.balancer.circuit in {"closed", ""}
         else:
             try:
                 self.rig.balancer.pick()

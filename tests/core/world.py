@@ -7,6 +7,7 @@ from typing import Any
 
 from kubelb.core import Balancer, Lease
 from kubelb.core.flow import Flow, attempt_flow
+from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.steps import Next, Send, Wait
 from kubelb.errors import LoadBalancerError
@@ -46,6 +47,8 @@ class Seen:
                 assert self.outcome.lease.state.in_flight == 1
                 self.outcome.lease.release()
         assert sum(state.in_flight for state in balancer.states()) == 0
+        assert balancer.limiter is not None
+        assert not (balancer.limiter.requests or balancer.limiter.retries or balancer.limiter.pending)
 
 
 class Virtual:
@@ -53,7 +56,8 @@ class Virtual:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.rig = Rig(0 if scenario.arrives is not None else scenario.pods, "round_robin", outliers=None)
+        known = 0 if scenario.arrives is not None else scenario.pods
+        self.rig = Rig(known, "round_robin", outliers=None, limits=ConcurrencyLimits(max_retries=100))
         if scenario.pods == 0:
             self.rig.balancer.update(Snapshot(1))
         self.seen = Seen()

@@ -71,12 +71,14 @@ class Scene:
     def begin(self, *, connected: int | None = None, **options: Any) -> None:
         """Make the load balancer and its client: faults that must be there before come before.
 
-        gRPC then waits for so many connections, one for each pod if nothing is said.
+        gRPC then waits for so many connections, one for each pod if nothing is said. What is off by default is on.
         """
         addresses = [self.first.address, *(pod.address for pod in self.pods[1:])]
         options = {
             "policy": InOrder(addresses),
             "retry": kubelb.Retry(wait=kubelb.FullJitter(0.0, 0.0)),
+            "limits": kubelb.ConcurrencyLimits(max_requests_per_endpoint=100, max_retries=100),
+            "breaker": kubelb.CircuitBreaker(),
             "rng": Random(7),
         } | options
         self.lb = kubelb.LoadBalancer(f"static:///{','.join(addresses)}", **options)
@@ -141,9 +143,11 @@ class Scene:
         return tuple(failures.get(pod.address, 0) for pod in (self.first, *self.pods[1:]))
 
     def nothing_in_flight(self) -> bool:
-        """As far as the load balancer knows, endpoints that are gone included."""
+        """As far as the load balancer knows, endpoints that are gone included, and its limits."""
         gc.collect()
-        return not any(state.in_flight for state in self.states)
+        limiter = self.lb.balancer.limiter
+        counted = limiter is not None and (limiter.requests or limiter.retries or limiter.pending)
+        return not counted and not any(state.in_flight for state in self.states)
 
     def at_rest(self) -> bool:
         """Nothing is in flight for the load balancer; nor for a pod, once that has stopped waiting by itself."""

@@ -82,4 +82,7 @@ def no_threads_left() -> Iterator[None]:
 
 
 def in_flight(lb: LoadBalancer) -> int:
-    return sum(state.in_flight for state in lb.balancer.states())
+    """Requests in flight as endpoints and limits know of them, and calls that wait for endpoints."""
+    limiter = lb.balancer.limiter
+    counted = len(limiter.requests) + len(limiter.retries) + len(limiter.pending) if limiter else 0
+    return counted + sum(state.in_flight for state in lb.balancer.states())

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import tenacity
 
-from core.kit import Clock
-from kubelb import Attempt, LoadBalancer, Retry
-from kubelb.errors import Closed, DeadlineExceeded, NoEndpoints, NotReady
+from core.kit import Clock, pods
+from kubelb import Attempt, ConcurrencyLimits, LoadBalancer, Retry
+from kubelb.errors import Closed, DeadlineExceeded, NoEndpoints, NotReady, Overloaded
 from kubelb.model import CANCELLED, Outcome, Sent, Verdict
 
 from .kit import Source, balancer, in_flight, no_threads_left, until
 
 STATIC = "static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80"
 QUICK = Retry(wait=tenacity.wait_fixed(0))
+ROOMY = ConcurrencyLimits(max_requests_per_endpoint=1000, max_retries=1000)
 
 
 def both(lb: LoadBalancer, fn: Callable[[Attempt], Any], **hints: Any) -> Any:
@@ -251,7 +252,7 @@ ENDS = [
 def test_ten_thousand_random_ends_in_asyncio() -> None:
     """Cancels, timeouts, dropped coroutines and errors: zero in flight, no task left, no warning."""
     rng = random.Random(3)
-    lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None), outliers=None)
+    lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None), outliers=None, limits=ROOMY)
 
     async def fn(attempt: Attempt) -> str:
         way = rng.randrange(9)
@@ -301,7 +302,7 @@ def test_ten_thousand_random_ends_in_threads() -> None:
     """Eight threads of every kind of end: zero in flight, no thread left."""
     import threading
 
-    lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None), outliers=None)
+    lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None), outliers=None, limits=ROOMY)
     odd: list[BaseException] = []
 
     def storm(seed: int) -> None:
@@ -345,7 +346,7 @@ def test_waiters_that_give_up_are_gone() -> None:
     """200 calls before the first snapshot: cancelled, expired and served; nobody stays on the list."""
     with no_threads_left():
         source = Source(None)
-        lb = balancer(source, ready_timeout=10)
+        lb = balancer(source, ready_timeout=10, limits=ROOMY)
 
         async def fn(attempt: Attempt) -> int:
             return attempt.number
@@ -353,11 +354,10 @@ def test_waiters_that_give_up_are_gone() -> None:
         async def main() -> list[Any]:
             tasks = [asyncio.ensure_future(lb.acall(fn, deadline=0.05 if n % 3 == 0 else None)) for n in range(200)]
             await asyncio.sleep(0.02)
+            assert in_flight(lb) >= len(tasks[1::3] + tasks[2::3])  # they count as waiting
             for task in tasks[1::3]:
                 task.cancel()
             await asyncio.wait(tasks[::3])
-            from core.kit import pods
-
             source.say(pods(3))
             return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -371,3 +371,22 @@ def test_waiters_that_give_up_are_gone() -> None:
         assert in_flight(lb) == 0
         lb.close()
         until(lambda: source.stopped == 1)
+
+
+@pytest.mark.parametrize("world", ["sync", "asyncio"])
+def test_a_wait_too_many_is_refused_at_once(world: str) -> None:
+    """Before the first snapshot, `max_pending` calls wait and the next one is told; what waited is served."""
+    with no_threads_left():
+        source = Source(None)
+        lb = balancer(source, ready_timeout=10, limits=ConcurrencyLimits(max_pending=0))
+
+        async def fn(attempt: Attempt) -> int:
+            return attempt.number
+
+        with pytest.raises(Overloaded, match="0 calls wait for endpoints, which is the limit"):
+            lb.call(lambda attempt: 1) if world == "sync" else asyncio.run(lb.acall(fn))
+        source.say(pods(1))
+        lb.wait_ready()
+        assert lb.call(lambda attempt: 1) == 1
+        assert in_flight(lb) == 0
+        lb.close()

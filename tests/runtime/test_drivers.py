@@ -18,6 +18,7 @@ from kubelb.clock import monotonic
 from kubelb.core import Lease
 from kubelb.core.balancer import Balancer
 from kubelb.core.flow import Flow, attempt_flow
+from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.steps import Send
@@ -113,7 +114,7 @@ class Real:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.seen = Seen()
-        self.balancer = Balancer("round_robin", outliers=None)
+        self.balancer = Balancer("round_robin", outliers=None, limits=ConcurrencyLimits(max_retries=100))
         if scenario.arrives is None:
             self.balancer.update(Snapshot(1, pods(scenario.pods)))
         self.numbers: dict[Lease, int] = {}

@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = textwrap.dedent(
     """
-    import gc, signal, time
+    import gc, signal, sys, time
     import kubelb
     from kubelb.core import Phase
 
@@ -17,7 +17,15 @@ PROGRAM = textwrap.dedent(
         "static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80,10.0.0.4:80",
         outliers=kubelb.OutlierDetection(base_ejection=0.002, max_ejection=0.004),
         retry=kubelb.Retry(wait=lambda state: 0, budget=None),
+        **{
+            "defaults": {},
+            "guarded": {
+                "limits": kubelb.ConcurrencyLimits(max_requests_per_endpoint=5, max_retries=5),
+                "breaker": kubelb.CircuitBreaker(window=10, minimum_calls=5, open_for=0.002, trials=2),
+            },
+        }[sys.argv[1]],
     )
+    limiter = lb.balancer.limiter
     interrupts = calls = armed = 0
 
     def fn(attempt):
@@ -38,8 +46,14 @@ PROGRAM = textwrap.dedent(
         while time.monotonic() < end:
             try:
                 lb.call(fn, idempotent=True)
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, kubelb.Unusable):
                 pass
+
+    def well():
+        try:
+            lb.call(lambda attempt: 1)
+        except kubelb.Unusable:
+            pass
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
@@ -59,25 +73,31 @@ PROGRAM = textwrap.dedent(
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
     flying = sum(state.in_flight for state in lb.balancer.states())
+    if limiter:
+        flying += len(limiter.requests) + len(limiter.retries) + len(limiter.pending)
     time.sleep(0.06)
     for _ in range(50):  # everything still works, and whoever was sent away comes back
-        lb.call(lambda attempt: 1)
+        well()
         time.sleep(0.002)
-    time.sleep(1.1)
-    for _ in range(20):
-        lb.call(lambda attempt: 1)
+    for _ in range(2):  # probes and trials that an interrupt has lost are given out again after a second
+        time.sleep(1.1)
+        for _ in range(40):
+            well()
     phases = {state.phase for state in lb.balancer.states()}
+    circuits = {view.circuit for view in lb.endpoints()} | {lb.balancer.circuit}
     lb.close()
-    print(interrupts, calls, flying, phases == {Phase.ACTIVE})
+    print(interrupts, calls, flying, phases == {Phase.ACTIVE} and circuits <= {"closed", ""})
     """
 )
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no interval timers here")
 @pytest.mark.slow
-def test_a_storm_of_interrupts() -> None:
-    """Some thousands in three seconds around lb.call, with ejections and probes going on all the time."""
-    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=50, check=False)
+@pytest.mark.parametrize("options", ["defaults", "guarded"])
+def test_a_storm_of_interrupts(options: str) -> None:
+    """Some thousands in three seconds around lb.call, with ejections, probes and trials going on all the time."""
+    command = [sys.executable, "-c", PROGRAM, options]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert run.returncode == 0, run.stderr
     interrupts, calls, flying, all_back = run.stdout.split()
     assert int(interrupts) > 500

@@ -28,6 +28,18 @@ ALL = [
     (events.Returned("s", "e", "probe"), "INFO", "e is back: probe"),
     (events.Retried("s", "e", 2, "503", 0.025), "DEBUG", "attempt 2 follows in 25 ms: e 503"),
     (events.BudgetExhausted("s", "503"), "WARNING", "the retry budget is used up"),
+    (events.LimitReached("s", "max_requests", 3), "WARNING", "max_requests=3 is reached, and what is more refused"),
+    (
+        events.LimitReached("s", "max_requests_per_endpoint", 3, "e", observed=True),
+        "WARNING",
+        "e: max_requests_per_endpoint=3 is reached, and what is more refused (observed only: nothing was done)",
+    ),
+    (
+        events.CircuitChanged("s", "e", "open", "11 of 20 calls failed", 20, 11, 0, 10.0),
+        "WARNING",
+        "the circuit of e is open for 10.0 s: 11 of 20 calls failed",
+    ),
+    (events.CircuitChanged("s", "", "closed", "why"), "INFO", "the circuit of the service is closed: why"),
     (events.DiscoveryFailed("s", "forbidden", "403", "add a Role"), "WARNING", "403; add a Role; the last known"),
     (events.DiscoveryFailed("s", "unreachable", "no route"), "WARNING", "no route; the last known"),
     (events.DiscoveryRecovered("s", 3.0), "INFO", "discovery is back after 3.0 s"),

@@ -32,6 +32,8 @@ def construct() -> kubelb.LoadBalancer:
             retry=retry_if_exception_type(KeyError),
         ),
         outliers=kubelb.OutlierDetection(consecutive_failures=5, failure_share=None, observe=True),
+        limits=kubelb.ConcurrencyLimits(max_requests=1024, max_requests_per_endpoint=100, observe=True),
+        breaker=kubelb.CircuitBreaker(failure_rate=0.5, slow_call_duration=2.0, per_service=False),
         slow_start=kubelb.SlowStart(window=10.0),
         zone="eu-1a",
         seed=["10.0.0.1:80"],
@@ -43,7 +45,8 @@ def look(lb: kubelb.LoadBalancer) -> str:
     lb.wait_ready(timeout=5.0)
     health: kubelb.Health = lb.health()
     views: tuple[kubelb.EndpointView, ...] = lb.endpoints()
-    return f"{health.source} {health.age} {views[0].address} {views[0].latency}"
+    circuits = f"{views[0].circuit} {lb.balancer.circuit}"
+    return f"{health.source} {health.age} {views[0].address} {views[0].latency} {circuits}"
 
 
 def judge(result: object, error: Exception | None) -> kubelb.Outcome | None:
@@ -125,7 +128,7 @@ def policies() -> list[kubelb.LoadBalancer]:
 def errors(lb: kubelb.LoadBalancer) -> str:
     try:
         lb.wait_ready()
-    except (kubelb.NotReady, kubelb.NoEndpoints) as error:
+    except (kubelb.NotReady, kubelb.NoEndpoints, kubelb.Overloaded, kubelb.Unusable) as error:
         return f"{error.service}: {error.reason} {error.counts}"
     return ""
 

@@ -18,6 +18,7 @@ _ALL = (
     errors.UnknownService,
     errors.NoEndpoints,
     errors.Unusable,
+    errors.Overloaded,
     errors.DeadlineExceeded,
     errors.Closed,
     errors.WrongHost,

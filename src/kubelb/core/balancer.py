@@ -25,20 +25,24 @@ from typing import TypeAlias
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import Emit, Event, Skipped, discard
+from kubelb.core.health.breaker import CircuitBreaker
+from kubelb.core.health.circuits import Circuit, CircuitPhase, Circuits
 from kubelb.core.health.ejector import Ejector
+from kubelb.core.health.guards import Guards
+from kubelb.core.health.limits import ConcurrencyLimits, Limiter
 from kubelb.core.health.outliers import OutlierDetection
-from kubelb.core.health.probe import ProbePicker
+from kubelb.core.health.probe import GatePicker, ProbePicker
 from kubelb.core.health.slow_start import SlowStart, SlowStartPicker
 from kubelb.core.keys import KeySource
 from kubelb.core.lease import Lease
 from kubelb.core.policies import PeakEwma, Picker, Policy, policy_from
 from kubelb.core.policies.random import RandomPicker
 from kubelb.core.policies.weights import strange_weights
-from kubelb.core.refusal import Refusing, refusal
+from kubelb.core.refusal import Refusing, Unconnected, refusal
 from kubelb.core.state import EndpointState
 from kubelb.core.survey import Survey, survey
 from kubelb.core.table import Difference, Table
-from kubelb.core.tracking import Tracker
+from kubelb.core.tracking import CircuitTracker, Tracker
 from kubelb.core.view import EndpointView, view
 from kubelb.errors import Closed, LoadBalancerError, Unusable
 from kubelb.model import ANY, Request, Snapshot
@@ -76,6 +80,8 @@ class Balancer:
         *,
         service: str = "balancer",
         outliers: OutlierDetection | None = OutlierDetection(),
+        limits: ConcurrencyLimits | None = None,
+        breaker: CircuitBreaker | None = None,
         slow_start: SlowStart | None = SlowStart(),
         clock: Clock = monotonic,
         rng: random.Random | None = None,
@@ -91,11 +97,15 @@ class Balancer:
         """First attempts so far: what the retry budget is a share of."""
         self._emit = emit
         self._slow_start = slow_start
-        self._ejector = Ejector(service, outliers, self.rng) if outliers else None
+        ejector = Ejector(service, outliers, self.rng) if outliers else None
+        circuits = Circuits(service, breaker) if breaker else None
+        self._guards = Guards(ejector, circuits)
         scale = self.policy if isinstance(self.policy, PeakEwma) else PeakEwma()
-        judge = partial(self._judge, self._ejector) if self._ejector else None
-        pace = outliers.pace if outliers else math.inf
-        self._tracker = Tracker(clock, scale.decay, scale.failure_penalty, judge, pace)
+        judge = partial(self._judge, ejector) if ejector else None
+        options = clock, scale.decay, scale.failure_penalty, judge, outliers.pace if outliers else math.inf
+        self._tracker = (
+            CircuitTracker(*options, circuits, partial(self._hear, circuits)) if circuits else Tracker(*options)
+        )
         self._lock = threading.Lock()
         self._generation = 0
         self._table = Table(self._tracker)
@@ -108,6 +118,15 @@ class Balancer:
         self._picker: Picker = self._base
         self._wake = math.inf
         self._errand: Callable[[], object] | None = None
+        self._gate: Callable[[], LoadBalancerError] | None = None
+        self._lease: Callable[[EndpointState, float], Lease] = Lease
+        self._lease_again: Callable[[EndpointState, float], Lease] = Lease
+        self.limiter: Limiter | None = None
+        """What keeps to `limits`; None where there are none, and then no pick asks."""
+        if limits:
+            self.limiter = limiter = Limiter(service, limits, emit, self.pick, lambda: self._eligible)
+            self._lease, self._lease_again = limiter.lease, limiter.lease_again
+            self.pick = limiter.pick  # type: ignore[method-assign]
 
     @property
     def closed(self) -> bool:
@@ -141,12 +160,14 @@ class Balancer:
         if now >= self._wake:
             self._sweep(now)
         if avoid:
-            return Lease(self._pick_other(request, now, avoid, usable), now)
+            if (gate := self._gate) is not None:
+                raise gate()
+            return self._lease_again(self._pick_other(request, now, avoid, usable), now)
         state = self._picker.pick(request, now)
         if usable is not None and not usable(state):
             state = self._pick_other(request, now, (state,), usable)
         self.requests += 1
-        return Lease(state, now)
+        return self._lease(state, now)
 
     def has_other_than(self, tried: Collection[EndpointState]) -> bool:
         """Whether any endpoint that may be picked is not among these."""
@@ -154,31 +175,34 @@ class Balancer:
         return len(eligible) > len(tried) or any(state not in tried for state in eligible)
 
     def serves(self, state: EndpointState) -> bool:
-        """Whether requests may go there now, a probe aside: it is in use and not ejected."""
-        return state.in_use and not (self._ejector and self._ejector.bars(state))
+        """Whether requests may go there now, a probe aside: it is in use, not ejected, and its circuit closed."""
+        return state.in_use and not self._guards.bars(state)
+
+    @property
+    def circuit(self) -> str:
+        """Where the service's circuit stands: ``"closed"``, ``"open"``, ``"half-open"``; "" where there is none."""
+        return self._guards.circuit
 
     def update(self, snapshot: Snapshot) -> Difference:
         """Take over a snapshot; returns the states that came and went."""
         now = self.clock()
-        events: list[Event] = []
         with self._lock:
             self._changed(now)
             difference = self._table.apply(snapshot, None if self._snapshot is None else self._snapshot.version)
             self._snapshot = snapshot
             if self._slow_start and self._slow_start.window and difference.elders:
                 self._table.warm(difference.entered, now)
-            if self._ejector:
-                events = self._ejector.settle(self._table.used.values(), now)
+            events = self._guards.settle(self._table.used.values(), now)
         self._rebuild(now)
         self._tell(events)
         self._tell(strange_weights(self.service, difference.entered))
         return difference
 
     def refusal(self) -> LoadBalancerError | None:
-        """Return the error that a pick would raise now; None where it would not."""
+        """Return the error that a pick would raise for want of endpoints; None where there are any."""
         if self._closed:
             return self._closed_error()
-        return None if self._eligible else refusal(self.service, self._snapshot)
+        return None if self._table.used else refusal(self.service, self._snapshot)
 
     def close(self) -> None:
         """Refuse every pick from now on; leases that are out may still report."""
@@ -197,8 +221,7 @@ class Balancer:
         """Describe every known endpoint as it stands now."""
         window = self._slow_start.window if self._slow_start else 0.0
         now = self.clock()
-        observed = self._ejector is not None and not self._ejector.enforces
-        return tuple(view(state, now, window, observed=observed) for state in self.states())
+        return tuple(view(state, now, window, self._guards, self.limiter) for state in self.states())
 
     def forget_in_flight(self) -> None:
         """In a forked child: nothing is in flight here, and chance and turns must differ from the parent's."""
@@ -207,6 +230,8 @@ class Balancer:
         self._table.mend()
         for state in self._table.states.values():
             state.leases.clear()
+        if self.limiter is not None:
+            self.limiter.forget()
         self._wake = -math.inf  # the next pick builds a picker of its own
 
     def _pick_other(
@@ -229,7 +254,7 @@ class Balancer:
         able = self._eligible if usable is None else tuple(filter(usable, self._eligible))
         if not able and usable is not None:
             reason = f"no connection to any of {len(self._eligible)} endpoints can be used now"
-            raise Unusable(self.service, reason)
+            raise Unconnected(self.service, reason)
         rest = tuple(state for state in able if state not in avoid) or able
         return self._build(rest).pick(request, now) if rest else base.pick(request, now)
 
@@ -248,9 +273,28 @@ class Balancer:
             self._rebuild(now)
         self._tell(events)
 
+    def _hear(self, circuits: Circuits, circuit: Circuit, what: int, start: float, now: float) -> None:
+        """What the tracker calls when a call's end may change a circuit."""
+        if not circuits.matters(circuit, what, start):
+            return
+        with self._lock:
+            if circuits.enforces:
+                self._changed(now)
+            events = circuits.report(circuit, what, start, now)
+            back = bool(events) and self._slow_start and circuits.enforces and circuit.phase is CircuitPhase.CLOSED
+            if back and circuit.state is not None:
+                self._table.warm((circuit.state,), now)
+        if events and circuits.enforces:
+            self._rebuild(now)
+        self._tell(events)
+
     def _claim(self, state: EndpointState) -> bool:
         with self._lock:
-            return self._ejector is not None and self._ejector.claim(state)
+            return self._guards.claim(state)
+
+    def _claim_gate(self) -> bool:
+        with self._lock:
+            return self._guards.claim_gate()
 
     def _changed(self, now: float) -> None:
         """Under the lock, before anything is altered: whatever cuts the change short, a rebuild follows."""
@@ -266,32 +310,39 @@ class Balancer:
                 return  # another thread was faster
             self._generation += 1
             self._wake = now + REBUILD
-            if self._ejector:
-                self._ejector.advance(now)
+            events = self._guards.advance(self._table.used.values(), now)
         self._rebuild(now)
+        self._tell(events)
 
     def _rebuild(self, now: float) -> None:
         while True:
             with self._lock:
                 seen = self._survey(now)
             base = picker = self._base_picker(seen)
-            if seen.due and seen.eligible:
+            gate = None
+            if seen.due:
                 picker = ProbePicker(base, seen.due, self._claim)
+            if seen.gate is not None:
+                gate = partial(self._gated_error, seen.gate)
+                picker = GatePicker(picker, self._claim_gate, gate)
             with self._lock:
                 if seen.generation == self._generation:
                     self._eligible, self._base, self._picker, self._wake = seen.eligible, base, picker, seen.wake
+                    self._gate = gate
                     return
 
     def _survey(self, now: float) -> Survey:
         window = self._slow_start.window if self._slow_start else 0.0
-        used = {} if self._closed else self._table.used
-        seen = survey(self._generation, self._snapshot, used, self._table.warming(now - window), self._ejector, now)
+        used, guards = ({}, Guards(None, None)) if self._closed else (self._table.used, self._guards)
+        seen = survey(self._generation, self._snapshot, used, self._table.warming(now - window), guards, now)
         wake = -math.inf if self._errand else min(seen.wake, seen.oldest + window)
         return seen._replace(wake=wake)
 
     def _base_picker(self, seen: Survey) -> Picker:
         if self._closed:
             return Refusing(self._closed_error)
+        if seen.barred:
+            return Refusing(partial(self._barred_error, seen.barred))
         if not seen.eligible:
             return Refusing(partial(refusal, self.service, seen.snapshot))
         base = self._build(seen.eligible)
@@ -302,6 +353,12 @@ class Balancer:
 
     def _closed_error(self) -> Closed:
         return Closed(self.service, "the load balancer is closed")
+
+    def _barred_error(self, states: tuple[EndpointState, ...]) -> Unusable:
+        return self._guards.barred(self.service, states, self.clock())
+
+    def _gated_error(self, circuit: Circuit) -> Unusable:
+        return self._guards.gated(self.service, circuit, self.clock())
 
     def _build(self, states: tuple[EndpointState, ...]) -> Picker:
         try:

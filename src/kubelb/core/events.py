@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 __all__ = [
     "BudgetExhausted",
+    "CircuitChanged",
     "DiscoveryFailed",
     "DiscoveryRecovered",
     "Ejected",
@@ -17,6 +18,7 @@ __all__ = [
     "Emit",
     "EndpointsChanged",
     "Event",
+    "LimitReached",
     "Retried",
     "Returned",
     "Skipped",
@@ -105,6 +107,38 @@ class BudgetExhausted:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitReached:
+    """A request, a retry or a wait too many was refused; `limit` is the option of ConcurrencyLimits, `value` its value.
+
+    `endpoint` is named where one was given more than it may have, which only an observer lets happen.
+    """
+
+    service: str
+    limit: str
+    value: int
+    endpoint: str = ""
+    observed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged:
+    """A circuit is ``"open"`` for `duration` seconds, ``"half-open"`` or ``"closed"``; `endpoint` "": the service's.
+
+    The numbers are those of its window, or of its trials: `failures` and `slow` ones of so many `calls`.
+    """
+
+    service: str
+    endpoint: str
+    state: str
+    reason: str
+    calls: int = 0
+    failures: int = 0
+    slow: int = 0
+    duration: float = 0.0
+    observed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DiscoveryFailed:
     """The source can't be read for now; the last known good set stays in use.
 
@@ -146,11 +180,13 @@ class TlsFilesChanged:
 
 Event: TypeAlias = (
     BudgetExhausted
+    | CircuitChanged
     | DiscoveryFailed
     | DiscoveryRecovered
     | Ejected
     | EjectionSpared
     | EndpointsChanged
+    | LimitReached
     | Retried
     | Returned
     | Skipped

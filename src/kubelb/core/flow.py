@@ -5,8 +5,9 @@ does not know which one runs it. Nearly every call never gets here: its first at
 release, and `attempt_flow(first=outcome)` begins only when that failed.
 
 In words: send; if the outcome is good, or may not or need not be repeated, return it. Else ask for tries (`attempts`, a
-`stop` strategy), for time (the deadline), for the budget, in this order, the budget last and before any sleep. Then
-wait, unless the request was never sent and there are endpoints that were not tried. Then send to one of those.
+`stop` strategy), for time (the deadline), for room (a limit of retries), for the budget, in this order, the budget last
+and before any sleep. Then wait, unless the request was never sent and there are endpoints that were not tried. Then
+send to one of those.
 
 With `hedge` a second attempt starts beside a first that has not answered in so many seconds; the first good outcome
 wins and the others are cancelled. Hedges come out of the same budget.
@@ -86,7 +87,7 @@ def attempt_flow(
             break
         history.append(outcome)
         delay = call.delay(outcome)
-        if call.out_of_time(delay):
+        if call.out_of_time(delay) or not call.has_room():
             break
         if not call.withdraw():
             emit(BudgetExhausted(balancer.service, outcome.reason))
@@ -130,21 +131,28 @@ def _first_lease(
 ) -> Generator[Step, Outcome | None, Lease]:
     """Pick, waiting while nothing is ready yet: a set that is known and holds nothing to pick is an answer."""
     waited: NotReady | None = None
-    while True:
-        version = balancer.version
-        now = balancer.clock()
-        if deadline is not None and now >= deadline:
-            if waited is None:
-                raise DeadlineExceeded(balancer.service, "the deadline passed before a try")
-            raise DeadlineExceeded(balancer.service, f"the deadline passed: {waited.reason}", waited.counts)
-        try:
-            return pick(request, ())
-        except NotReady as error:
-            waited = error
-            limits = [limit for limit in (deadline, ready_until) if limit is not None]
-            if not limits or now >= min(limits):
-                raise
+    limiter, place = balancer.limiter, None
+    try:
+        while True:
+            version = balancer.version
+            now = balancer.clock()
+            if deadline is not None and now >= deadline:
+                if waited is None:
+                    raise DeadlineExceeded(balancer.service, "the deadline passed before a try")
+                raise DeadlineExceeded(balancer.service, f"the deadline passed: {waited.reason}", waited.counts)
+            try:
+                return pick(request, ())
+            except NotReady as error:
+                waited = error
+                limits = [limit for limit in (deadline, ready_until) if limit is not None]
+                if not limits or now >= min(limits):
+                    raise
+            if limiter is not None and place is None:
+                place = limiter.wait()
             yield Wait(version, min(limits))
+    finally:
+        if limiter is not None:
+            limiter.go_on(place)
 
 
 class _Call:
@@ -223,6 +231,11 @@ class _Call:
             return delay > MAX_WAIT
         return self.balancer.clock() + delay >= self.deadline
 
+    def has_room(self) -> bool:
+        """Whether a limit of retries in flight allows one more."""
+        limiter = self.balancer.limiter
+        return limiter is None or limiter.allows_retry()
+
     def withdraw(self) -> bool:
         """Take an extra try out of the budget."""
         balancer = self.balancer
@@ -232,7 +245,7 @@ class _Call:
         """Return a lease for one more attempt beside those running, if rules, endpoints and budget allow one."""
         if self.number >= self.retry.attempts or not (self.request.idempotent and self.request.replayable):
             return None
-        if not self.balancer.has_other_than(self.tried) or not self.withdraw():
+        if not self.balancer.has_other_than(self.tried) or not self.has_room() or not self.withdraw():
             return None
         try:
             return self.pick(self.request, self.tried)

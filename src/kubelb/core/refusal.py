@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NoReturn
 
-from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService
+from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
 from kubelb.model import Endpoint, Request, Snapshot
 
-__all__ = ["Refusing", "refusal"]
+__all__ = ["Refusing", "Unconnected", "refusal"]
+
+
+class Unconnected(Unusable):
+    """The caller can use no endpoint just now: a matter of its connections, which it explains better itself."""
 
 
 class Refusing:

@@ -40,6 +40,7 @@ class EndpointState:
 
     __slots__ = (
         "__weakref__",
+        "circuits",
         "consecutive",
         "cost",
         "discard",
@@ -96,6 +97,8 @@ class EndpointState:
         """``(time, requests, faults)``: totals by then, oldest first; see `kubelb.core.health.shares`."""
         self.turn = NEVER
         """When the next note is due."""
+        self.circuits: tuple[Any, ...] = ()
+        """Those that its outcomes are written into, where there is a breaker; see `kubelb.core.health.circuits`."""
         self.judged = NEVER
         """No judgement by its failure share before then."""
         self.spared = NEVER
@@ -120,6 +123,7 @@ class EndpointState:
     def forget(self) -> None:
         """Begin anew: what was measured of it before it was last in use says nothing about it now."""
         self.cost, self.stamp, self.consecutive = 0.0, NEVER, 0
+        self.circuits = ()
         self.forget_share()
 
     def forget_share(self) -> None:

@@ -7,8 +7,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from kubelb.core.health.ejector import Ejector
-from kubelb.core.state import EndpointState, Phase
+from kubelb.core.health.circuits import Circuit
+from kubelb.core.health.guards import Guards
+from kubelb.core.state import EndpointState
 from kubelb.model import Address, Snapshot
 
 __all__ = ["Survey", "survey"]
@@ -23,11 +24,15 @@ class Survey(NamedTuple):
     """Of the state that this is a picture of; a picker built from an older one is thrown away."""
     snapshot: Snapshot | None
     eligible: States
-    """In use and not ejected."""
+    """In use, not ejected, and their circuits closed."""
+    barred: States
+    """The others in use, where there are no eligible ones."""
     elders: States
     """The eligible ones beside newcomers; empty where nobody is new."""
     due: States
-    """Ejected ones whose probe is due."""
+    """Those whose probe or trials are due, as often as they are."""
+    gate: Circuit | None
+    """The service's circuit where that is not closed."""
     oldest: float
     """When the slow start of the newcomer that has been here longest began; infinity where there is none."""
     wake: float
@@ -39,22 +44,23 @@ def survey(
     snapshot: Snapshot | None,
     used: Mapping[Address, EndpointState],
     newcomers: Collection[EndpointState],
-    ejector: Ejector | None,
+    guards: Guards,
     now: float,
 ) -> Survey:
     """Look at the states in use, of which `newcomers` are in their slow start."""
-    away = ejector.away if ejector and ejector.enforces else []
-    eligible = tuple(used.values())
-    if away:
-        eligible = tuple(state for state in eligible if state.phase is Phase.ACTIVE)
+    everyone = eligible = tuple(used.values())
+    if guards.barring():
+        eligible = tuple(state for state in everyone if not guards.bars(state))
     return Survey(
         generation,
         snapshot,
         eligible,
+        () if eligible else everyone,
         _without(eligible, newcomers),
-        tuple(state for state in away if state.phase is Phase.DUE),
+        tuple(guards.due()),
+        guards.gate,
         min((state.warm_since for state in newcomers), default=math.inf),
-        ejector.wake(now) if ejector else math.inf,
+        guards.wake(now),
     )
 
 

@@ -13,14 +13,18 @@ from math import exp
 from typing import TypeAlias
 
 from kubelb.clock import Clock
+from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Outcome, Verdict
 
-__all__ = ["Tracker"]
+__all__ = ["CircuitTracker", "Tracker"]
 
 MAX_CHARGE = 300.0
 """Seconds; a server's own hint is believed up to this (Envoy and Linkerd cap theirs so)."""
+
+Hear: TypeAlias = Callable[[Circuit, int, float, float], None]
+"""Called with a circuit, what went wrong with a call, the start of that attempt, and now."""
 
 Judge: TypeAlias = Callable[[EndpointState, int, float, float], None]
 """Called with a state, its failures in a row (0: it succeeded), the start of that attempt, and now."""
@@ -30,6 +34,7 @@ _FAILED = Verdict.FAILED
 _CANCELLED = Verdict.CANCELLED
 _NEUTRAL = Verdict.NEUTRAL
 _ACTIVE = Phase.ACTIVE
+_CLOSED = CircuitPhase.CLOSED
 
 
 class Tracker:
@@ -127,3 +132,55 @@ class Tracker:
         state.consecutive = count = state.consecutive + 1
         if self._judge:
             self._judge(state, count, start, now)
+
+
+class CircuitTracker(Tracker):
+    """Writes outcomes into circuits too; `hear` is told of those that may change one."""
+
+    __slots__ = ("_circuits", "_hear", "_slow")
+
+    def __init__(
+        self,
+        clock: Clock,
+        decay: float,
+        penalty: float,
+        judge: Judge | None,
+        pace: float,
+        circuits: Circuits,
+        hear: Hear,
+    ) -> None:
+        Tracker.__init__(self, clock, decay, penalty, judge, pace)
+        self._circuits = circuits
+        self._hear = hear
+        self._slow = circuits.config.slow_call_duration
+
+    def succeeded(self, state: EndpointState, start: float) -> None:
+        Tracker.succeeded(self, state, start)
+        now = state.stamp  # just set
+        if now - start < self._slow:
+            for circuit in state.circuits or self._circuits.of(state):
+                if circuit.phase is _CLOSED:
+                    circuit.append(OK)
+                else:
+                    self._hear(circuit, OK, start, now)
+        else:
+            self._write(state, SLOW, start, now)
+
+    def record(self, state: EndpointState, outcome: Outcome, start: float) -> None:
+        Tracker.record(self, state, outcome, start)
+        now = self._clock()
+        latency = now - start if outcome.latency is None else outcome.latency
+        what = (BAD if outcome.verdict is _FAILED else OK) | (SLOW if latency >= self._slow else OK)
+        if what or not (outcome.verdict is _CANCELLED or outcome.verdict is _NEUTRAL):
+            self._write(state, what, start, now)
+
+    def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> None:
+        Tracker.record_end(self, state, outcome, start)
+        if outcome.verdict is _FAILED:
+            self._write(state, BAD, start, self._clock())
+
+    def _write(self, state: EndpointState, what: int, start: float, now: float) -> None:
+        for circuit in state.circuits or self._circuits.of(state):
+            if circuit.phase is _CLOSED and start >= circuit.until:
+                circuit.append(what)
+            self._hear(circuit, what, start, now)

@@ -1,7 +1,12 @@
 """What a user sees of an endpoint: one typed line, with the reasons why it gets no traffic, or less."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
 
+from kubelb.core.health.circuits import CircuitPhase, Circuits, circuit_of
+from kubelb.core.health.ejector import Ejector
+from kubelb.core.health.guards import Guards
+from kubelb.core.health.limits import Limiter
 from kubelb.core.state import NEVER, EndpointState, Phase
 
 __all__ = ["EndpointView", "view"]
@@ -10,8 +15,9 @@ __all__ = ["EndpointView", "view"]
 class EndpointView(NamedTuple):
     """One endpoint at one moment.
 
-    `state` is ``ready``, ``warming`` (slow start), ``ejected``, ``probing``, ``terminating``, ``not ready`` or
-    ``elsewhere`` (another zone's, or another node's). Times are in seconds.
+    `state` is ``ready``, ``warming`` (slow start), ``ejected``, ``probing``, ``open`` or ``half-open`` (its circuit),
+    ``full`` (its limit), ``terminating``, ``not ready`` or ``elsewhere`` (another zone's, or another node's); where
+    several are true, the first. Times are in seconds.
     """
 
     address: str
@@ -29,12 +35,17 @@ class EndpointView(NamedTuple):
     """Why it gets no traffic, or less; and what a mechanism that only observes would have done."""
     pod: str = ""
     node: str = ""
+    circuit: str = ""
+    """Where its circuit stands: ``closed``, ``open``, ``half-open``; "" before its first outcome, and without one."""
 
 
-def view(state: EndpointState, now: float, window: float, *, observed: bool = False) -> EndpointView:
-    """Describe a state; `window` is that of slow start, `observed` says that ejections are not enforced."""
+def view(
+    state: EndpointState, now: float, window: float, guards: Guards, limiter: Limiter | None = None
+) -> EndpointView:
+    """Describe a state; `window` is that of slow start."""
     endpoint = state.endpoint
-    word, reasons = _standing(state, now, window, observed)
+    word, reasons = _standing(state, now, window, guards, limiter)
+    circuit = circuit_of(state)
     return EndpointView(
         address=endpoint.authority,
         zone=endpoint.zone,
@@ -48,10 +59,13 @@ def view(state: EndpointState, now: float, window: float, *, observed: bool = Fa
         reasons=reasons,
         pod=endpoint.pod,
         node=endpoint.node,
+        circuit=circuit.phase.value if circuit else "",
     )
 
 
-def _standing(state: EndpointState, now: float, window: float, observed: bool) -> tuple[str, tuple[str, ...]]:
+def _standing(
+    state: EndpointState, now: float, window: float, guards: Guards, limiter: Limiter | None
+) -> tuple[str, tuple[str, ...]]:
     endpoint = state.endpoint
     if not state.in_use:
         if endpoint.terminating:
@@ -59,12 +73,45 @@ def _standing(state: EndpointState, now: float, window: float, observed: bool) -
         if not endpoint.ready:
             return "not ready", ("its readiness probe fails",)
         return "elsewhere", ("topology hints or the traffic policy send us to others",)
-    would = (f"observed: it would be ejected, {state.why}",) if observed and state.phase is not Phase.ACTIVE else ()
-    if not would:
-        if state.phase is Phase.EJECTED:
-            return "ejected", (state.why,)
-        if state.phase is not Phase.ACTIVE:
-            return "probing", ("its ejection is over; one request tries it",)
-    if now - state.warm_since < window:
-        return "warming", (f"new for {now - state.warm_since:.0f} of {window:.0f} s of slow start", *would)
-    return "ready", would
+    found = [*_ejection(state, guards.ejector), *_circuits(state, now, guards.circuits), *_limits(state, limiter)]
+    age = now - state.warm_since
+    if age < window:
+        found.append(("warming", f"new for {age:.0f} of {window:.0f} s of slow start"))
+    word = next((word for word, _ in found if word), "ready")
+    return word, tuple(reason for _, reason in found)
+
+
+Found: TypeAlias = Iterator[tuple[str, str]]
+"""A word for the endpoint's state, "" where it is not that, and the reason."""
+
+
+def _ejection(state: EndpointState, ejector: Ejector | None) -> Found:
+    if ejector is None or state.phase is Phase.ACTIVE:
+        return
+    if not ejector.enforces:
+        yield "", f"observed: it would be ejected, {state.why}"
+    elif state.phase is Phase.EJECTED:
+        yield "ejected", state.why
+    else:
+        yield "probing", "its ejection is over; one request tries it"
+
+
+def _circuits(state: EndpointState, now: float, circuits: Circuits | None) -> Found:
+    for circuit in (circuit_of(state), circuits.own) if circuits else ():
+        if circuit is None or circuit.phase is CircuitPhase.CLOSED:
+            continue
+        whose = "its circuit" if circuit.state else "the service's circuit"
+        phase = circuit.phase.value
+        if circuits is not None and not circuits.enforces:
+            yield "", f"observed: {whose} would be {phase}, {circuit.why}"
+            continue
+        left = f" for {max(0.0, circuit.until - now):.1f} s more" if circuit.phase is CircuitPhase.OPEN else ""
+        yield phase if circuit.state else "", f"{whose} is {phase}{left}: {circuit.why}"
+
+
+def _limits(state: EndpointState, limiter: Limiter | None) -> Found:
+    if limiter is None:
+        return
+    for limit, number, word in limiter.reached(state):
+        observed = "" if limiter.enforces else "observed: "
+        yield word if limiter.enforces else "", f"{observed}{limit}={number} requests are in flight"

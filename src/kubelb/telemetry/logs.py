@@ -11,12 +11,14 @@ import threading
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import (
     BudgetExhausted,
+    CircuitChanged,
     DiscoveryFailed,
     DiscoveryRecovered,
     Ejected,
     EjectionSpared,
     EndpointsChanged,
     Event,
+    LimitReached,
     Retried,
     Returned,
     Skipped,
@@ -87,6 +89,17 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
         case BudgetExhausted():
             text = f"no retry after {event.reason}: the retry budget is used up"
             return logging.WARNING, (kind, event.service), text
+        case LimitReached():
+            where = f"{event.endpoint}: " if event.endpoint else ""
+            text = f"{where}{event.limit}={event.value} is reached, and what is more refused"
+            key = (kind, event.service, event.limit, event.endpoint)
+            return logging.WARNING, key, text + _only(event.observed)
+        case CircuitChanged():
+            whose = f"the circuit of {event.endpoint or 'the service'}"
+            how_long = f" for {event.duration:.1f} s" if event.state == "open" else ""
+            text = f"{whose} is {event.state}{how_long}: {event.reason}{_only(event.observed)}"
+            level = logging.WARNING if event.state == "open" else logging.INFO
+            return level, (kind, event.service, event.endpoint, event.state), text
         case DiscoveryFailed():
             cure = f"; {event.cure}" if event.cure else ""
             text = f"discovery {event.kind}: {event.reason}{cure}; the last known endpoints stay in use"

@@ -108,6 +108,12 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
     def _open_when_ready(self) -> None:
         """Start the first attempt from the background as soon as there is a connection: a call does not block."""
         calling, channel = self._calling, self._calling.channel
+        limiter = calling.lb.balancer.limiter
+        try:
+            place = None if limiter is None else limiter.wait()
+        except LoadBalancerError as error:
+            self._refusal = calling.refused(error)
+            return
         self._opened = opened = threading.Event()
         until = calling.clock() + (math.inf if self._connections.patient else calling.lb.ready_timeout)
         ends = math.inf if self._timeout is None else self._start + self._timeout
@@ -128,6 +134,8 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
                 self._refusal = calling.refused(error)
             except Exception as error:  # noqa: BLE001  # raised by the first `next`
                 self._refusal = error
+            if limiter is not None:
+                limiter.go_on(place)
             opened.set()
             return True
 

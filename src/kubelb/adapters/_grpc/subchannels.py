@@ -25,6 +25,7 @@ import grpc
 from kubelb.adapters._grpc.watch import Check
 from kubelb.core.balancer import Balancer
 from kubelb.core.lease import Lease
+from kubelb.core.refusal import Unconnected
 from kubelb.core.state import EndpointState
 from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
 from kubelb.model import Request
@@ -86,15 +87,21 @@ class SubChannels:
         """Pick among the endpoints whose connection is ready; NotReady where it is worth waiting for one."""
         try:
             return self._balancer.pick(request, avoid, self._usable)
-        except Unusable as error:
+        except Unconnected as error:
             raise self._explained(error) from None
 
     def pick_patiently(self, request: Request, avoid: Collection[EndpointState] = ()) -> Lease:
-        """The same for a call that waits for as long as it has time: whatever may pass is NotReady."""
+        """The same for a call that waits for as long as it has time: whatever may pass is NotReady.
+
+        Limits and open circuits are no such thing: what they refuse is refused at once (as in gRFC A32).
+        """
         try:
-            return self.pick(request, avoid)
-        except (NoEndpoints, UnknownService, Unusable) as error:
-            raise NotReady(error.service, error.reason, error.counts) from None
+            return self._balancer.pick(request, avoid, self._usable)
+        except Unconnected as refused:
+            error: LoadBalancerError = self._explained(refused)
+        except (NoEndpoints, UnknownService) as refused:
+            error = refused
+        raise NotReady(error.service, error.reason, error.counts) from None
 
     def _usable(self, state: EndpointState) -> bool:
         try:

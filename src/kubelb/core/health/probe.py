@@ -1,6 +1,6 @@
-"""Probe picker: the next request goes to an endpoint whose ejection is over, one request each.
+"""Pickers for those on their way back: a probe or trials of endpoints, trials of the whole service.
 
-A wrapper that is there only while a probe is due, so that the ordinary pick does not have to ask.
+Wrappers that are there only while such are due, so that the ordinary pick does not have to ask.
 """
 
 from collections.abc import Callable, Iterable
@@ -8,13 +8,14 @@ from contextlib import suppress
 
 from kubelb.core.policies.base import Picker
 from kubelb.core.state import EndpointState
+from kubelb.errors import LoadBalancerError
 from kubelb.model import Request
 
-__all__ = ["ProbePicker"]
+__all__ = ["GatePicker", "ProbePicker"]
 
 
 class ProbePicker:
-    """Hands out each due state once, if it can still be claimed, then is the picker it wraps."""
+    """Hands out each due state, one for one, if it can still be claimed; then it is the picker it wraps."""
 
     __slots__ = ("_claim", "_due", "_inner")
 
@@ -29,4 +30,20 @@ class ProbePicker:
                 state = self._due.pop()  # atomic: two threads never get the same one
                 if self._claim(state):  # else it came back, or left, since this picker was built
                     return state
+        return self._inner.pick(request, now)
+
+
+class GatePicker:
+    """Lets as many requests through as can be claimed, and refuses the others with what `why` returns."""
+
+    __slots__ = ("_claim", "_inner", "_why")
+
+    def __init__(self, inner: Picker, claim: Callable[[], bool], why: Callable[[], LoadBalancerError]) -> None:
+        self._inner = inner
+        self._claim = claim
+        self._why = why
+
+    def pick(self, request: Request, now: float) -> EndpointState:
+        if not self._claim():
+            raise self._why()
         return self._inner.pick(request, now)
