@@ -1,5 +1,6 @@
 """What each status means, what counts as never sent, and what a server's pushback does."""
 
+import socket
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ MEANING = {
     "UNKNOWN": (Verdict.FAILED, False),
     "RESOURCE_EXHAUSTED": (Verdict.BUSY, False),
     "DEADLINE_EXCEEDED": (Verdict.CANCELLED, False),
-    "CANCELLED": (Verdict.CANCELLED, False),
+    "CANCELLED": (Verdict.NEUTRAL, True),
 }
 
 
@@ -71,6 +72,43 @@ def test_pushback(value: Any, wait: float | None, again: bool) -> None:
     assert (outcome.retry_after, outcome.retryable) == (wait, again)
     busy = outcome_of(Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", value))
     assert (busy.verdict, busy.retry_after, busy.retryable) == (Verdict.BUSY, wait, again)
+    leaving = outcome_of(Ended(grpc.StatusCode.CANCELLED, "CANCELLED", value))
+    assert (leaving.verdict, leaving.retry_after, leaving.retryable) == (Verdict.NEUTRAL, wait, again)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "Locally cancelled by application!",
+        "Cancelled upon garbage collection!",
+        "Channel closed!",
+        "Channel deallocated!",
+        "Call cancelled in fork child",
+    ],
+)
+def test_what_was_cancelled_here(details: str) -> None:
+    """Nothing to repeat: it was not the server who said so."""
+    outcome = outcome_of(Ended(grpc.StatusCode.CANCELLED, details))
+    assert (outcome.verdict, outcome.retryable, outcome.sent) == (Verdict.CANCELLED, False, Sent.MAYBE)
+
+
+def test_grpcios_own_words_for_it() -> None:
+    """As grpcio has them: a future that is cancelled, and one whose channel is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:  # takes connections and says nothing
+        address = f"ipv4:127.0.0.1:{nobody.getsockname()[1]}"
+
+        def call() -> tuple[grpc.Channel, Any]:
+            channel = grpc.insecure_channel(address)
+            return channel, channel.unary_unary("/test.Echo/UU").future(b"x", timeout=30)
+
+        channel, cancelled = call()
+        cancelled.cancel()
+        channel.close()
+        channel, closed = call()
+        channel.close()
+        for future in (cancelled, closed):
+            assert future.code() is grpc.StatusCode.CANCELLED
+            assert outcome_of(future).verdict is Verdict.CANCELLED, future.details()
 
 
 @pytest.mark.parametrize(

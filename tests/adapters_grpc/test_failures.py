@@ -115,6 +115,23 @@ def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, code: g
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> None:
+    """As one does that stops: tried elsewhere where it may be, nobody blamed; else the caller's, as an error."""
+    leaves, stays = server(), server()
+    lb = balance(leaves, stays, policy="round_robin", retry=kubelb.Retry(budget=None))
+    with balanced.insecure_channel(lb, idempotent=True) as channel:
+        leaves.behave = stays.behave = aborts(grpc.StatusCode.CANCELLED)
+        assert way(channel)
+        assert leaves.total + stays.total == 2
+        leaves.behave = stays.behave = aborts(grpc.StatusCode.CANCELLED)
+        with kubelb.hints(idempotent=False), pytest.raises(grpc.RpcError) as caught:
+            way(channel)
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.CANCELLED, "as told")
+    assert leaves.total + stays.total == 3
+    assert sum(state.failures for state in lb.balancer.states()) == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_hints_make_a_call_repeatable(server: Any, balance: Any, way: Any) -> None:
     """`kubelb.hints(idempotent=True)` around it; False takes back what the channel says."""
     servers = [server() for _ in range(2)]

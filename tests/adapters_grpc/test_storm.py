@@ -94,3 +94,40 @@ def test_whatever_ends_how_nothing_is_left(server: Any, balance: Any) -> None:
     assert until(
         lambda: not [thread for thread in threading.enumerate() if thread.name in {"kubelb-timer", "kubelb-runner"}]
     )
+
+
+@pytest.mark.slow
+def test_servers_that_stop_and_return_under_load(server: Any, balance: Any) -> None:
+    """A plain `stop()` of each by turns, which cancels what it has not begun: no idempotent call sees any of it."""
+    servers = [server() for _ in range(3)]
+    lb = balance(*servers, policy="round_robin", retry=kubelb.Retry(budget=None))
+    ends: list[Any] = []
+    over = threading.Event()
+    with balanced.insecure_channel(lb, idempotent=True) as channel:
+        echo = channel.unary_unary("/test.Echo/UU")
+
+        def load() -> None:
+            while not over.is_set():
+                flying = [echo.future(b"x", timeout=30) for _ in range(20)]
+                ends.extend(future.exception() for future in flying)
+
+        threads = [threading.Thread(target=load) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for number in range(12):
+            each = servers[number % 3]
+            assert until(lambda: ready(channel) == 3)
+            each.delivered.clear()
+            assert until(lambda each=each: each.total > 20)
+            each.stop(1.0)
+            each.start()
+        over.set()
+        for thread in threads:
+            thread.join(30)
+        assert [error for error in ends if error is not None] == []
+
+
+def ready(channel: Any) -> int:
+    """How many sub-channels have a connection."""
+    subs = tuple(channel.subs._subs.values())
+    return sum(sub.check(True) == grpc.ChannelConnectivity.READY.value[0] for sub in subs)

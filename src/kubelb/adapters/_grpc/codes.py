@@ -5,7 +5,8 @@
 | INTERNAL, UNKNOWN  | FAILED    | no: an answer of the application, or of a bug |
 | RESOURCE_EXHAUSTED | BUSY      | where the server said when: by its pushback |
 | DEADLINE_EXCEEDED  | CANCELLED | no: the call's own time is over, which the endpoint may not be to blame for |
-| CANCELLED          | CANCELLED | no |
+| CANCELLED, by us   | CANCELLED | no |
+| CANCELLED, by it   | NEUTRAL   | yes: it is leaving, as a rule |
 | all else           | OK        | no: the caller's fault, and an answer |
 
 A server's ``grpc-retry-pushback-ms`` (gRFC A6) is a number of milliseconds to wait, or, negative or not a number, the
@@ -14,6 +15,10 @@ order not to try again.
 Only the words of UNAVAILABLE tell "never sent" from "maybe processed": core says that it failed to connect to all
 addresses where the request has found no connection. Everything else may have reached a server. gRPC itself repeats what
 a server says it has not looked at (GOAWAY, a refused stream) on a connection of its own, so that does not come here.
+
+But a `grpc.Server` that stops answers CANCELLED to what arrives before its GOAWAY has: calls that it has not begun, and
+after the grace those that it has, which nothing tells apart. So such a call may have been processed. What this process
+cancelled bears grpcio's own words for that, and there is nothing to repeat.
 """
 
 from typing import Any
@@ -36,10 +41,19 @@ _OWN = frozenset(
     }
 )
 """What grpcio itself makes INTERNAL or UNKNOWN of: the caller's code raised, or gave what cannot be sent."""
+_HERE = frozenset(
+    {
+        "Locally cancelled by application!",
+        "Cancelled upon garbage collection!",
+        "Channel closed!",
+        "Channel deallocated!",
+        "Call cancelled in fork child",
+    }
+)
+"""grpcio's words for what was cancelled in this process: by `cancel()`, with its call object, with its channel."""
 _PUSHBACK = "grpc-retry-pushback-ms"
 
 _FAILED = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNKNOWN})
-_GIVEN_UP = frozenset({StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED})
 
 
 def outcome_of(error: Any) -> Outcome:
@@ -53,7 +67,10 @@ def outcome_of(error: Any) -> Outcome:
     if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE not in (error.details() or ""):
         wait, again = _pushback(error)
         return Outcome(Verdict.BUSY, retryable=again and wait is not None, retry_after=wait, reason=reason, error=error)
-    if code in _GIVEN_UP:
+    if code is StatusCode.CANCELLED and error.details() not in _HERE:
+        wait, again = _pushback(error)
+        return Outcome(Verdict.NEUTRAL, sent=Sent.MAYBE, retryable=again, retry_after=wait, reason=reason, error=error)
+    if code is StatusCode.CANCELLED or code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
     blame = code in _FAILED and error.details() not in _OWN
     return Outcome(Verdict.FAILED if blame else Verdict.OK, reason=reason, error=error)
