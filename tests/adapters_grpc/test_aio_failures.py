@@ -311,7 +311,7 @@ async def test_cancelled_while_it_waits(server: Any, balance: Any, way: Any) -> 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert in_flight(lb) == 0
+        assert await eventually(lambda: in_flight(lb) == 0)
         assert await eventually(lambda: alone.active == 0)
         assert lb.balancer.states()[0].failures == 0
         release.set()
@@ -431,21 +431,72 @@ async def test_a_request_that_cannot_be_sent(server: Any, balance: Any) -> None:
         assert lb.balancer.states()[0].failures == 0
 
 
-@pytest.mark.parametrize("metadata", [(("name", 7),), 7])
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "because"),
+    [
+        ((("Authorization", SECRET),), "'Authorization': use lower-case"),
+        ((("not a key", SECRET),), "use lower-case"),
+        (((":path", SECRET),), "use lower-case"),
+        ((("", SECRET),), "use lower-case"),
+        ((("name", f"{SECRET}\n"),), "value of 'name': use printable ASCII"),
+        ((("name", f"{SECRET}é"),), "use printable ASCII"),
+        (((b"name", f"{SECRET}é".encode()),), "use printable ASCII"),
+    ],
+)
 @on_loop
-async def test_metadata_that_grpc_refuses(server: Any, balance: Any, metadata: Any) -> None:
-    """In the client's own words, and nothing in flight."""
+async def test_metadata_that_cannot_be_sent(server: Any, balance: Any, metadata: Any, because: str) -> None:
+    """Calls of every kind end at once, whoever waits for what: gRPC's own INTERNAL, which names the key alone."""
     alone = server()
     lb = balance(alone)
     async with aio.insecure_channel(lb) as channel:
-        await channel.channel_ready()
-        for kind, request in (("unary_unary", b"x"), ("stream_unary", [b"x"])):
-            method = "/test.Echo/UU" if kind == "unary_unary" else "/test.Echo/SU"
-            with pytest.raises((grpc.aio.AioRpcError, TypeError, ValueError, grpc.aio.BaseError, AttributeError)):
-                await asyncio.wait_for(getattr(channel, kind)(method)(request, metadata=metadata), 10)
-        assert await eventually(lambda: in_flight(lb) == 0)
-        assert alone.total == 0
-        assert lb.balancer.states()[0].failures == 0
+        for asked in (result_of, lambda call: call.wait_for_connection()):
+            for call in every_kind(channel, metadata=metadata):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await asyncio.wait_for(asked(call), 10)
+                assert caught.value.code() is await call.code() is grpc.StatusCode.INTERNAL
+                assert because in caught.value.details()
+                assert SECRET not in str(caught.value)
+                assert call.done()
+    assert alone.total == 0
+    assert sum(state.picks for state in lb.balancer.states()) == 0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error"),
+    [
+        (7, TypeError),
+        ([7], ValueError),
+        ([("name", SECRET, 1)], ValueError),
+        ({"name": SECRET}, ValueError),
+        ([(7, SECRET)], TypeError),
+        ([("name", 7)], TypeError),
+        ([("name-bin", SECRET)], TypeError),
+    ],
+)
+@on_loop
+async def test_what_is_no_metadata(balance: Any, metadata: Any, error: type[Exception]) -> None:
+    """Is told where the call is made."""
+    async with aio.insecure_channel(balance("127.0.0.1:1")) as channel:
+        with pytest.raises(error, match="give") as caught:
+            channel.unary_unary("/test.Echo/UU")(b"x", metadata=metadata)
+    assert SECRET not in str(caught.value)
+
+
+@on_loop
+async def test_metadata_that_can_be_read_once(server: Any, balance: Any) -> None:
+    """A generator of pairs: whole for each attempt."""
+    servers = [server() for _ in range(2)]
+    for each in servers:
+        each.behave = aborts(UNAVAILABLE, 1)
+    lb = balance(*servers, policy="round_robin")
+    async with aio.insecure_channel(lb, idempotent=True) as channel:
+        pairs = ((key, value) for key, value in (("tenant", "blue"), ("raw-bin", b"\x00\xff"), ("nothing", None)))
+        assert await channel.unary_unary("/test.Echo/UU")(b"x", metadata=pairs)
+    found = [metadata for each in servers for metadata in each.metadata]
+    assert [(each["tenant"], each["raw-bin"], each["nothing"]) for each in found] == [("blue", b"\x00\xff", "")] * 3
 
 
 @pytest.mark.parametrize("way", [by_writing, by_turns])

@@ -119,6 +119,7 @@ def test_grpcios_own_words_for_it() -> None:
         (grpc.StatusCode.INTERNAL, "Exception serializing request!"),
         (grpc.StatusCode.INTERNAL, "Exception deserializing response!"),
         (grpc.StatusCode.INTERNAL, "Invalid metadata"),
+        (grpc.StatusCode.INTERNAL, "Invalid metadata key 'UPPER': use lower-case letters"),
         (grpc.StatusCode.UNKNOWN, "Exception iterating requests!"),
     ],
 )

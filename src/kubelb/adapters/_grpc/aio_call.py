@@ -19,6 +19,8 @@ from typing import Any
 import grpc.aio
 from grpc import StatusCode
 
+from kubelb.adapters._grpc.aio_interceptors import RAISED, Raised
+from kubelb.adapters._grpc.aio_metadata import sendable
 from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
@@ -38,6 +40,9 @@ LOCALLY = "Locally cancelled by application!"
 class AioCall:
     """One call, whatever its kind."""
 
+    _channel: Any = None
+    """For grpcio 1.80: a channel that closes looks for its calls in every task's frame, and stumbles over one of ours
+    that has none."""
     _inner: Any = None
     """The sub-channel's call of the latest attempt; None before the first."""
     _task: asyncio.Task[Outcome] | None = None
@@ -73,12 +78,14 @@ class AioCall:
         channel.begin()
         lease = None
         try:
-            self._wanted, self._timeout = calling.begin(timeout, said[0])
+            if said[0]:
+                self._said = (sendable(said[0]), *said[1:])
+            self._wanted, self._timeout = calling.begin(timeout, self._said[0])
             if not calling.lb.always_flow:
                 lease = (channel.subs.pick_patiently if wait_for_ready else channel.subs.pick)(self._wanted)
         except NotReady:
             pass
-        except LoadBalancerError as error:
+        except (grpc.aio.AioRpcError, LoadBalancerError) as error:
             self._start = calling.clock()
             self._finish(error if isinstance(error, grpc.RpcError) else calling.refused(error))
             return
@@ -341,13 +348,18 @@ def provisional(inner: Any) -> bool:
 
 
 def ending(inner: Any) -> Outcome:
-    """Return the outcome of an RPC that has ended, when its coroutines need not wait."""
+    """Return the outcome of an RPC that has ended, when its coroutines need not wait. Raises what interceptors did."""
     code = now(inner.code())
     if code is StatusCode.OK:
         return SUCCESS
     initial, trailing, details = (
         now(ask()) for ask in (inner.initial_metadata, inner.trailing_metadata, inner.details)
     )
+    if details == RAISED:
+        try:
+            now(inner.wait_for_connection())
+        except Raised as raised:
+            raise (raised.__cause__ or raised) from None
     return outcome_of(grpc.aio.AioRpcError(code, initial, trailing, details, now(inner.debug_error_string())))
 
 

@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from kubelb.adapters._grpc.aio_interceptors import guarded
 from kubelb.adapters._grpc.aio_waiting import AioWaiting
 from kubelb.adapters._grpc.common import Common, Deserializer, Serializer, address_of
 from kubelb.adapters._grpc.options import Options
@@ -47,7 +48,7 @@ class AioChannel(Common, grpc.aio.Channel):
         idempotent: Idempotent,
     ) -> None:
         super().__init__(lb_or_target, credentials, options, compression, idempotent)
-        self._interceptors = interceptors
+        self._interceptors = guarded(interceptors)
         self.waiting = AioWaiting(self.lb, self.subs, patient=False)
         self.patient = AioWaiting(self.lb, self.subs, patient=True)
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -32,13 +32,11 @@ __all__ = ["outcome_of"]
 _NEVER_SENT = ("failed to connect to all addresses", "no connection established")
 _TOO_LARGE = "larger than max"
 """Of "Sent message larger than max", "Received message larger than max": limits of this channel, no load of a pod."""
-_OWN = frozenset(
-    {
-        "Exception serializing request!",
-        "Invalid metadata",
-        "Exception deserializing response!",
-        "Exception iterating requests!",
-    }
+_OWN = (
+    "Exception serializing request!",
+    "Invalid metadata",
+    "Exception deserializing response!",
+    "Exception iterating requests!",
 )
 """What grpcio itself makes INTERNAL or UNKNOWN of: the caller's code raised, or gave what cannot be sent."""
 _HERE = frozenset(
@@ -72,7 +70,7 @@ def outcome_of(error: Any) -> Outcome:
         return Outcome(Verdict.NEUTRAL, sent=Sent.MAYBE, retryable=again, retry_after=wait, reason=reason, error=error)
     if code is StatusCode.CANCELLED or code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
-    blame = code in _FAILED and error.details() not in _OWN
+    blame = code in _FAILED and not (error.details() or "").startswith(_OWN)
     return Outcome(Verdict.FAILED if blame else Verdict.OK, reason=reason, error=error)
 
 
