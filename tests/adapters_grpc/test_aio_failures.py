@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from tests.adapters_grpc.aio_kit import by_read, by_stream, by_turns, by_writing, eventually, on_loop, one, slowly, ways
+from tests.adapters_grpc.aio_kit import by_turns, by_writing, eventually, on_loop, slowly, ways
 from tests.adapters_grpc.conftest import in_flight
 from tests.adapters_grpc.servers import free_port
 
@@ -49,7 +49,7 @@ async def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: An
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", [one, by_stream, by_read])
+@pytest.mark.parametrize("way", ways)
 @on_loop
 async def test_unavailable_is_tried_elsewhere_where_it_may_be(server: Any, balance: Any, way: Any) -> None:
     """A server's own UNAVAILABLE: repeated for an idempotent method, and given to the caller for any other."""
@@ -105,7 +105,7 @@ async def test_what_a_call_that_failed_answers(server: Any, balance: Any) -> Non
     assert [each.total for each in servers] == [3, 3]
 
 
-@pytest.mark.parametrize("way", [one, by_stream, by_read])
+@pytest.mark.parametrize("way", ways)
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND])
 @on_loop
 async def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, code: grpc.StatusCode) -> None:
@@ -122,7 +122,7 @@ async def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, c
     assert sum(state.failures for state in lb.balancer.states()) == (code is grpc.StatusCode.INTERNAL)
 
 
-@pytest.mark.parametrize("way", [one, by_stream, by_read])
+@pytest.mark.parametrize("way", ways)
 @on_loop
 async def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> None:
     """As one does that stops: tried elsewhere where it may be, nobody blamed; else the caller's, as an error."""
@@ -140,7 +140,7 @@ async def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> N
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", [one, by_stream, by_read])
+@pytest.mark.parametrize("way", ways)
 @on_loop
 async def test_hints_make_a_call_repeatable(server: Any, balance: Any, way: Any) -> None:
     """`kubelb.hints(idempotent=True)` around it; False takes back what the channel says."""
@@ -160,7 +160,7 @@ async def test_hints_make_a_call_repeatable(server: Any, balance: Any, way: Any)
     assert sum(each.total for each in servers) == 4
 
 
-@pytest.mark.parametrize("way", [one, by_stream, by_read])
+@pytest.mark.parametrize("way", ways)
 @pytest.mark.parametrize("pushback", ["30", "-1"])
 @on_loop
 async def test_pushback_is_honoured(server: Any, balance: Any, way: Any, pushback: str) -> None:
@@ -180,7 +180,7 @@ async def test_pushback_is_honoured(server: Any, balance: Any, way: Any, pushbac
             assert time.monotonic() - began >= 0.03
 
 
-@pytest.mark.parametrize("way", [one, by_stream, by_read])
+@pytest.mark.parametrize("way", ways)
 @on_loop
 async def test_the_timeout_bounds_all_tries(server: Any, balance: Any, way: Any) -> None:
     """Each is slow and then fails; the call ends in its time, whatever may be left to try."""

@@ -12,16 +12,15 @@ cancellation between two attempts.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import grpc.aio
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.aio_interceptors import RAISED, Raised
+from kubelb.adapters._grpc.aio_endings import LOCALLY, cancelled, now, tell
 from kubelb.adapters._grpc.aio_metadata import sendable
-from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
@@ -29,12 +28,7 @@ from kubelb.model import CANCELLED, SUCCESS, Outcome, Request
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
 
-__all__ = ["AGAIN", "AioCall", "ended", "ending", "provisional", "tell"]
-
-LATE_WRITE = 'Failed "execute_batch"'
-AGAIN = 0.001
-"""Seconds after which a status that is provisional is looked at again: grpcio does not tell of the real one."""
-LOCALLY = "Locally cancelled by application!"
+__all__ = ["AioCall"]
 
 
 class AioCall:
@@ -54,7 +48,9 @@ class AioCall:
     _error: BaseException | None = None
     _callbacks: list[Callable[[Any], object]] | None = None
     _late_writes = False
-    """Whether there is a stream of requests, to which grpcio may write when the call has ended."""
+    """Whether there is a stream of requests, to which grpcio may write when the call has ended (`aio_endings`)."""
+    _status: grpc.aio.AioRpcError | None = None
+    """Of the latest attempt, where there are late writes: kept, for its own call may say something else by and by."""
     _moved: asyncio.Future[None] | None = None
     """Set when another attempt begins, and at the end, where somebody waits for it."""
 
@@ -173,6 +169,7 @@ class AioCall:
         if self._timeout is not None:
             left = max(0.0, self._start + self._timeout - self._calling.clock())
         try:
+            self._status = None
             self._inner = inner = self._invoke(lease, left)
             self._news()
             return await self._received(inner, lease)
@@ -224,14 +221,22 @@ class AioCall:
         if self._over or self._cancelling:
             return False
         self._cancelling = True
-        (self._inner if self._task is None else self._task).cancel()
+        if self._task is not None:
+            self._task.cancel()
+        elif not self._inner.cancel():
+            self._give_up()
         return True
+
+    def _give_up(self) -> None:
+        """Cancelled, although grpcio takes the attempt for ended (`aio_endings`)."""
 
     def cancelled(self) -> bool:
         """Whether it was ended by its caller, or with the status CANCELLED."""
         if self._cancelling or (self._task is not None and self._task.cancelled()):
             return True
-        return self._over and self._error is None and bool(self._inner.cancelled())
+        if not self._over or self._error is not None:
+            return False
+        return bool(self._inner.cancelled()) if self._status is None else self._status.code() is StatusCode.CANCELLED
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -293,20 +298,25 @@ class AioCall:
 
     async def _asked(self, what: str, otherwise: Any) -> Any:
         await self._ended()
-        if self._error is None:
+        said = self._error or self._status
+        if said is None:
             return await getattr(self._inner, what)()
-        answer = getattr(self._error, what, None)  # the caller's own exception knows no status
+        answer = getattr(said, what, None)  # the caller's own exception knows no status
         return otherwise if answer is None else answer()
 
     async def _raise(self) -> None:
         """Raise what the call has ended with, if it is not OK."""
-        if self._task is not None and self._task.cancelled():
+        if self._cancelling or (self._task is not None and self._task.cancelled()):
             raise asyncio.CancelledError
         if self._error is not None:
             raise self._error
-        if self._cancelling or now(self._inner.details()) == LOCALLY:  # grpcio would wait for what was never sent
-            raise asyncio.CancelledError
-        await self._inner.wait_for_connection()  # which raises it, and waits for nothing now
+        status = self._status
+        if (now(self._inner.details()) if status is None else status.details()) == LOCALLY:
+            raise asyncio.CancelledError  # grpcio would wait for what was never sent
+        if status is None:
+            await self._inner.wait_for_connection()  # which raises it, and waits for nothing now
+        elif status.code() is not StatusCode.OK:
+            raise status
 
     def _blame(self, error: asyncio.CancelledError) -> None:
         """Say why grpcio cancelled the call, where nobody else did."""
@@ -324,63 +334,3 @@ class AioCall:
             if self._moved is None:
                 self._moved = self._calling.channel.loop.create_future()
             await asyncio.wait([self._moved])
-
-
-def ended(inner: Any, lease: Lease) -> Outcome | BaseException:
-    """Release the lease of an RPC that has ended; returns its outcome, or what an interceptor raised."""
-    try:
-        if now(inner.code()) is StatusCode.OK:
-            lease.release()
-            return SUCCESS
-        outcome = ending(inner)
-    except BaseException as error:  # noqa: BLE001  # whoever awaits the call gets it
-        lease.release(None)
-        return error
-    return settle(lease, outcome)
-
-
-def provisional(inner: Any) -> bool:
-    """Whether grpcio took a write that came too late for the end: the status that the server sent is yet to come.
-
-    To a call that has ended nothing can be written, which core says first; grpcio makes INTERNAL of it meanwhile.
-    """
-    return now(inner.code()) is StatusCode.INTERNAL and now(inner.debug_error_string()).startswith(LATE_WRITE)
-
-
-def ending(inner: Any) -> Outcome:
-    """Return the outcome of an RPC that has ended, when its coroutines need not wait. Raises what interceptors did."""
-    code = now(inner.code())
-    if code is StatusCode.OK:
-        return SUCCESS
-    initial, trailing, details = (
-        now(ask()) for ask in (inner.initial_metadata, inner.trailing_metadata, inner.details)
-    )
-    if details == RAISED:
-        try:
-            now(inner.wait_for_connection())
-        except Raised as raised:
-            raise (raised.__cause__ or raised) from None
-    return outcome_of(grpc.aio.AioRpcError(code, initial, trailing, details, now(inner.debug_error_string())))
-
-
-def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine returns that need not wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    coroutine.close()
-    raise RuntimeError(f"{coroutine!r} waits although the call has ended")
-
-
-def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[Any], object], call: Any) -> None:
-    """Call back; who ended the call must not be hit by what that raises."""
-    try:
-        callback(call)
-    except Exception as error:  # noqa: BLE001
-        loop.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": error})
-
-
-def cancelled() -> grpc.aio.AioRpcError:
-    """Return what speaks for a call that its caller cancelled while no attempt was running."""
-    return grpc.aio.AioRpcError(StatusCode.CANCELLED, grpc.aio.Metadata(), grpc.aio.Metadata(), LOCALLY, "")

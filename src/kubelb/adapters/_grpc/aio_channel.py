@@ -8,7 +8,7 @@ The state of the whole is looked at only while somebody waits for it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -217,7 +217,12 @@ class AioChannel(Common, grpc.aio.Channel):
         return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
 
     def _close_one(self, channel: grpc.aio.Channel) -> None:
-        task = asyncio.ensure_future(_closed(channel))
+        self.aside(_closed(channel))
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done for which nobody waits, but for `close`."""
+        assert self.loop is not None
+        task = self.loop.create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

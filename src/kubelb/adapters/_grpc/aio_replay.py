@@ -119,9 +119,10 @@ class AioReplay:
                 break
             if self._puller is None:
                 await self._pull()
-            else:  # a dead attempt's task is waiting for it
-                self._pulled = asyncio.get_running_loop().create_future()
-                await self._pulled
+            else:  # a dead attempt's task is waiting for it, and perhaps others here
+                if self._pulled is None:
+                    self._pulled = asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._pulled)
         raise StopAsyncIteration
 
     async def _pull(self) -> None:
@@ -142,8 +143,9 @@ class AioReplay:
                 self._keeping = self._size <= LIMIT and len(self._kept) <= FEW
         finally:
             self._puller = None
-            if self._pulled is not None and not self._pulled.done():
-                self._pulled.set_result(None)
+            pulled, self._pulled = self._pulled, None
+            if pulled is not None:
+                pulled.set_result(None)
 
 
 class _Cursor(AsyncIterator[Any]):

@@ -17,10 +17,11 @@ from weakref import ref
 
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_call import AGAIN, AioCall, ended, ending, provisional, tell
+from kubelb.adapters._grpc.aio_call import AioCall
+from kubelb.adapters._grpc.aio_endings import AGAIN, PATIENCE, cancelled, ended, ending, provisional, status_of, tell
 from kubelb.adapters._grpc.aio_replay import AioReplay
 from kubelb.core.lease import Lease
-from kubelb.model import Outcome
+from kubelb.model import CANCELLED, Outcome
 
 __all__ = ["ManyResponses"]
 
@@ -70,16 +71,24 @@ class ManyResponses(AioCall):
                 await self._ended()
                 await self._raise()
         except asyncio.CancelledError as error:
+            self.cancel()
             self._blame(error)
             raise
         return message
 
     async def _read(self) -> Any:
         """Return the next message of the latest attempt, EOF where it has none, for whatever reason."""
-        try:
-            return await self._pull()
-        except grpc.aio.AioRpcError:  # the status says more, once it is here
+        rpc = self._rpc
+        if self._cancelling:
             return EOF
+        try:
+            message = await self._pull()
+        except grpc.aio.AioRpcError:  # the status says more, once it is here
+            message = EOF
+        if message is EOF and rpc is not None and not rpc.over and rpc.inner.done():
+            rpc.ended(rpc.inner)
+            rpc.channel.loop.call_later(PATIENCE, partial(rpc.ended, rpc.inner, last=True))
+        return message
 
     async def _first(self) -> Any:
         """Return the first message, or the end, of the attempt that brings it."""
@@ -128,8 +137,8 @@ class ManyResponses(AioCall):
         self._rpc = rpc = _Rpc(self, _dropped)
         rpc.inner, rpc.lease, rpc.channel = inner, lease, self._calling.channel
         rpc.requests, rpc.callbacks, rpc.over = self._request if self._late_writes else None, self._callbacks, False
-        # `read` takes a provisional status for the end although there may be messages.
-        self._pull = partial(anext, aiter(inner), EOF) if self._late_writes else inner.read
+        # `read` takes a late write's status for the end although there may be messages.
+        self._pull = rpc.pull = partial(anext, aiter(inner), EOF) if self._late_writes else inner.read
         rpc.channel.streams.add(inner)
         inner.add_done_callback(rpc.ended)
 
@@ -140,7 +149,7 @@ class ManyResponses(AioCall):
             lease.observe(FIRST)
             return Outcome(open=True, value=message)
         await self._until(lambda: lease.released)
-        error = ending(inner).error
+        error = ending(inner, self._status).error
         if error is not None:
             raise error
         return Outcome(value=EOF)
@@ -155,12 +164,18 @@ class ManyResponses(AioCall):
         if self._rpc is None or self._rpc.over:
             self._finish(None)
 
-    def ended(self, outcome: Outcome | BaseException) -> None:
+    def ended(self, outcome: Outcome | BaseException, status: grpc.aio.AioRpcError | None) -> None:
         """The latest attempt has."""
+        self._status = status
         if self._task is None:
             self._attempt_over(outcome)
         else:  # the flow hears of it
             self._news()
+
+    def _give_up(self) -> None:
+        if self._rpc is not None and not self._rpc.over:
+            self._rpc.give_up()
+            self._finish(cancelled())
 
     def _broke(self, error: Exception) -> None:
         """The caller's own: a request that cannot be serialized is never sent, and grpcio tells nobody of its end."""
@@ -180,38 +195,61 @@ class ManyResponses(AioCall):
 class _Rpc(ref[ManyResponses]):
     """Sees an RPC to its end, whether or not its call is still there."""
 
-    __slots__ = ("callbacks", "channel", "inner", "lease", "over", "requests")
+    __slots__ = ("callbacks", "channel", "inner", "lease", "over", "pull", "requests")
 
     inner: Any
     lease: Lease
     channel: Any
     requests: AioReplay | None
     callbacks: Any
+    pull: Callable[[], Awaitable[Any]]
     over: bool
 
-    def ended(self, inner: Any) -> None:
-        """On the event loop, when the status is here."""
+    def ended(self, inner: Any, *, last: bool = False, again: float = AGAIN[0]) -> None:
+        """On the event loop, when a status is here; `last`: no other comes; `again`: seconds until the next look."""
         if self.over:
             return
-        if self.requests is not None and provisional(inner):
-            self.channel.loop.call_later(AGAIN, self.ended, inner)
-            return
-        self.over = True
-        self.channel.streams.discard(inner)
+        status = None
+        if self.requests is not None:
+            if not last and provisional(inner):  # the server's comes after its messages
+                look = partial(self.ended, inner, again=min(2 * again, AGAIN[1]))
+                self.channel.loop.call_later(again, look)
+                return
+            status = status_of(inner)
         outcome = ended(inner, self.lease)
+        self._end()
         call = self()
         if call is not None:
-            call.ended(outcome)
+            call.ended(outcome, status)
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        if not self.inner.cancel() and not self.over:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Cancel what grpcio takes for ended, by a late write's status: it holds messages that nobody reads."""
+        self.lease.release(CANCELLED)
+        self._end()
+        self.channel.aside(_emptied(self.pull))
+
+    def _end(self) -> None:
+        self.over = True
+        self.channel.streams.discard(self.inner)
+        if self() is not None:
             return
         for callback in self.callbacks or ():
-            tell(self.channel.loop, callback, inner)
+            tell(self.channel.loop, callback, self.inner)
         if self.requests is not None:
             self.requests.end()
         self.channel.left()
 
-    def cancel(self) -> None:
-        """Nobody wants it any more."""
-        self.inner.cancel()
+
+async def _emptied(pull: Callable[[], Awaitable[Any]]) -> None:
+    """Read what is left, without which core keeps the call."""
+    with suppress(Exception):  # whoever reads at this moment does the same
+        while await pull() is not EOF:
+            pass
 
 
 def _dropped(rpc: _Rpc) -> None:

@@ -6,13 +6,15 @@ Dropping one does not cancel it, as with grpcio: the RPC goes on to its end, and
 import asyncio
 from collections.abc import Awaitable, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_call import AGAIN, AioCall, ended, ending, provisional
+from kubelb.adapters._grpc.aio_call import AioCall
+from kubelb.adapters._grpc.aio_endings import AGAIN, PATIENCE, cancelled, ended, ending, provisional, status_of
 from kubelb.core.lease import Lease
-from kubelb.model import SUCCESS, Outcome
+from kubelb.model import CANCELLED, SUCCESS, Outcome
 
 __all__ = ["OneResponse"]
 
@@ -29,14 +31,14 @@ class OneResponse(AioCall):
             try:
                 return (yield from self._inner.__await__())
             except grpc.aio.AioRpcError:
-                pass  # whether it is the call's, `_first_ended` says
+                self._first_ended(self._inner, last=True)  # and whether it is the call's end, too, that says
             except asyncio.CancelledError as error:
+                self.cancel()
                 self._blame(error)
                 raise
             except Exception as error:
                 self._broke(error)
                 raise
-            yield from self._until(lambda: self._task is not None).__await__()
             if self._task is None:
                 yield from self._raise().__await__()
         if self._task is None:
@@ -54,12 +56,14 @@ class OneResponse(AioCall):
         self._lease = lease
         inner.add_done_callback(self._first_ended)
 
-    def _first_ended(self, inner: Any) -> None:
+    def _first_ended(self, inner: Any, *, last: bool = False, again: float = AGAIN[0]) -> None:
+        """Told of a status; `last`: no other will come; `again`: seconds until the next look."""
         lease = self._lease
         if lease is None:
             return
-        if self._late_writes and provisional(inner):
-            self._calling.channel.loop.call_later(AGAIN, self._first_ended, inner)
+        if not self._told(inner, last=last):
+            look = partial(self._first_ended, inner, last=2 * again > PATIENCE, again=2 * again)
+            self._calling.channel.loop.call_later(again, look)
             return
         self._lease = None
         outcome = ended(inner, lease)
@@ -67,6 +71,20 @@ class OneResponse(AioCall):
             self._finish(None)
         else:
             self._attempt_over(outcome)
+
+    def _told(self, inner: Any, *, last: bool = False) -> bool:
+        """Keep the status of the latest attempt where it may be overwritten; False where it is a late write's."""
+        if self._late_writes and self._status is None and inner is self._inner:
+            if not last and provisional(inner):
+                return False
+            self._status = status_of(inner)
+        return True
+
+    def _give_up(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release(CANCELLED)
+            self._finish(cancelled())
 
     def _broke(self, error: Exception) -> None:
         """The caller's own: a request that cannot be serialized is never sent, and grpcio tells nobody of its end."""
@@ -76,12 +94,13 @@ class OneResponse(AioCall):
             self._finish(error)
 
     async def _received(self, inner: Any, lease: Lease) -> Outcome:  # noqa: ARG002
+        if self._late_writes:
+            inner.add_done_callback(self._told)
         try:
             return Outcome(value=await inner)
         except grpc.aio.AioRpcError:
-            while self._late_writes and provisional(inner):  # noqa: ASYNC110
-                await asyncio.sleep(AGAIN)
-            raise (ending(inner).error or AssertionError) from None
+            self._told(inner, last=True)
+            raise (ending(inner, self._status).error or AssertionError) from None
 
     async def _ended(self) -> None:
         if not self._over and self._watching is None:  # so that also a call that breaks has an end

@@ -1,6 +1,7 @@
 """Asyncio calls with a stream of requests: from an iterable, sync or not, or written one by one."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc.aio
@@ -41,7 +42,7 @@ class ManyRequests(AioCall):
             await self._refuse()
 
     async def _refuse(self) -> None:
-        if not self.cancelled():
+        with suppress(asyncio.CancelledError):  # as of a call that its caller has cancelled
             await self._raise()
         raise asyncio.InvalidStateError("RPC already finished.")
 
