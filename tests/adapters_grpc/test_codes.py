@@ -112,18 +112,28 @@ def test_grpcios_own_words_for_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "details", ["Sent message larger than max (9 vs. 4)", "CLIENT: Received message larger than max"]
+)
+def test_limits_of_the_channel(details: str) -> None:
+    """Are no load of the endpoint."""
+    outcome = outcome_of(Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, details))
+    assert (outcome.verdict, outcome.retryable) == (Verdict.OK, False)
+
+
+@pytest.mark.parametrize(
     ("code", "details"),
     [
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Sent message larger than max (9 vs. 4)"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max (9 vs. 4)"),
         (grpc.StatusCode.INTERNAL, "Exception serializing request!"),
         (grpc.StatusCode.INTERNAL, "Exception deserializing response!"),
         (grpc.StatusCode.INTERNAL, "Invalid metadata"),
         (grpc.StatusCode.INTERNAL, "Invalid metadata key 'UPPER': use lower-case letters"),
         (grpc.StatusCode.UNKNOWN, "Exception iterating requests!"),
+        (grpc.StatusCode.UNAVAILABLE, "Getting metadata from plugin failed with error: no token"),
+        (grpc.StatusCode.UNAVAILABLE, "Illegal metadata"),
     ],
 )
-def test_what_no_endpoint_is_to_blame_for(code: grpc.StatusCode, details: str) -> None:
-    """Limits of the channel and exceptions of the caller's code."""
+def test_what_the_callers_own_code_has_done(code: grpc.StatusCode, details: str) -> None:
+    """No endpoint is to blame, and none would do better."""
     outcome = outcome_of(Ended(code, details))
-    assert (outcome.verdict, outcome.retryable) == (Verdict.OK, False)
+    assert (outcome.verdict, outcome.retryable) == (Verdict.NEUTRAL, False)
+    assert outcome.sent is not Sent.NEVER

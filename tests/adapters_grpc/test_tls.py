@@ -139,6 +139,7 @@ def test_files_that_cannot_be_used_leave_what_was_read(
         assert echo(b"x", timeout=20)
         shutil.copy(tmp_path / "ca.pem", tmp_path / "key.pem")
         one.stop(0)
+        assert until(lambda: channel.subs.connectivity(False) is not grpc.ChannelConnectivity.READY)
         one.start()
         assert until(lambda: works(echo), 20)
     assert "key.pem" in caplog.text

@@ -176,6 +176,11 @@ class AioChannel(Common, grpc.aio.Channel):
             raise RuntimeError(f"{self!r} is used from coroutines: there is no running event loop here") from None
         loop = self.loop
         if loop is not running:
+            if _process.inherited:
+                raise RuntimeError(
+                    f"{self!r} cannot be used here: this process was forked from one that had used grpc.aio, which "
+                    "grpcio does not survive; fork before that, or start processes by spawn or forkserver"
+                )
             if loop is not None and not loop.is_closed():
                 raise RuntimeError(
                     f"{self!r} is bound to another event loop; give each loop a channel of its own "
@@ -184,6 +189,7 @@ class AioChannel(Common, grpc.aio.Channel):
             if loop is not None:  # its connections are gone with it
                 self._start_anew()
             self.loop = running
+            _process.used = True
         return running
 
     def _start_anew(self) -> None:
@@ -234,6 +240,22 @@ class AioChannel(Common, grpc.aio.Channel):
         super().after_fork_in_child()
         self._abandoned += [self.flows, self.streams, self._closing]
         self.loop, self.flows, self.streams, self._closing = None, set(), WeakSet(), set()
+
+
+class _Process:
+    """What grpc.aio has of a process, its threads and its poller, is lost to a forked child: it hangs or crashes."""
+
+    def __init__(self) -> None:
+        self.used = False
+        self.inherited = False
+        register(self)
+
+    def after_fork_in_child(self) -> None:
+        """No channel for asyncio is of use here."""
+        self.inherited = self.used
+
+
+_process = _Process()
 
 
 async def _closed(channel: grpc.aio.Channel) -> None:

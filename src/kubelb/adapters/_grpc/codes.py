@@ -9,6 +9,8 @@
 | CANCELLED, by it   | NEUTRAL   | yes: it is leaving, as a rule |
 | all else           | OK        | no: the caller's fault, and an answer |
 
+Where grpcio makes one of these of what the caller's own code has done, nobody is to blame.
+
 A server's ``grpc-retry-pushback-ms`` (gRFC A6) is a number of milliseconds to wait, or, negative or not a number, the
 order not to try again.
 
@@ -37,8 +39,10 @@ _OWN = (
     "Invalid metadata",
     "Exception deserializing response!",
     "Exception iterating requests!",
+    "Getting metadata from plugin failed",
+    "Illegal metadata",
 )
-"""What grpcio itself makes INTERNAL or UNKNOWN of: the caller's code raised, or gave what cannot be sent."""
+"""What grpcio makes INTERNAL, UNKNOWN or UNAVAILABLE of: the caller's code raised, or gave what cannot be sent."""
 _HERE = frozenset(
     {
         "Locally cancelled by application!",
@@ -56,22 +60,23 @@ _FAILED = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNK
 
 def outcome_of(error: Any) -> Outcome:
     """Return the outcome of an attempt that ended with this RpcError, which is also a finished call."""
-    code = error.code()
+    code, details = error.code(), error.details() or ""
     reason = code.name if code is not None else "no status"
+    if code in _FAILED and details.startswith(_OWN):
+        return Outcome(Verdict.NEUTRAL, reason=reason, error=error)
     if code is StatusCode.UNAVAILABLE:
         wait, again = _pushback(error)
-        sent = Sent.NEVER if (error.details() or "").startswith(_NEVER_SENT) else Sent.MAYBE
+        sent = Sent.NEVER if details.startswith(_NEVER_SENT) else Sent.MAYBE
         return Outcome(Verdict.FAILED, sent=sent, retryable=again, retry_after=wait, reason=reason, error=error)
-    if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE not in (error.details() or ""):
+    if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE not in details:
         wait, again = _pushback(error)
         return Outcome(Verdict.BUSY, retryable=again and wait is not None, retry_after=wait, reason=reason, error=error)
-    if code is StatusCode.CANCELLED and error.details() not in _HERE:
+    if code is StatusCode.CANCELLED and details not in _HERE:
         wait, again = _pushback(error)
         return Outcome(Verdict.NEUTRAL, sent=Sent.MAYBE, retryable=again, retry_after=wait, reason=reason, error=error)
     if code is StatusCode.CANCELLED or code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
-    blame = code in _FAILED and not (error.details() or "").startswith(_OWN)
-    return Outcome(Verdict.FAILED if blame else Verdict.OK, reason=reason, error=error)
+    return Outcome(Verdict.FAILED if code in _FAILED else Verdict.OK, reason=reason, error=error)
 
 
 def _pushback(error: Any) -> tuple[float | None, bool]:

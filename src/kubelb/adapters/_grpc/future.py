@@ -27,7 +27,7 @@ from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
-from kubelb.model import CANCELLED, Outcome, Request, Verdict
+from kubelb.model import CANCELLED, Outcome, Request, Sent
 from kubelb.runtime.callback import CallbackDriver
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
@@ -83,7 +83,7 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
         except Exception as error:
             outcome = self._calling.outcome(error, lease)
             settle(lease, outcome)
-            if outcome.verdict is Verdict.OK:  # a request that cannot be serialized: grpcio raises at once
+            if outcome.sent is not Sent.NEVER:  # a request that cannot be serialized: grpcio raises at once
                 raise error from None
             self._go_on(outcome)
         except BaseException:

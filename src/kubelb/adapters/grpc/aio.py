@@ -67,7 +67,8 @@ def insecure_channel(
 
     When tries end the last one's own AioRpcError comes back, with notes on the others; where kubelb refused, a
     `kubelb.LoadBalancerError` that is also an AioRpcError (UNAVAILABLE or DEADLINE_EXCEEDED). A call from another event
-    loop raises RuntimeError, one on a closed channel `grpc.aio.UsageError`.
+    loop raises RuntimeError, and so does one in a child that was forked after grpc.aio had been used, which grpcio does
+    not survive; one on a closed channel raises `grpc.aio.UsageError`.
     """
     return Channel(lb_or_target, None, options, compression, interceptors, idempotent)
 
