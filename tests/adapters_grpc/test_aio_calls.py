@@ -268,7 +268,7 @@ async def test_multicallables_are_made_once(three: Any) -> None:
         assert isinstance(echo, grpc.aio.UnaryUnaryMultiCallable)
         for _ in range(10):
             assert await echo(b"x")
-        assert len(echo._bound) == 3
+        assert len(echo.bound) == 3
 
 
 @on_loop

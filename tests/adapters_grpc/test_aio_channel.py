@@ -83,7 +83,7 @@ async def test_pods_that_come_and_go(cluster: LocalCluster, pods: Any) -> None:
         await drained
         assert await eventually(lambda: len(channel.subs) == 3)
         assert not channel.subs.leaving
-        assert all(len(calling._bound) <= 3 for calling in channel._kept.values())
+        assert all(len(calling.bound) <= 3 for calling in channel._kept.values())
         await asyncio.to_thread(pods.scale, 3)
         for _ in range(6):
             assert await channel.unary_unary(ECHO)(b"x", timeout=20) == b"x"

@@ -175,7 +175,7 @@ def test_interceptors_on_top(three: Any) -> None:
     assert list(intercepted.unary_stream("/test.Echo/US")(b"s")) == [b"s0", b"s1", b"s2"]
     assert seen == ["/test.Echo/UU"] * 31 + ["/test.Echo/US"]
     assert len(channel._kept) == 2
-    assert all(len(calling._bound) <= 3 for calling in channel._kept.values())
+    assert all(len(calling.bound) <= 3 for calling in channel._kept.values())
 
 
 def test_generated_stubs(three: Any, reviews: Any) -> None:

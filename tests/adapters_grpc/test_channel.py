@@ -108,7 +108,7 @@ def test_new_pods_are_connected_before_they_are_picked(channel: Any, reviews_ser
     assert until(lambda: len(channel.subs) == 4)
     assert not channel.subs.leaving
     for calling in channel._kept.values():
-        assert len(calling._bound) <= 4
+        assert len(calling.bound) <= 4
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ cancellation between two attempts.
 """
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -27,6 +28,7 @@ from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import CANCELLED, SUCCESS, Outcome, Request
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
+from kubelb.runtime.hinting import current
 
 __all__ = ["AioCall"]
 
@@ -71,14 +73,23 @@ class AioCall:
         self._start: float
         self._wanted: Request
         channel = calling.channel
-        channel.begin()
+        subs = channel.subs
+        try:
+            here = channel.loop is get_running_loop()
+        except RuntimeError:
+            here = False
+        if subs.closed or not here:
+            channel.begin()
         lease = None
         try:
             if said[0]:
                 self._said = (sendable(said[0]), *said[1:])
-            self._wanted, self._timeout = calling.begin(timeout, self._said[0])
+            if calling.key_source is None and current() is None:
+                self._wanted = calling.wanted
+            else:
+                self._wanted, self._timeout = calling.begin(timeout, self._said[0])
             if not calling.lb.always_flow:
-                lease = (channel.subs.pick_patiently if wait_for_ready else channel.subs.pick)(self._wanted)
+                lease = (subs.pick_patiently if wait_for_ready else subs.pick)(self._wanted)
         except NotReady:
             pass
         except (grpc.aio.AioRpcError, LoadBalancerError) as error:
@@ -88,27 +99,24 @@ class AioCall:
         if lease is None:
             self._start = calling.clock()
             self._drive(None)
-        else:
-            self._attempt(lease)
-
-    # From attempt to attempt
-
-    def _attempt(self, lease: Lease) -> None:
-        """The straight first one."""
+            return
         self._start = lease.start
         try:
             self._inner = inner = self._invoke(lease, self._timeout)
         except Exception as error:  # noqa: BLE001
-            self._go_on(settle(lease, self._calling.outcome(error, lease)))
+            self._go_on(settle(lease, calling.outcome(error, lease)))
         except BaseException:
             lease.release(CANCELLED)
             raise
         else:
             self._watch(inner, lease)
 
+    # From attempt to attempt
+
     def _invoke(self, lease: Lease, timeout: float | None) -> Any:
         metadata, credentials, compression = self._said
-        return self._calling.at(lease.state)(
+        bound = self._calling.bound.get(lease.state) or self._calling.at(lease.state)
+        return bound(
             self._request, timeout=timeout, metadata=metadata, credentials=credentials, compression=compression
         )
 

@@ -23,7 +23,19 @@ from kubelb.core.lease import Lease
 from kubelb.model import SUCCESS, Outcome
 from kubelb.runtime.driving import settle
 
-__all__ = ["AGAIN", "LOCALLY", "PATIENCE", "cancelled", "ended", "ending", "now", "provisional", "status_of", "tell"]
+__all__ = [
+    "AGAIN",
+    "LOCALLY",
+    "PATIENCE",
+    "cancelled",
+    "ended",
+    "ending",
+    "now",
+    "provisional",
+    "status_of",
+    "tell",
+    "went_well",
+]
 
 LATE_WRITE = 'Failed "execute_batch"'
 AGAIN = (0.001, 0.032)
@@ -36,7 +48,7 @@ LOCALLY = "Locally cancelled by application!"
 def ended(inner: Any, lease: Lease) -> Outcome | BaseException:
     """Release the lease of an RPC that has ended; returns its outcome, or what an interceptor raised."""
     try:
-        if now(inner.code()) is StatusCode.OK:
+        if went_well(inner):
             lease.release()
             return SUCCESS
         outcome = ending(inner)
@@ -44,6 +56,21 @@ def ended(inner: Any, lease: Lease) -> Outcome | BaseException:
         lease.release(None)
         return error
     return settle(lease, outcome)
+
+
+def went_well(inner: Any) -> bool:
+    """Whether an RPC has ended with OK; not, where an interceptor raised.
+
+    It is asked of every call, so by grpcio's quick way (private) where it has that: a coroutine of its costs 3 us.
+    """
+    try:
+        return bool(inner._cython_call.is_ok())  # noqa: SLF001
+    except AttributeError:  # an intercepted one
+        pass
+    try:
+        return now(inner.code()) is StatusCode.OK
+    except Exception:  # noqa: BLE001  # `ending` raises it again
+        return False
 
 
 def ending(inner: Any, status: grpc.aio.AioRpcError | None = None) -> Outcome:

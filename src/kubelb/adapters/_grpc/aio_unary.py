@@ -12,9 +12,18 @@ from typing import Any
 import grpc.aio
 
 from kubelb.adapters._grpc.aio_call import AioCall
-from kubelb.adapters._grpc.aio_endings import AGAIN, PATIENCE, cancelled, ended, ending, provisional, status_of
+from kubelb.adapters._grpc.aio_endings import (
+    AGAIN,
+    PATIENCE,
+    cancelled,
+    ended,
+    ending,
+    provisional,
+    status_of,
+    went_well,
+)
 from kubelb.core.lease import Lease
-from kubelb.model import CANCELLED, SUCCESS, Outcome
+from kubelb.model import CANCELLED, Outcome
 
 __all__ = ["OneResponse"]
 
@@ -61,16 +70,19 @@ class OneResponse(AioCall):
         lease = self._lease
         if lease is None:
             return
-        if not self._told(inner, last=last):
+        if self._late_writes and not self._told(inner, last=last):
             look = partial(self._first_ended, inner, last=2 * again > PATIENCE, again=2 * again)
             self._calling.channel.loop.call_later(again, look)
             return
         self._lease = None
-        outcome = ended(inner, lease)
-        if outcome is SUCCESS:
+        if not went_well(inner):
+            self._attempt_over(ended(inner, lease))
+            return
+        lease.release()
+        if self._late_writes or self._callbacks or self._moved or self._calling.channel.subs.leaving:
             self._finish(None)
         else:
-            self._attempt_over(outcome)
+            self._over = True  # which is all of `_finish` where nobody waits for the end
 
     def _told(self, inner: Any, *, last: bool = False) -> bool:
         """Keep the status of the latest attempt where it may be overwritten; False where it is a late write's."""

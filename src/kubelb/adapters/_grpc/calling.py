@@ -41,39 +41,41 @@ class Calling:
         self._facts = (method, serializer, deserializer)
         self._registered = registered
         self._idempotent = channel.repeatable(method)
-        self._wanted = balanced(self._idempotent, self.replayable)
-        self._key_source = self.lb.balancer.key_source
-        self._bound: dict[EndpointState, Any] = {}
+        self.wanted = balanced(self._idempotent, self.replayable)
+        """Of a call that has no hints around it and no key to be read."""
+        self.key_source = self.lb.balancer.key_source
+        self.bound: dict[EndpointState, Any] = {}
+        """What `at` has made so far."""
         self._abandoned: list[object] = []
 
     def at(self, state: EndpointState) -> Any:
         """Return the multicallable of an endpoint's sub-channel."""
         try:
-            return self._bound[state]
+            return self.bound[state]
         except KeyError:
             channel = self.channel.subs.get(state).channel
             bound = getattr(channel, self.kind)(*self._facts, _registered_method=self._registered)
-            self._bound[state] = bound
+            self.bound[state] = bound
             return bound
 
     def forget(self, state: EndpointState) -> None:
         """The sub-channel of this endpoint is closed."""
-        self._bound.pop(state, None)
+        self.bound.pop(state, None)
 
     def forget_all(self) -> None:
         """So are all."""
-        self._bound = {}
+        self.bound = {}
 
     def abandon(self) -> None:
         """In a forked child: forget them, and keep them from the collector, which would close the parent's."""
-        self._abandoned.append(self._bound)
-        self._bound = {}
+        self._abandoned.append(self.bound)
+        self.bound = {}
 
     def begin(self, timeout: float | None, metadata: Any) -> tuple[Request, float | None]:
         """Return what this call wants of the balancer and its timeout, by the hints around it and its metadata."""
-        hinted, source = current(), self._key_source
+        hinted, source = current(), self.key_source
         if hinted is None and source is None:
-            return self._wanted, timeout
+            return self.wanted, timeout
         read_key = None if source is None else lambda: source.read(header_in(metadata), lambda: self.method)
         wanted, timeout = wanted_by(hinted, self._idempotent, self.replayable, timeout, read_key)
         if hinted is not None and (left := hinted.left) is not None and left <= 0:

@@ -105,8 +105,15 @@ class SubChannels:
 
     def _usable(self, state: EndpointState) -> bool:
         try:
-            sub = self._subs[state]
-        except KeyError:
+            if self._subs[state].check(True) == READY:
+                return True
+        except (KeyError, ValueError):  # there is none yet, or another thread closes it at this moment
+            pass
+        return self._usable_now(state)
+
+    def _usable_now(self, state: EndpointState) -> bool:
+        sub = self._subs.get(state)
+        if sub is None:
             sub = self.get(state)
             if not self.started:
                 self.connect()
