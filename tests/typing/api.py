@@ -146,5 +146,8 @@ def rpc_tests(kubelb_cluster: LocalCluster) -> list[float | None]:
 
     service = kubelb_cluster.service("reviews.prod:grpc", grpc=register, tls=True)
     service[0].fail(grpc.StatusCode.UNAVAILABLE, headers={"grpc-retry-pushback-ms": "10"}, times=2)
-    kubelb_cluster.service("echo.prod", grpc=True)[0].fail()
+    service[0].goaway(grace=1.0)
+    cert, key = kubelb_cluster.client_cert
+    print(cert.upper(), key.upper())
+    kubelb_cluster.service("echo.prod", grpc=True, mtls=True)[0].fail()
     return [call.timeout for call in service[0].log if isinstance(call, ReceivedCall)]

@@ -180,6 +180,14 @@ class Backend:
         if self._server:
             self._server.cut(reset=reset)
 
+    def goaway(self, *, grace: float = 30.0) -> None:
+        """Of a gRPC backend: GOAWAY to every open connection, while the port stays open and the process goes on.
+
+        As a proxy does that ages connections out. Calls under way have `grace` seconds, new ones come by new
+        connections. Raises `TypeError` for an HTTP backend.
+        """
+        self._responder.go_away(grace)
+
     # -- what the pod is
 
     def not_ready(self) -> None:

@@ -196,6 +196,12 @@ class LocalCluster:
         return str(self._files().authority.file)
 
     @property
+    def client_cert(self) -> tuple[str, str]:
+        """Paths of a client's certificate and private key: what services with `mtls=True` want to see."""
+        cert, key = self._files().authority.client_files
+        return str(cert), str(key)
+
+    @property
     def lag(self) -> float:
         """Seconds until a slice follows a killed pod."""
         return self._running().lag
@@ -220,6 +226,7 @@ class LocalCluster:
         app_protocol: str | None = None,
         publish_not_ready: bool = False,
         tls: bool = False,
+        mtls: bool = False,
         handler: Handler | None = None,
         grpc: bool | Register = False,
         listen: bool = True,
@@ -233,6 +240,7 @@ class LocalCluster:
         labels: of the Service, copied onto its slices. headless: no cluster IP.
         publish_not_ready: as `publishNotReadyAddresses`.
         tls: backends speak TLS, with a certificate for the service's names (not for their addresses).
+        mtls: they also want a client's, which the cluster's authority has signed, such as `client_cert`.
         handler: a function from `Received` to `Reply` that takes the place of the usual answer.
         grpc: backends speak gRPC (needs `pip install 'kubelb[grpc]'`). A function that adds servicers, called with the
             `grpc.Server` and the `Backend` of each pod, and again when a pod comes back as a new one; True for
@@ -251,7 +259,8 @@ class LocalCluster:
             raise ValueError(f"a service is called NAME or NAME.NAMESPACE: {name!r}")
         short, namespace = parts[0], parts[1] if len(parts) == 2 else "default"
         dns = (f"{short}.{namespace}", f"{short}.{namespace}.svc", f"{short}.{namespace}.svc.cluster.local")
-        respond = self._grpc_responder(grpc, dns if tls else ()) if grpc else _http_responder(handler)
+        tls = tls or mtls
+        respond = self._grpc_responder(grpc, dns if tls else (), mtls) if grpc else _http_responder(handler)
         with machinery.lock:
             if (namespace, short) in self._services:
                 raise ValueError(f"there is a service {short}.{namespace} already")
@@ -273,7 +282,7 @@ class LocalCluster:
                 hints=hints,
                 publish_not_ready=publish_not_ready,
                 listens=listen,
-                tls=self._files().authority.server_context(*dns) if tls and not grpc else None,
+                tls=self._files().authority.server_context(*dns, mutual=mtls) if tls and not grpc else None,
                 respond=respond,
             )
             service = Service(workload, self._addresses, tuple(zones or self._zones), replicas=replicas)
@@ -363,11 +372,13 @@ class LocalCluster:
         assert self._identity is not None
         return self._identity
 
-    def _grpc_responder(self, grpc: bool | Register, dns: tuple[str, ...]) -> Respond:
+    def _grpc_responder(self, grpc: bool | Register, dns: tuple[str, ...], mutual: bool) -> Respond:
         from kubelb.testing._grpc import responder  # an extra: only who asks for gRPC imports it
 
+        register = grpc if callable(grpc) else None
         pair = self._files().authority.server_pair(*dns) if dns else None
-        return responder.respond_by(grpc if callable(grpc) else None, pair, self._running().threads)
+        clients = self._files().authority.pem.encode() if mutual else None
+        return responder.respond_by(register, pair, clients, self._running().threads)
 
     def _find_service(self, namespace: str, name: str) -> objects.Object | None:
         entry = self._services.get((namespace, name))

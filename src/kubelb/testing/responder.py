@@ -103,6 +103,13 @@ class Responder:
         with self._lock:
             self.dead = True
 
+    def go_away(self, seconds: float) -> None:  # noqa: ARG002
+        """Tell the clients of every open connection to make a new one; requests under way have `seconds` more.
+
+        Raises `TypeError` in a protocol without a word for it.
+        """
+        raise TypeError("goaway() is for gRPC backends: HTTP/1.1 has no GOAWAY; use close_idle() or drain()")
+
     def say_goodbye(self, seconds: float) -> bool:  # noqa: ARG002
         """Tell every client to go, while requests under way have `seconds` more; False in a protocol without a word
         for it, whose idle connections are then simply closed. Returns at once.

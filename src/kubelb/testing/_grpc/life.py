@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 
 from kubelb.testing._grpc.call import Call
+from kubelb.testing._grpc.registry import Registry
 from kubelb.testing._grpc.tunnel import Tunnel
 from kubelb.testing.connection import Connection
 from kubelb.testing.responder import Responder
@@ -45,19 +46,30 @@ class Life:
         self._working: set[Call] = set()  # calls whose handlers have not done with them
         self._open: set[Call] = set()  # these, and those whose status is still to be sent
         self._tunnels: dict[int, Tunnel] = {}
+        self._credentials = credentials
+        self._threads = threads
         self._stopped: threading.Event | None = None
-        self._server = grpc.server(
-            cast("Any", threads),  # declared as a ThreadPoolExecutor; only `submit` is called
+        self._left: dict[grpc.Server, threading.Event] = {}  # said GOAWAY, with what is still under way there
+        server = self._new_server()
+        self._registry = Registry(server)
+        setup(self._registry)
+        self._listen(server)
+
+    def _new_server(self) -> grpc.Server:
+        return grpc.server(
+            cast("Any", self._threads),  # declared as a ThreadPoolExecutor; only `submit` is called
             interceptors=[_Interceptor(self)],
             options=[("grpc.so_reuseport", 0)],
         )
-        setup(self._server)
-        if credentials is None:
-            port = self._server.add_insecure_port(f"{HOST}:0")
+
+    def _listen(self, server: grpc.Server) -> None:
+        """From now on tunnels lead to this one."""
+        if self._credentials is None:
+            port = server.add_insecure_port(f"{HOST}:0")
         else:
-            port = self._server.add_secure_port(f"{HOST}:0", credentials)
-        self._address = (HOST, port)
-        self._server.start()
+            port = server.add_secure_port(f"{HOST}:0", self._credentials)
+        server.start()
+        self._server, self._address = server, (HOST, port)
 
     @property
     def ending(self) -> bool:
@@ -142,14 +154,25 @@ class Life:
         for call in calls:
             call.ring()
 
+    def go_away(self, grace: float) -> None:
+        """GOAWAY to all there are; new connections find the same servicers. `grace` as for `stop`."""
+        left, server = self._server, self._new_server()
+        self._registry.repeat(server)
+        self._listen(server)
+        self._left = {server: gone for server, gone in self._left.items() if not gone.is_set()}
+        self._left[left] = left.stop(grace)
+
     def stop(self, grace: float) -> None:
         """As on SIGTERM: GOAWAY to all, no new connection; after `grace` seconds calls under way are cancelled."""
         self._stopped = self._server.stop(grace)
+        for server in self._left:
+            server.stop(grace)  # of two graces the shorter one holds
 
     def join(self, until: float) -> None:
         """Wait until the server has stopped, no longer than to `until` (`time.monotonic()`)."""
         if self._stopped is not None:
-            self._stopped.wait(max(0.0, until - time.monotonic()))
+            for gone in (self._stopped, *self._left.values()):
+                gone.wait(max(0.0, until - time.monotonic()))
 
     def _finish(self, call: Call) -> None:
         if call in self._working:

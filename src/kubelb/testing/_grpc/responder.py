@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 Setup = Callable[[grpc.Server], None]
 
 
-def respond_by(register: Register | None, pair: tuple[bytes, bytes] | None, threads: Threads) -> Respond:
-    """What makes the responders of one service: `register` None is the echo service, `pair` its key and certificate."""
-    credentials = None if pair is None else grpc.ssl_server_credentials([pair])
+def respond_by(
+    register: Register | None, pair: tuple[bytes, bytes] | None, clients: bytes | None, threads: Threads
+) -> Respond:
+    """What makes the responders of one service.
+
+    `register` None is the echo service; `pair` is its key and certificate; `clients` the authority of those that it
+    wants from its clients.
+    """
+    credentials = None
+    if pair is not None:
+        credentials = grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
 
     def respond(backend: Backend) -> Responder:
         setup = add_echo if register is None else partial(_register, register, backend)
@@ -78,6 +86,10 @@ class GrpcResponder(Responder):
     def settle(self) -> None:
         for life in self._lives:
             life.settle()
+
+    def go_away(self, seconds: float) -> None:
+        if self._lives and not self._lives[-1].ending:
+            self._lives[-1].go_away(seconds)
 
     def say_goodbye(self, seconds: float) -> bool:
         for life in self._lives:
