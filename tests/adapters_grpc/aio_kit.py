@@ -8,8 +8,20 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 
-__all__ = ["by_both", "by_read", "by_requests", "by_stream", "by_writing", "eventually", "on_loop", "one", "ways"]
+__all__ = [
+    "by_both",
+    "by_read",
+    "by_requests",
+    "by_stream",
+    "by_writing",
+    "each_way",
+    "eventually",
+    "on_loop",
+    "one",
+    "ways",
+]
 
 
 def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -102,3 +114,5 @@ async def slowly(requests: Iterable[bytes]) -> Any:
 
 
 ways = [one, by_stream, by_read, by_requests, by_async_requests, by_writing, by_both, by_turns]
+each_way = [way if way in {one, by_stream, by_turns} else pytest.param(way, marks=pytest.mark.slow) for way in ways]
+"""For a test with each; the quick loop goes without those that differ from another one in style alone."""

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from tests.adapters_grpc.aio_kit import eventually, on_loop, slowly, ways
+from tests.adapters_grpc.aio_kit import each_way, eventually, on_loop, slowly
 
 import kubelb
 from kubelb.adapters.grpc import aio
@@ -48,7 +48,7 @@ async def test_every_call_picks_its_own_endpoint(three: Any) -> None:
         assert [each.delivered["UU"] for each in servers] == [10, 10, 10]
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_every_way(three: Any, way: Any) -> None:
     """Each kind of call, iterated, read, pulled and written."""
@@ -203,7 +203,7 @@ async def test_a_conversation(three: Any) -> None:
 async def test_many_messages(three: Any) -> None:
     """Many more than are kept for another attempt, in order, from one endpoint."""
     async with three() as (_, channel):
-        numbers = [b"%d" % number for number in range(3000)]
+        numbers = [b"%d" % number for number in range(1200)]
         found = [message.partition(b"@") async for message in channel.stream_stream("/test.Echo/SS")(numbers)]
         assert [number for number, _, _ in found] == numbers
         assert len({name for _, _, name in found}) == 1

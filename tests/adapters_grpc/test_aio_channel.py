@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.adapters_grpc.aio_kit import eventually, on_loop, one, ways
+from tests.adapters_grpc.aio_kit import each_way, eventually, on_loop, one
 from tests.adapters_grpc.conftest import in_flight
 from tests.adapters_grpc.test_aio_calls import all_ready
 
@@ -48,6 +48,7 @@ async def channel_to(cluster: LocalCluster, **options: Any) -> AsyncIterator[Any
         assert await eventually(lambda: in_flight(lb) == 0)
 
 
+@pytest.mark.slow
 @on_loop
 async def test_the_first_call_finds_the_pods(cluster: LocalCluster, pods: Any) -> None:
     """Discovery, connecting and the call itself; then every pod gets its share."""
@@ -63,6 +64,7 @@ async def test_the_first_call_finds_the_pods(cluster: LocalCluster, pods: Any) -
         assert [pod.connections for pod in pods] == [1, 1, 1]
 
 
+@pytest.mark.slow
 @on_loop
 async def test_pods_that_come_and_go(cluster: LocalCluster, pods: Any) -> None:
     """New ones are connected before they are picked; one that leaves finishes its streams and is let go then."""
@@ -142,7 +144,7 @@ async def test_kills_are_invisible_to_what_may_be_repeated(cluster: LocalCluster
         assert await under_load(channel, kill) > 20
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 def test_two_event_loops(server: Any, balance: Any, way: Any) -> None:
     """Both running: the second is refused, in words that say what to do, and the first does not notice."""
     lb = balance(server())

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from tests.adapters_grpc.aio_kit import by_turns, by_writing, eventually, on_loop, slowly, ways
+from tests.adapters_grpc.aio_kit import by_turns, by_writing, each_way, eventually, on_loop, slowly
 from tests.adapters_grpc.conftest import in_flight
 from tests.adapters_grpc.servers import free_port
 
@@ -36,7 +36,7 @@ def aborts(code: grpc.StatusCode, times: int = 1, metadata: Any = ()) -> Any:
     return behave
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: Any) -> None:
     """Two of three are refused connections: no call goes there, and none fails."""
@@ -49,7 +49,7 @@ async def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: An
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_unavailable_is_tried_elsewhere_where_it_may_be(server: Any, balance: Any, way: Any) -> None:
     """A server's own UNAVAILABLE: repeated for an idempotent method, and given to the caller for any other."""
@@ -105,7 +105,7 @@ async def test_what_a_call_that_failed_answers(server: Any, balance: Any) -> Non
     assert [each.total for each in servers] == [3, 3]
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND])
 @on_loop
 async def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, code: grpc.StatusCode) -> None:
@@ -122,7 +122,7 @@ async def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, c
     assert sum(state.failures for state in lb.balancer.states()) == (code is grpc.StatusCode.INTERNAL)
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> None:
     """As one does that stops: tried elsewhere where it may be, nobody blamed; else the caller's, as an error."""
@@ -140,7 +140,7 @@ async def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> N
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_hints_make_a_call_repeatable(server: Any, balance: Any, way: Any) -> None:
     """`kubelb.hints(idempotent=True)` around it; False takes back what the channel says."""
@@ -160,7 +160,7 @@ async def test_hints_make_a_call_repeatable(server: Any, balance: Any, way: Any)
     assert sum(each.total for each in servers) == 4
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @pytest.mark.parametrize("pushback", ["30", "-1"])
 @on_loop
 async def test_pushback_is_honoured(server: Any, balance: Any, way: Any, pushback: str) -> None:
@@ -180,7 +180,7 @@ async def test_pushback_is_honoured(server: Any, balance: Any, way: Any, pushbac
             assert time.monotonic() - began >= 0.03
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_the_timeout_bounds_all_tries(server: Any, balance: Any, way: Any) -> None:
     """Each is slow and then fails; the call ends in its time, whatever may be left to try."""
@@ -202,7 +202,7 @@ async def test_the_timeout_bounds_all_tries(server: Any, balance: Any, way: Any)
     assert 2 <= sum(each.total for each in servers) <= 3
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
     """DEADLINE_EXCEEDED, nobody blamed, nothing in flight."""
@@ -219,7 +219,7 @@ async def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> No
         release.set()
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_nothing_can_be_reached(balance: Any, way: Any) -> None:
     """kubelb's refusal at once, which gRPC's users catch; it counts what was found."""
@@ -234,7 +234,7 @@ async def test_nothing_can_be_reached(balance: Any, way: Any) -> None:
         assert "cannot be reached" in caught.value.details()
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_waiting_for_ready(server: Any, balance: Any, way: Any) -> None:
     """`wait_for_ready=True` waits through refused connections until one is made, or the timeout."""
@@ -248,7 +248,7 @@ async def test_waiting_for_ready(server: Any, balance: Any, way: Any) -> None:
         assert await way(channel, timeout=30, wait_for_ready=True)
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_a_deadline_that_is_over(server: Any, balance: Any, way: Any) -> None:
     """A block of hints whose time has passed: refused before anything is sent."""
@@ -261,7 +261,7 @@ async def test_a_deadline_that_is_over(server: Any, balance: Any, way: Any) -> N
     assert alone.total == 0
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_a_deadline_around_it(server: Any, balance: Any, way: Any) -> None:
     """`kubelb.hints(deadline=)` bounds the call like a timeout of its own."""
@@ -275,7 +275,7 @@ async def test_a_deadline_around_it(server: Any, balance: Any, way: Any) -> None
         release.set()
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_a_retry_of_the_users_own(server: Any, balance: Any, way: Any) -> None:
     """A strategy that judges results sees those of calls with one response, and may have them repeated."""
@@ -292,7 +292,7 @@ async def test_a_retry_of_the_users_own(server: Any, balance: Any, way: Any) -> 
     assert sum(each.total for each in servers) == 1
 
 
-@pytest.mark.parametrize("way", ways)
+@pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_cancelled_while_it_waits(server: Any, balance: Any, way: Any) -> None:
     """The task that awaits it is cancelled: so is the RPC at the server, and nothing is in flight."""

@@ -83,7 +83,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(steps=steps, written=st.booleans(), committed=st.integers(0, 6))
 def test_each_attempt_reads_the_messages_in_their_order(steps: Any, written: bool, committed: int) -> None:
     """Those before the live one a part of them, the live one all; nobody is left waiting, nothing is kept."""
@@ -129,7 +129,7 @@ def test_each_attempt_reads_the_messages_in_their_order(steps: Any, written: boo
     asyncio.run(play())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(before=st.integers(0, 4), readers=st.lists(st.integers(0, 6), min_size=1, max_size=4), written=st.booleans())
 def test_the_end_wakes_everybody(before: int, readers: list[int], written: bool) -> None:
     """A call that is over while attempts wait for a message and a writer for one to be sent."""

@@ -91,6 +91,7 @@ def test_nothing_is_connected_before_it_is_wanted(cluster: LocalCluster, reviews
         assert until(lambda: [pod.connections for pod in reviews_service] == [1, 1, 1])
 
 
+@pytest.mark.slow
 def test_new_pods_are_connected_before_they_are_picked(channel: Any, reviews_service: Any) -> None:
     """Once they are in a slice; a pod that leaves is let go when its work is done."""
     channel.unary_unary(ECHO)(b"x", timeout=20)
@@ -266,6 +267,7 @@ def test_closing_leaves_a_given_balancer_open(server: Any, balance: Any) -> None
     assert "static" in repr(own)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child(server: Any) -> None:
     """It connects anew; the parent's connections and calls go on."""
@@ -277,6 +279,7 @@ def test_a_forked_child(server: Any) -> None:
     assert done.stdout == "both are well\n"
 
 
+@pytest.mark.slow
 # grpcio 1.74 closes a channel under the thread that it has made for a subscriber, which then says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_without_grpcios_quick_question(server: Any, balance: Any, monkeypatch: Any) -> None:

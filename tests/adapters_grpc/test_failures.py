@@ -42,6 +42,8 @@ def by_both(channel: Any, request: bytes = b"x", **options: Any) -> Any:
 
 
 WAYS = [one, by_future, by_stream, by_requests, by_requests_future, by_both]
+EACH = [way if way in {one, by_future, by_both} else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
+"""For a test with each; the quick loop goes without those that are made of the same parts."""
 
 
 def aborts(code: grpc.StatusCode, times: int = 1, metadata: Any = ()) -> Callable[[str, Any], None]:
@@ -59,7 +61,7 @@ def aborts(code: grpc.StatusCode, times: int = 1, metadata: Any = ()) -> Callabl
     return behave
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: Any) -> None:
     """Two of three are refused connections: no call goes there, and none fails."""
     alive = server()
@@ -71,7 +73,7 @@ def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: Any) -> 
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_unavailable_is_tried_elsewhere_where_it_may_be(server: Any, balance: Any, way: Any) -> None:
     """A server's own UNAVAILABLE: repeated for an idempotent method, and given to the caller for any other."""
     servers = [server() for _ in range(3)]
@@ -97,7 +99,7 @@ def test_unavailable_is_tried_elsewhere_where_it_may_be(server: Any, balance: An
         assert sum(each.total for each in servers) == 1
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND])
 def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, code: grpc.StatusCode) -> None:
     """Never repeated, also where they might be; the caller gets the client's own error."""
@@ -114,7 +116,7 @@ def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, code: g
     assert failures == (code is grpc.StatusCode.INTERNAL)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> None:
     """As one does that stops: tried elsewhere where it may be, nobody blamed; else the caller's, as an error."""
     leaves, stays = server(), server()
@@ -131,7 +133,7 @@ def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> None:
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_hints_make_a_call_repeatable(server: Any, balance: Any, way: Any) -> None:
     """`kubelb.hints(idempotent=True)` around it; False takes back what the channel says."""
     servers = [server() for _ in range(2)]
@@ -152,7 +154,7 @@ def test_hints_make_a_call_repeatable(server: Any, balance: Any, way: Any) -> No
     assert sum(each.total for each in servers) == 4
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_a_key_reaches_the_policy(server: Any, balance: Any, way: Any) -> None:
     """What `hints(key=)` says is what a policy hashes on."""
     seen: list[Any] = []
@@ -174,7 +176,7 @@ def test_a_key_reaches_the_policy(server: Any, balance: Any, way: Any) -> None:
     assert seen == ["user-7"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 @pytest.mark.parametrize("pushback", ["30", "-1"])
 def test_pushback_is_honoured(server: Any, balance: Any, way: Any, pushback: str) -> None:
     """A server that asks to be left alone is; one that says when is asked again not sooner."""
@@ -193,7 +195,7 @@ def test_pushback_is_honoured(server: Any, balance: Any, way: Any, pushback: str
             assert time.monotonic() - began >= 0.03
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_the_timeout_bounds_all_tries(server: Any, balance: Any, way: Any) -> None:
     """Each is slow and then fails; the call ends in its time, whatever may be left to try."""
     servers = [server() for _ in range(3)]
@@ -214,7 +216,7 @@ def test_the_timeout_bounds_all_tries(server: Any, balance: Any, way: Any) -> No
     assert 2 <= sum(each.total for each in servers) <= 3
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
     """DEADLINE_EXCEEDED, nobody blamed, nothing in flight; and it is slow from then on."""
     release = threading.Event()
@@ -230,7 +232,7 @@ def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
         release.set()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_nothing_can_be_reached(balance: Any, way: Any) -> None:
     """kubelb's refusal at once, which gRPC's users catch; it counts what was found."""
     lb = balance(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
@@ -247,7 +249,7 @@ def test_nothing_can_be_reached(balance: Any, way: Any) -> None:
         assert not caught.value.is_active()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_waiting_for_ready(server: Any, balance: Any, way: Any) -> None:
     """`wait_for_ready=True` waits through refused connections until one is made, or the timeout."""
     port = free_port()
@@ -262,7 +264,7 @@ def test_waiting_for_ready(server: Any, balance: Any, way: Any) -> None:
         timer.join()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_a_closed_balancer_and_a_closed_channel(server: Any, balance: Any, way: Any) -> None:
     """kubelb.Closed as an RpcError; gRPC's own ValueError."""
     lb = balance(server())
@@ -282,7 +284,7 @@ def test_a_closed_balancer_and_a_closed_channel(server: Any, balance: Any, way: 
     assert other.health().source == "static"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_a_deadline_that_is_over(server: Any, balance: Any, way: Any) -> None:
     """A block of hints whose time has passed: refused before anything is sent."""
     alone = server()
@@ -293,7 +295,7 @@ def test_a_deadline_that_is_over(server: Any, balance: Any, way: Any) -> None:
     assert alone.total == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_messages_too_large(server: Any, balance: Any, way: Any) -> None:
     """The client's own RESOURCE_EXHAUSTED; no endpoint is to blame, and none is tried again."""
     servers = [server(), server()]
@@ -307,7 +309,7 @@ def test_messages_too_large(server: Any, balance: Any, way: Any) -> None:
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_metadata_that_grpc_refuses(server: Any, balance: Any, way: Any) -> None:
     """Its own INTERNAL, or ValueError where grpcio is older; no endpoint is blamed, nothing is left in flight."""
     lb = balance(server())
@@ -344,7 +346,7 @@ def test_exceptions_of_the_callers_requests(server: Any, balance: Any, way: Any,
     assert sum(state.failures for state in lb.balancer.states()) == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH)
 def test_a_server_that_dies_and_another_that_lives(server: Any, balance: Any, way: Any) -> None:
     """After a stop calls go to the other; when it is back it is used again."""
     dies, lives = server(), server()

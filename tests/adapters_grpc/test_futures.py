@@ -17,7 +17,9 @@ from kubelb.adapters import grpc as balanced
 
 def test_callbacks(server: Any, balance: Any) -> None:
     """Once each, with the future; at once where it has ended; one that raises harms nobody."""
-    lb = balance(server())
+    alone, go_on = server(), threading.Event()
+    alone.behave = lambda method, context: go_on.wait(20)
+    lb = balance(alone)
     told: list[Any] = []
     raised = threading.Event()
     before, threading.excepthook = threading.excepthook, lambda args: raised.set()
@@ -27,6 +29,7 @@ def test_callbacks(server: Any, balance: Any) -> None:
             future = echo.future(b"x")
             future.add_done_callback(lambda done: 1 / 0)
             future.add_done_callback(told.append)
+            go_on.set()
             assert future.result(timeout=10)
             assert until(lambda: told == [future])
             future.add_done_callback(told.append)
