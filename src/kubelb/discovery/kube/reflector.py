@@ -22,7 +22,7 @@ from collections.abc import Generator
 import msgspec
 
 from kubelb.clock import Clock
-from kubelb.discovery.kube.backoff import Backoff
+from kubelb.discovery.backoff import Backoff
 from kubelb.discovery.kube.diagnose import PROXY, Code, Trouble, failed, refused, said
 from kubelb.discovery.kube.lines import Lines, LineTooLongError
 from kubelb.discovery.kube.pages import fetch

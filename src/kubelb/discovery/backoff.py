@@ -1,8 +1,9 @@
 """How long to wait before the next request, after a failure.
 
-client-go's reflector: 0.8 s, doubling to 30 s, times a factor in [1, 2), back to the start after 2 minutes without a
-failure. So a server that is away costs each client at most 7 requests in the first minute and about 1.3 a minute after
-that, and clients that lost it together do not come back together. At the cap a recovery is seen within 60 s.
+As client-go's reflector does: 0.8 s, doubling to 30 s, times a factor in [1, 2), back to the start after 2 minutes
+without a failure. So a server that is away costs each client at most 7 requests in the first minute and about 1.3 a
+minute after that, and clients that lost it together do not come back together. At the cap a recovery is seen within
+60 s.
 """
 
 import random
