@@ -22,7 +22,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def ours() -> set[threading.Thread]:
-    return {each for each in threading.enumerate() if each.name.startswith(("kubelb-watch", "kubelb-timer"))}
+    return {
+        each for each in threading.enumerate() if each.name.startswith(("kubelb-watch", "kubelb-dns", "kubelb-timer"))
+    }
 
 
 @pytest.fixture(autouse=True)

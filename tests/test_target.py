@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kubelb import TargetError
 from kubelb.target import Target, parse_target
 
+REVIEWS = "reviews.prod.svc.cluster.local"
 GOOD = {
     "reviews.prod:http": Target("kube", "reviews", "prod", "http"),
     "reviews.prod:8080": Target("kube", "reviews", "prod", 8080),
@@ -16,6 +17,18 @@ GOOD = {
     "static:///10.0.0.1:80": Target("static", addresses=(("10.0.0.1", 80),)),
     "static:///10.0.0.1:80,[fd00::1]:81": Target("static", addresses=(("10.0.0.1", 80), ("fd00::1", 81))),
     "static:///[FD00:0::1]:81": Target("static", addresses=(("fd00::1", 81),)),
+    f"dns+srv:///_http._tcp.{REVIEWS}": Target("dns+srv", "reviews", "prod", "http", name=f"_http._tcp.{REVIEWS}"),
+    f"dns+srv://10.96.0.10/_http._tcp.{REVIEWS}": Target(
+        "dns+srv", "reviews", "prod", "http", name=f"_http._tcp.{REVIEWS}", nameserver=("10.96.0.10", 53)
+    ),
+    "dns+srv://[FD00::A]:5353/_XMPP-Client._TCP.Example.ORG.": Target(
+        "dns+srv", port="xmpp-client", name="_xmpp-client._tcp.example.org.", nameserver=("fd00::a", 5353)
+    ),
+    "dns+srv://[fd00::a]/_a._tcp.b": Target("dns+srv", port="a", name="_a._tcp.b", nameserver=("fd00::a", 53)),
+    f"dns:///{REVIEWS}:8080": Target("dns", "reviews", "prod", 8080, name=REVIEWS),
+    "dns:///web-0.web.prod.svc.cluster.local:80": Target("dns", port=80, name="web-0.web.prod.svc.cluster.local"),
+    "dns://10.0.0.1:54/some_host:80": Target("dns", port=80, name="some_host", nameserver=("10.0.0.1", 54)),
+    "dns:///reviews.prod.svc:80": Target("dns", "reviews", "prod", 80, name="reviews.prod.svc"),
 }
 BAD = {
     "": "no namespace",
@@ -37,6 +50,33 @@ BAD = {
     "static:///example.com:80": "'example.com' is no IP address",
     "static:///10.0.0.1:80,10.0.0.1:80": "given twice",
     "static:///10.0.0.1:99999": "no port number from 1 to 65535",
+    "static://10.0.0.1:80": "write static:/// with three slashes",
+    "dns+srv://": "write dns+srv:/// with three slashes",
+    "dns://host:80": "write dns:/// with three slashes",
+    "dns+srv:///": "is no DNS name",
+    "dns+srv:///reviews.prod.svc.cluster.local": "does not begin with _PORT._tcp.",
+    "dns+srv:///_http._tcp": "does not begin with _PORT._tcp.",
+    "dns+srv:///_http._tcp.": "does not begin with _PORT._tcp.",
+    "dns+srv:///reviews.prod.svc.cluster.local:http": "SRV records bring the port; name it in front",
+    "dns+srv:///_http._udp.reviews.prod": "kubelb balances what runs over TCP",
+    "dns+srv:///_8080._tcp.reviews.prod": "only ports with a name have SRV records; give the port's name, or dns:///revi",
+    "dns+srv:///_ht_tp._tcp.reviews.prod": "'ht_tp' is no port's name",
+    "dns+srv:///_http._tcp.re views": "is no DNS name",
+    "dns+srv:///_http._tcp.a..b": "is no DNS name",
+    f"dns+srv:///_http._tcp.{'a' * 64}.b": "is no DNS name",
+    f"dns+srv:///_http._tcp.{'a.' * 130}b": "253 at most",
+    "dns+srv://kube-dns/_http._tcp.a": "'kube-dns' is no nameserver; give IP or IP:PORT",
+    "dns+srv://10.0.0.1:0/_http._tcp.a": "no port number from 1 to 65535",
+    "dns+srv://fd00::a/_http._tcp.a": "an IPv6 address in brackets",
+    "dns+srv://[10.0.0.1]/_http._tcp.a": "is no nameserver",
+    "dns:///reviews.prod": "A records hold none, so give dns:///HOST:PORT with a number",
+    "dns:///reviews.prod:http": "A records know no names; give a number, or dns+srv:///_http._tcp.reviews.prod",
+    "dns:///reviews.prod:": "A records know no names; give a number, or dns+srv:///_PORT._tcp.reviews.prod",
+    "dns:///reviews.prod:0": "no port number from 1 to 65535",
+    "dns:///10.0.0.1:80": "give static:///10.0.0.1:80",
+    "dns:///[fd00::1]:80": "give static:///[fd00::1]:80",
+    "dns:///[fd00::1]": "no port",
+    "dns:///:80": "is no DNS name",
 }
 
 
@@ -64,9 +104,18 @@ def test_other_types(value: object) -> None:
         parse_target(value)  # type: ignore[arg-type]
 
 
-@given(st.one_of(st.text(), st.builds("{}:///{}".format, st.sampled_from(["kube", "static"]), st.text())))
+@given(
+    st.one_of(
+        st.text(),
+        st.builds(
+            "{}:///{}".format, st.sampled_from(["kube", "static", "dns", "dns+srv", "dns://10.0.0.1"]), st.text()
+        ),
+    )
+)
 @example("static:///[::1%eth0]:80")
 @example("a.b:²")
+@example("dns:///a:²")
+@example("dns://[::1%eth0]/a:80")
 def test_nothing_but_target_error(text: str) -> None:
     """Whatever is given is parsed or refused."""
     try:
@@ -75,3 +124,19 @@ def test_nothing_but_target_error(text: str) -> None:
         assert repr(text) in str(error)
     else:
         assert parse_target(str(target)) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "name"),
+    [
+        ("reviews.prod:http", "reviews.prod", ""),
+        (f"dns+srv:///_http._tcp.{REVIEWS}.", "reviews.prod", REVIEWS),
+        ("dns+srv:///_ldap._tcp.example.org", "example.org", "example.org"),
+        ("dns:///example.org.:389", "example.org", "example.org"),
+        ("static:///10.0.0.1:80", "", ""),
+    ],
+)
+def test_hosts(text: str, host: str, name: str) -> None:
+    """What an adapter serves, and what DNS is asked about."""
+    target = parse_target(text)
+    assert (target.host, target.host_name) == (host, name)

@@ -41,6 +41,8 @@ from kubelb.telemetry.logs import LogSink
 
 __all__ = ["LoadBalancer"]
 
+SOURCES = {"kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv"}
+"""Where endpoints will come from, for as long as there is no source that says so itself."""
 SEED = -1
 """Version of the seed's snapshot: the changes of a source's first one are to its own version 0."""
 
@@ -65,6 +67,7 @@ class LoadBalancer(Calls):
     - `seed`: ``"ip:port"`` addresses to use until the first sync;
     - `kubeconfig`, `context`: else ``$KUBECONFIG``, the pod's own files, ``~/.kube/config``;
     - `cluster_domain`: ``"cluster.local"``;
+    - `fallback_port`: port number to use with A records where SRV records do not fit into one answer;
     - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0.
 
     Raises `TargetError` for a name that cannot be parsed, `ValueError` for an option out of range.
@@ -95,6 +98,7 @@ class LoadBalancer(Calls):
         kubeconfig: str | None = None,
         context: str | None = None,
         cluster_domain: str = "cluster.local",
+        fallback_port: int | None = None,
         ready_timeout: float = 5.0,
         clock: Clock = monotonic,
         rng: random.Random | None = None,
@@ -112,6 +116,8 @@ class LoadBalancer(Calls):
             max_stale=max_stale,
             kubeconfig=kubeconfig,
             context=context,
+            cluster_domain=cluster_domain,
+            fallback_port=fallback_port,
         )
         self._clock = clock
         self._log = LogSink(clock)
@@ -153,7 +159,7 @@ class LoadBalancer(Calls):
         """Return how well the service is known: source, synced, age, the last error and its cure, counts by state."""
         feed = self._feed
         source = self._static or (feed.source if feed else None)
-        health = source.health() if source else Health("endpointslices", error=feed.problem if feed else "")
+        health = source.health() if source else Health(SOURCES[self.target.scheme], error=feed.problem if feed else "")
         counts = Counter(view.state for view in self.endpoints())
         return replace(health, counts=dict(sorted(counts.items())))
 

@@ -248,7 +248,7 @@ class Health:
     """
 
     source: str
-    """Where endpoints come from: ``"endpointslices"``, ``"static"``."""
+    """Where endpoints come from: ``"endpointslices"``, ``"dns+srv"``, ``"dns"``, ``"static"``."""
     synced: bool = False
     stale: bool = False
     """The age has passed `max_stale`."""

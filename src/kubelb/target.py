@@ -3,6 +3,8 @@
 Parsed by hand: `urllib.parse.urlsplit` takes ``reviews.prod`` in ``reviews.prod:http`` for a scheme.
 
     kube:///SVC.NS:PORT         EndpointSlices of a Service; PORT is a port's name, or an endpoint's port number
+    dns+srv://[NAMESERVER[:PORT]]/_PORT._tcp.HOST   SRV records: address, port and weight of each endpoint
+    dns://[NAMESERVER[:PORT]]/HOST:PORT             A and AAAA records, and one port number for all of them
     static:///IP:PORT,IP:PORT   a fixed list
     SVC.NS:PORT                 the same as kube:///
 """
@@ -21,36 +23,57 @@ _SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 # IANA_SVC_NAME for container ports; Service port names are DNS labels of up to 63 characters.
 _PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-_SHAPES = "SVC.NS:PORT, kube:///SVC.NS:PORT or static:///IP:PORT,IP:PORT"
+# Host names outside of Kubernetes may hold an underscore, and are case-insensitive (RFC 4343).
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+_SHAPES = (
+    "SVC.NS:PORT, kube:///SVC.NS:PORT, dns+srv:///_PORT._tcp.SVC.NS.svc.cluster.local, "
+    "dns:///HOST:PORT or static:///IP:PORT,IP:PORT"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parsed name. `port` is a port's name or number, "" where none was given (one port, then)."""
+    """A parsed name. `port` is a port's name or number, "" where none was given (one port, then).
+
+    `name` is what DNS is asked for, a dot at its end where one was given; `nameserver` whom, None for those of
+    ``/etc/resolv.conf``. A DNS name of the form ``SVC.NS.svc.DOMAIN`` also sets `service` and `namespace`.
+    """
 
     scheme: str
     service: str = ""
     namespace: str = ""
     port: str | int = ""
     addresses: tuple[Address, ...] = ()
+    name: str = ""
+    nameserver: Address | None = None
 
     def __str__(self) -> str:
         if self.scheme == "static":
-            hosts = (f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in self.addresses)
-            return f"static:///{','.join(hosts)}"
+            return f"static:///{','.join(_authority(address) for address in self.addresses)}"
+        if self.name:
+            server = _authority(self.nameserver) if self.nameserver else ""
+            return f"{self.scheme}://{server}/{self.name}" + (f":{self.port}" if self.scheme == "dns" else "")
         return f"{self.service}.{self.namespace}" + (f":{self.port}" if self.port != "" else "")
 
     @property
     def host(self) -> str:
-        """``svc.ns``, "" for a static list."""
-        return f"{self.service}.{self.namespace}" if self.service else ""
+        """``svc.ns``, or the DNS name of what is no Service; "" for a static list."""
+        return f"{self.service}.{self.namespace}" if self.service else self.host_name
+
+    @property
+    def host_name(self) -> str:
+        """The host that DNS is asked about, as given and without a dot at its end; "" where DNS is not asked."""
+        name = self.name.rstrip(".")
+        return name.split(".", 2)[2] if self.scheme == "dns+srv" else name
 
 
 def parse_target(text: str) -> Target:
     """Parse one of the shapes above; raises `TargetError` that names the text, the place and the cure.
 
-    >>> parse_target("reviews.prod:http")
-    Target(scheme='kube', service='reviews', namespace='prod', port='http', addresses=())
+    >>> parse_target("reviews.prod:http").service
+    'reviews'
+    >>> parse_target("dns+srv:///_http._tcp.reviews.prod.svc.cluster.local").port
+    'http'
     >>> str(parse_target("static:///127.0.0.1:80,[::1]:80"))
     'static:///127.0.0.1:80,[::1]:80'
     """
@@ -59,11 +82,17 @@ def parse_target(text: str) -> Target:
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _kube(text, text)
-    if scheme not in ("kube", "static"):
+    if scheme not in ("kube", "static", "dns", "dns+srv"):
         raise TargetError(f"target {text!r}: unknown scheme {scheme!r}; give {_SHAPES}")
-    if not rest.startswith("/"):
+    authority, slash, rest = rest.partition("/")
+    if scheme in ("dns", "dns+srv"):
+        if not slash:
+            raise TargetError(f"target {text!r}: no name; write {scheme}:/// with three slashes before it")
+        nameserver = _nameserver(text, authority) if authority else None
+        return _srv(text, rest, nameserver) if scheme == "dns+srv" else _host(text, rest, nameserver)
+    if authority or not slash:
         raise TargetError(f"target {text!r}: no authority is allowed here; write {scheme}:/// with three slashes")
-    return _kube(text, rest[1:]) if scheme == "kube" else _static(text, rest[1:])
+    return _kube(text, rest) if scheme == "kube" else _static(text, rest)
 
 
 def _kube(text: str, name: str) -> Target:
@@ -95,6 +124,77 @@ def _number(text: str, port: str) -> int:
     return int(port)
 
 
+def _srv(text: str, name: str, nameserver: Address | None) -> Target:
+    shape = "dns+srv:///_http._tcp.reviews.prod.svc.cluster.local"
+    if ":" in name:
+        raise TargetError(f"target {text!r}: SRV records bring the port; name it in front, as in {shape}")
+    name = _dns_name(text, name)
+    port, protocol, host = (*name.split(".", 2), "", "")[:3]
+    if protocol == "_udp":
+        raise TargetError(f"target {text!r}: '_udp': kubelb balances what runs over TCP; give _PORT._tcp")
+    if not port.startswith("_") or protocol != "_tcp" or not host.strip("."):
+        raise TargetError(f"target {text!r}: {name!r} does not begin with _PORT._tcp. and a name, as {shape} does")
+    port = port[1:]
+    if port.isdigit():
+        raise TargetError(
+            f"target {text!r}: {port!r} is a number, and only ports with a name have SRV records; "
+            f"give the port's name, or dns:///{host}:{port}"
+        )
+    if not _PORT_NAME.match(port):
+        raise TargetError(f"target {text!r}: {port!r} is no port's name (lower case letters, digits and '-')")
+    return Target("dns+srv", *_service_of(host), port=port, name=name, nameserver=nameserver)
+
+
+def _host(text: str, rest: str, nameserver: Address | None) -> Target:
+    host, colon, port = rest.rpartition(":")
+    if not colon or host.startswith("[") != host.endswith("]"):
+        raise TargetError(f"target {text!r}: no port; A records hold none, so give dns:///HOST:PORT with a number")
+    if _is_ip(host):
+        raise TargetError(f"target {text!r}: {host!r} is an address, not a name; give static:///{rest}")
+    if not (port.isascii() and port.isdigit()):
+        cure = f"give a number, or dns+srv:///_{port or 'PORT'}._tcp.{host}"
+        raise TargetError(f"target {text!r}: {port!r} is no port number, and A records know no names; {cure}")
+    name = _dns_name(text, host)
+    return Target("dns", *_service_of(name), port=_number(text, port), name=name, nameserver=nameserver)
+
+
+def _dns_name(text: str, name: str) -> str:
+    """Lower case, as it was given otherwise: a dot at the end says that it is complete."""
+    name = name.lower()
+    labels = name.removesuffix(".").split(".")
+    if len(name) > 254 or not all(_LABEL.match(label) for label in labels):
+        raise TargetError(f"target {text!r}: {name!r} is no DNS name (letters, digits, '-' and dots, 253 at most)")
+    return name
+
+
+def _service_of(host: str) -> tuple[str, str]:
+    """The Service and the namespace that a name of the cluster speaks of; of any other name, none."""
+    labels = host.rstrip(".").split(".")
+    if len(labels) >= 3 and labels[2] == "svc" and _SERVICE.match(labels[0]) and _NAMESPACE.match(labels[1]):
+        return labels[0], labels[1]
+    return "", ""
+
+
+def _nameserver(text: str, authority: str) -> Address:
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        host, port = authority, "53"
+    inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _is_ip(inner) or (":" in inner) != host.startswith("["):
+        raise TargetError(
+            f"target {text!r}: {authority!r} is no nameserver; give IP or IP:PORT, an IPv6 address in brackets"
+        )
+    return str(ipaddress.ip_address(inner)), _number(text, port)
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return "%" not in host
+
+
 def _static(text: str, names: str) -> Target:
     addresses: list[Address] = []
     for item in names.split(","):
@@ -115,3 +215,8 @@ def _static(text: str, names: str) -> Target:
             raise TargetError(f"target {text!r}: {item!r} is given twice")
         addresses.append(address)
     return Target("static", addresses=tuple(addresses))
+
+
+def _authority(address: Address) -> str:
+    ip, port = address
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

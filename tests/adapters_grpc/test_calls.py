@@ -254,6 +254,7 @@ def test_the_authority_is_the_services_name(server: Any) -> None:
     assert [value for key, value in own if key == "grpc.default_authority"] == ["mine"]
     assert [value for key, value in own if key == "grpc.enable_http_proxy"] == [1]
     assert default_authority(parse_target("static:///127.0.0.1:80"), "cluster.local") is None
+    assert default_authority(parse_target("dns:///db.example.org:80"), "cluster.local") == "db.example.org"
 
 
 def test_a_proxy_of_the_environment_is_not_asked(server: Any, balance: Any, monkeypatch: Any) -> None:

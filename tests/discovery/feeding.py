@@ -5,22 +5,22 @@ import time
 
 import pytest
 
+from kubelb.discovery.dns.source import DnsDiscovery
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.source import KubeDiscovery
 from kubelb.target import parse_target
 
 
-class Reader:
-    """A small feed: waits for the Snapshot that a test wants to see."""
+class Feeding:
+    """A small feed: waits for the Snapshot that a test wants to see. `make` is called with `emit`."""
 
-    def __init__(self, made, access, target="reviews.prod:http", **options):
+    def __init__(self, made, make):
         self.snapshot = None
         self.all = []
         self.events = []
         self._bell = threading.Condition()
         self._news = False
-        access = Access(access) if isinstance(access, str) else access
-        self.source = KubeDiscovery(parse_target(target), access=access, emit=self._emit, **options)
+        self.source = make(self._emit)
         made.append(self.source)
         self.source.start(self.ring)
 
@@ -57,3 +57,18 @@ class Reader:
 
     def ips(self, *ips, **kw):
         return self.until(lambda s: s is not None and sorted(e.ip for e in s.endpoints) == sorted(ips), **kw)
+
+
+class Reader(Feeding):
+    """The feed of a KubeDiscovery."""
+
+    def __init__(self, made, access, target="reviews.prod:http", **options):
+        access = Access(access) if isinstance(access, str) else access
+        super().__init__(made, lambda emit: KubeDiscovery(parse_target(target), access=access, emit=emit, **options))
+
+
+class DnsReader(Feeding):
+    """The feed of a DnsDiscovery."""
+
+    def __init__(self, made, target, **options):
+        super().__init__(made, lambda emit: DnsDiscovery(parse_target(target), emit=emit, **options))

@@ -14,6 +14,8 @@ from tests.stalls import elapsed
 from kubelb import LoadBalancer
 from kubelb.core.events import DiscoveryFailed, Event
 from kubelb.discovery.base import Discovery
+from kubelb.discovery.dns.reducer import HOLD
+from kubelb.discovery.dns.source import DnsDiscovery
 from kubelb.discovery.kube.source import KubeDiscovery
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.errors import NoEndpoints, UnknownService
@@ -24,7 +26,7 @@ CLOSE_TIMEOUT = 0.25  # promised are 50 ms; the rest is for a machine that does 
 
 
 class Balancer(LoadBalancer):
-    """A LoadBalancer that remembers its events, and whose patience with the API server can be shortened."""
+    """A LoadBalancer that remembers its events, and whose patience with API server and DNS can be shortened."""
 
     def __init__(
         self,
@@ -32,14 +34,19 @@ class Balancer(LoadBalancer):
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
+        hold: float = HOLD,
         **options: Any,
     ) -> None:
         self.events: list[Event] = []
         self._patience: dict[str, Any] = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
+        self._hold = hold
         super().__init__(target, **options)
 
     def _make_source(self) -> Discovery:
         options = {name: getattr(self._options, name) for name in self._options.__slots__}
+        dns = {name: options.pop(name) for name in ("cluster_domain", "fallback_port")}
+        if self.target.name:
+            return DnsDiscovery(self.target, hold=self._hold, clock=self._clock, emit=self._emit, **dns)
         return KubeDiscovery(self.target, clock=self._clock, emit=self._emit, **options, **self._patience)
 
     def _emit(self, event: Event) -> None:

@@ -220,5 +220,8 @@ def test_options_out_of_range_are_refused() -> None:
         LoadBalancer(STATIC, traffic_policy="local")
     with pytest.raises(ValueError, match="max_stale"):
         LoadBalancer(STATIC, max_stale=0)
+    for port in (0, 65536, "http", True, 80.0):
+        with pytest.raises(ValueError, match=f"fallback_port={port!r}: give a number"):
+            LoadBalancer(STATIC, fallback_port=port)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="policy"):
         LoadBalancer(STATIC, policy="best")

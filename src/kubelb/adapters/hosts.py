@@ -12,15 +12,20 @@ __all__ = ["service_hosts"]
 
 
 def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | None) -> frozenset[bytes] | None:
-    """Return the host names, lower case, as on the wire; None for any (a static list without `hosts`)."""
+    """Return the host names, lower case, as on the wire; None for any (a static list without `hosts`).
+
+    A DNS target also serves the very name that it looks up.
+    """
     if hosts is not None:
         if isinstance(hosts, str):
             raise TypeError(f"hosts={hosts!r}: give a list of names, [{hosts!r}]")
         return frozenset(_on_the_wire(host) for host in hosts)
-    if not target.service:
+    if not target.host:
         return None
-    name = f"{target.service}.{target.namespace}"
-    return frozenset(text.encode("ascii") for text in (name, f"{name}.svc", f"{name}.svc.{cluster_domain}"))
+    names = {target.host, target.host_name} - {""}
+    if target.service:
+        names |= {f"{target.host}.svc", f"{target.host}.svc.{cluster_domain}"}
+    return frozenset(name.encode("ascii") for name in names)
 
 
 def _on_the_wire(host: str) -> bytes:

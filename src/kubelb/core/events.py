@@ -143,7 +143,8 @@ class DiscoveryFailed:
     """The source can't be read for now; the last known good set stays in use.
 
     `kind` is a stable word: ``unreachable``, ``unauthorized``, ``forbidden``, ``throttled``, ``server-error``,
-    ``malformed``, ``credentials``, ``expired``, ``silent``, ``internal`` (a mistake of kubelb's own, survived).
+    ``malformed``, ``credentials``, ``expired``, ``silent``, ``absent`` (DNS has the name no more, which is not believed
+    at once), ``internal`` (a mistake of kubelb's own, survived).
     """
 
     service: str

@@ -30,10 +30,11 @@ def register(member: Forkable) -> None:
 
 
 def _in_child() -> None:
-    # Streams first: load balancers that restart must not find the parent's.
-    streams = sys.modules.get("kubelb.discovery.kube.stream")
-    if streams is not None:
-        streams.after_fork_in_child()
+    # Sources first: load balancers that restart must not find the parent's threads and sockets.
+    for name in ("kubelb.discovery.kube.stream", "kubelb.discovery.dns.runner"):
+        source = sys.modules.get(name)
+        if source is not None:
+            source.after_fork_in_child()
     for member in list(_members):
         member.after_fork_in_child()
 

@@ -28,9 +28,9 @@ _DEFAULTS: Options = (
 
 
 def default_authority(target: Target, cluster_domain: str) -> str | None:
-    """Return the service's name in full; None where the target names no service (``static:///``)."""
+    """Return the service's name in full; None where the target names none (``static:///``)."""
     if not target.service:
-        return None
+        return target.host_name or None
     return f"{target.service}.{target.namespace}.svc.{cluster_domain}"
 
 

@@ -1,0 +1,35 @@
+"""What one look-up found out: the value that goes from the look-up to the reducer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kubelb.model import Endpoint
+
+__all__ = ["FAMILIES", "Finding"]
+
+FAMILIES = "IPv4", "IPv6"
+"""In order of preference; one of them is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An answer, if only that there is nothing. Failures are no findings: they change nothing that is known."""
+
+    ttl: float
+    """Seconds until it is to be asked again."""
+    endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """By family. A family that is not in it was not learnt about this time: what is known of it stays."""
+    partial: bool = False
+    """What is not in it may be there all the same."""
+    absent: str = ""
+    """``"NXDOMAIN"`` or ``"no such record"``: nobody has this name, or it has no record of this kind, just now."""
+    none: bool = False
+    """The target "." (RFC 2782): decidedly no service here."""
+    virtual: str = ""
+    """The address of the Service itself (a ClusterIP), which is no pod's."""
+    ports: tuple[str, ...] = ()
+    """The ports that there are, as ``:number``, where the one that was asked for is not."""
+    host_exists: bool = False
+    """The name without its port is known."""
+    warnings: tuple[tuple[str, str], ...] = ()
+    """What was left out, and why."""

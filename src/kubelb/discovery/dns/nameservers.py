@@ -1,0 +1,58 @@
+"""Whom to ask: the nameserver of the target, or those of ``/etc/resolv.conf``, read again when it has changed.
+
+dnspython reads the file (on Windows the registry), and no more than that: its resolver cannot be interrupted.
+"""
+
+import os
+
+from kubelb.discovery.dns.steps import Config, Failure
+from kubelb.model import Address
+
+__all__ = ["RESOLV_CONF", "Nameservers"]
+
+RESOLV_CONF = "/etc/resolv.conf"
+
+
+class Nameservers:
+    """`given` takes the place of the file's nameservers; its search list and ndots count all the same."""
+
+    def __init__(self, given: Address | None = None, path: str = RESOLV_CONF) -> None:
+        self._given = given
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._config: Config | None = None
+
+    def config(self) -> Config | Failure:
+        """What holds now; the last one that could be read while the file cannot be."""
+        stamp = self._look()
+        if self._config is not None and stamp in (None, self._stamp):
+            return self._config
+        found = self._read()
+        if isinstance(found, Config):
+            self._config, self._stamp = found, stamp
+            return found
+        if self._given is not None:
+            return Config((self._given,))
+        return self._config or found
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - one call a refresh, and no path is wanted
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+    def _read(self) -> Config | Failure:
+        import dns.resolver
+
+        try:
+            resolver = dns.resolver.Resolver(self._path)
+        except dns.resolver.NoResolverConfiguration:
+            reason = f"no nameserver is known: {self._path} cannot be read, or names none"
+            return Failure("unreachable", reason, "name one in the target: dns+srv://NAMESERVER/...")
+        except Exception as error:  # noqa: BLE001 - somebody is writing the file, or it holds something else
+            return Failure("malformed", f"{self._path} cannot be understood ({type(error).__name__})", "mend the file")
+        servers = (self._given,) if self._given else tuple((str(each), resolver.port) for each in resolver.nameservers)
+        # dnspython puts the machine's own domain in front where the file has no search list; the root is no domain.
+        search = tuple(str(name).lower() for name in (resolver.search or [resolver.domain]) if len(name) > 1)
+        return Config(servers, search, 1 if resolver.ndots is None else resolver.ndots)

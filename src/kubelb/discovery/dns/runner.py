@@ -1,0 +1,136 @@
+"""The thread that runs a poller over an asker.
+
+A daemon thread and no socket but those of a question under way. Nothing that happens in it ends it silently: what
+nobody foresaw is told as a failure of kind ``internal`` and followed by a wait and a fresh start. It ends within 50 ms
+in any state, because the asker's bell ends whatever it waits for.
+
+After a fork the child closes what it inherited, and nothing else: the sockets and the selector are the parent's.
+"""
+
+import contextlib
+import threading
+import traceback
+from collections.abc import Callable
+from weakref import WeakSet
+
+from kubelb.discovery.dns.asker import Asker, StoppedError
+from kubelb.discovery.dns.nameservers import Nameservers
+from kubelb.discovery.dns.poller import Poller, Steps
+from kubelb.discovery.dns.steps import RESYNC, Ask, Config, Failure, Reply, Sleep, Step
+
+__all__ = ["Runner", "after_fork_in_child"]
+
+GRACE = 0.03
+"""Seconds that `stop` waits for the thread, below its promise of 50 ms."""
+
+
+class Runner:
+    """One life: `begin` once, `stop` once. `orphaned` is called in a forked child."""
+
+    def __init__(
+        self,
+        name: str,
+        poller: Poller,
+        nameservers: Nameservers,
+        *,
+        failed: Callable[[Failure], None],
+        orphaned: Callable[[], None],
+    ) -> None:
+        self._poller = poller
+        self._nameservers = nameservers
+        self._failed = failed
+        self._orphaned = orphaned
+        self._config: Config | None = None
+        self._stopped = self._resync = False
+        self._lock = threading.Lock()
+        self._asker: Asker | None = Asker(self._is_stopped)
+        self._thread = threading.Thread(target=self._run, args=(self._asker,), name=name, daemon=True)
+        _runners.add(self)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def resync(self) -> None:
+        """Ask again, now."""
+        self._resync = True
+        self._ring()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped = True
+        self._ring()
+        if self._thread is not threading.current_thread():
+            self._thread.join(GRACE)
+
+    def abandon(self) -> None:
+        """In a forked child: the thread is not here."""
+        asker, self._asker = self._asker, None
+        if asker is not None:
+            asker.close()
+            self._orphaned()
+
+    def _ring(self) -> None:
+        with self._lock:
+            if self._asker is not None:
+                self._asker.ring()
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
+    # -- the thread
+
+    def _run(self, asker: Asker) -> None:
+        try:
+            while not self._stopped:
+                steps = self._poller.run()
+                try:
+                    self._drive(steps, asker)
+                except Exception as error:  # noqa: BLE001 - a mistake of ours must not end discovery
+                    self._failed(Failure("internal", f"kubelb made a mistake: {_place(error)}", "please report it"))
+                    asker.sleep(self._poller.backoff.next(), self._is_stopped)
+                finally:
+                    steps.close()
+        except StoppedError:
+            pass
+        finally:
+            with self._lock:
+                self._asker = None
+            asker.close()
+
+    def _drive(self, steps: Steps, asker: Asker) -> None:
+        step = next(steps)
+        with contextlib.suppress(StoppedError):
+            while not self._stopped:
+                step = steps.send(self._answer(step, asker))
+
+    def _answer(self, step: Step, asker: Asker) -> Reply:
+        if isinstance(step, Ask):
+            assert self._config is not None
+            return asker.ask(step.questions, self._config.servers)
+        if isinstance(step, Sleep):
+            asker.sleep(step.seconds, self._is_stopped if step.through else lambda: self._resync)
+            if not step.through and self._resync:
+                self._resync = False
+                return RESYNC
+            return None
+        found = self._nameservers.config()
+        if isinstance(found, Config):
+            self._config = found
+        return found
+
+
+_runners: WeakSet[Runner] = WeakSet()
+
+
+def after_fork_in_child() -> None:
+    """Forget every runner: their threads are in the parent."""
+    for runner in list(_runners):
+        runner.abandon()
+
+
+def _place(error: BaseException) -> str:
+    """What and where, without the text, which may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

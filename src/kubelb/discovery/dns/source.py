@@ -1,0 +1,166 @@
+"""The Discovery of a DNS name: a reducer that a thread of questions writes to and a feed reads from.
+
+What is known is never taken back because of a failure: it ages, `health` says how long and why, and from `max_stale` on
+calls it stale.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+
+from kubelb.clock import Clock, monotonic
+from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Skipped, discard
+from kubelb.discovery.dns.finding import Finding
+from kubelb.discovery.dns.lookup import Lookup
+from kubelb.discovery.dns.nameservers import RESOLV_CONF, Nameservers
+from kubelb.discovery.dns.poller import Poller
+from kubelb.discovery.dns.reducer import HOLD, Reducer
+from kubelb.discovery.dns.runner import Runner
+from kubelb.discovery.dns.steps import Failure
+from kubelb.discovery.dns.wording import kept, virtual
+from kubelb.model import Health, Snapshot
+from kubelb.target import Target
+
+__all__ = ["DnsDiscovery"]
+
+
+class DnsDiscovery:
+    """The endpoints behind a name: SRV records for a ``dns+srv`` target, A and AAAA records for a ``dns`` one.
+
+    `fallback_port` is for the A records where the SRV records do not fit into one answer. `cluster_domain` says which
+    names are complete. `hold` is how long a name that is gone keeps its endpoints. Durations are seconds.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        cluster_domain: str = "cluster.local",
+        fallback_port: int | None = None,
+        hold: float = HOLD,
+        max_stale: float | None = None,
+        resolv_conf: str = RESOLV_CONF,
+        clock: Clock = monotonic,
+        rng: random.Random | None = None,
+        emit: Emit = discard,
+    ) -> None:
+        self._target = target
+        self._cluster_domain = cluster_domain
+        self._fallback_port = fallback_port
+        self._hold = hold
+        self._max_stale = max_stale
+        self._resolv_conf = resolv_conf
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._emit = emit
+        self._notify: Callable[[], None] = _nobody
+        self._version = 0
+        self._renew()
+
+    def __repr__(self) -> str:
+        return f"<DnsDiscovery {self._target} synced={self._reducer.synced}>"
+
+    def _renew(self) -> None:
+        """As if new, but for the versions already given out."""
+        self._lock = threading.Lock()
+        self._runner: Runner | None = None
+        self._reducer = Reducer(self._target, hold=self._hold, version=self._version)
+        self._heard: float | None = None
+        self._error = "", ""
+        self._failing_since: float | None = None
+        self._warned: frozenset[tuple[str, str]] = frozenset()
+
+    # -- Discovery
+
+    def start(self, notify: Callable[[], None]) -> None:
+        """Begin to ask, on a thread of its own."""
+        self._notify = notify
+        with self._lock:
+            if self._runner is not None:
+                return
+            lookup = Lookup(self._target, cluster_domain=self._cluster_domain, fallback_port=self._fallback_port)
+            self._runner = Runner(
+                f"kubelb-dns-{self._target.host}",
+                Poller(lookup, self, clock=self._clock, rng=self._rng),
+                Nameservers(self._target.nameserver, self._resolv_conf),
+                failed=self.failed,
+                orphaned=self._renew,
+            )
+            self._runner.begin()
+
+    def poll(self, now: float) -> tuple[Snapshot | None, float | None]:  # noqa: ARG002 - the thread keeps the time
+        """Return what changed."""
+        with self._lock:
+            snapshot = self._reducer.snapshot()
+        if snapshot is not None:
+            self._version = snapshot.version
+        return snapshot, None
+
+    def health(self) -> Health:
+        """Return how well the name is known, and what is wrong with knowing it."""
+        heard, (error, cure) = self._heard, self._error
+        synced = self._reducer.synced
+        age = None if heard is None else max(0.0, self._clock() - heard)
+        stale = synced and self._max_stale is not None and age is not None and age >= self._max_stale
+        if not synced and not error:
+            error = "no answer yet from a nameserver" if self._runner else "not started"
+        return Health(self._target.scheme, synced, stale, age, error, cure)
+
+    def resync_now(self) -> None:
+        """Ask again, ending any wait between questions."""
+        runner = self._runner
+        if runner is not None:
+            runner.resync()
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._lock:
+            runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.stop()
+
+    # -- Sink, on the thread that asks
+
+    def found(self, finding: Finding) -> bool:
+        """Take an answer; returns whether the name has been given up."""
+        self._heard = self._clock()
+        with self._lock:
+            self._reducer.take(finding, self._heard)
+            holding = self._reducer.holding
+        if holding:
+            self._trouble("absent", *kept(self._target, finding, self._hold))
+        else:
+            self._recovered()
+            self._warn(finding)
+        self._notify()
+        return bool(finding.absent) and not holding
+
+    def failed(self, failure: Failure) -> None:
+        """No nameserver has an answer for now."""
+        self._trouble(failure.kind, failure.reason, failure.cure)
+
+    def _warn(self, finding: Finding) -> None:
+        """Tell what is odd about an answer, once for as long as it stays so."""
+        warnings = finding.warnings
+        if finding.virtual:
+            self._error = virtual(self._target, finding)
+            warnings += (("the choice of pods", self._error[0]),)
+        for what, reason in warnings:
+            if (what, reason) not in self._warned:
+                self._emit(Skipped(str(self._target), what, reason))
+        self._warned = frozenset(warnings)
+
+    def _trouble(self, kind: str, reason: str, cure: str) -> None:
+        self._error = reason, cure
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        self._emit(DiscoveryFailed(str(self._target), kind, reason, cure))
+
+    def _recovered(self) -> None:
+        since, self._failing_since, self._error = self._failing_since, None, ("", "")
+        if since is not None:
+            self._emit(DiscoveryRecovered(str(self._target), self._clock() - since))
+
+
+def _nobody() -> None:
+    """Nobody asked to be told."""

@@ -1,0 +1,114 @@
+"""What a look-up asks of its driver, and what the driver answers. Values only."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+from kubelb.model import Address
+
+__all__ = [
+    "CONFIG",
+    "RESYNC",
+    "Answer",
+    "Ask",
+    "Config",
+    "Failure",
+    "Question",
+    "Reply",
+    "Sleep",
+    "Srv",
+    "Step",
+    "Trouble",
+]
+
+
+class Config(NamedTuple):
+    """Whom to ask, and what to make of a name that is not complete: what ``/etc/resolv.conf`` says."""
+
+    servers: tuple[Address, ...]
+    search: tuple[str, ...] = ()
+    ndots: int = 1
+
+
+class Question(NamedTuple):
+    """One name, complete, lower case and with a dot at its end; `kind` is ``"A"``, ``"AAAA"`` or ``"SRV"``."""
+
+    name: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+class Srv(NamedTuple):
+    """One SRV record (RFC 2782)."""
+
+    priority: int
+    weight: int
+    port: int
+    target: str
+
+
+class Answer(NamedTuple):
+    """What a nameserver knows about one question. Nothing found is an answer, too."""
+
+    srv: tuple[Srv, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Canonical texts."""
+    ttl: float = 0.0
+    """Seconds, the least of everything that led here; of a negative answer how long that may be believed."""
+    exists: bool = True
+    """False: NXDOMAIN, no record of any kind has this name."""
+    partial: bool = False
+    """It did not even fit into TCP (64 KiB): what is here is true, what is missing may be there."""
+    alias: str = ""
+    """The name is another's (CNAME), and of that nothing was said: ask for it."""
+    also: Mapping[str, tuple[str, ...]] = {}
+    """Addresses of targets, by name, sent along."""
+    odd: tuple[str, ...] = ()
+    """What in it made no sense and was left out."""
+
+
+class Failure(NamedTuple):
+    """No answer of any nameserver. `kind` is a word of `DiscoveryFailed`."""
+
+    kind: str
+    reason: str
+    cure: str = ""
+
+
+class Trouble(Exception):
+    """A look-up that did not succeed. Raised and caught inside the poller only."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class Ask(NamedTuple):
+    """Ask all of these at the same time."""
+
+    questions: tuple[Question, ...]
+
+
+class Sleep(NamedTuple):
+    """Wait; a resync may end it sooner unless `through`."""
+
+    seconds: float
+    through: bool = False
+
+
+class _Word(Enum):
+    CONFIG = "config"
+    RESYNC = "resync"
+
+
+CONFIG: Final = _Word.CONFIG
+"""What resolv.conf says now."""
+
+RESYNC: Final = _Word.RESYNC
+"""An answer to Sleep: somebody wants everything fetched again."""
+
+Step: TypeAlias = Ask | Sleep | _Word
+Reply: TypeAlias = tuple[Answer | Failure, ...] | Config | Failure | _Word | None
+"""To Ask: an Answer or Failure for each question, in order. To CONFIG: Config or Failure. To Sleep: None or RESYNC."""

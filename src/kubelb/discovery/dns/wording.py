@@ -1,0 +1,47 @@
+"""Why there is nothing to send to, and what is wrong with what there is, in words that let the user act."""
+
+from kubelb.discovery.dns.finding import Finding
+from kubelb.target import Target
+
+__all__ = ["kept", "virtual", "why_empty"]
+
+_SLICES = "or let kubelb read EndpointSlices (kube:///SVC.NS:PORT), which knows the pods of any Service"
+
+
+def why_empty(target: Target, finding: Finding) -> str:
+    """One sentence, never empty."""
+    name = target.name.rstrip(".")
+    if finding.none:
+        return f'{name} says that there is no such service: its SRV record has the target "."'
+    if not finding.absent:
+        return f"{name} has no address now"
+    if target.scheme == "dns":
+        return f"DNS has no address for {name} ({finding.absent}): a wrong name, or a Service without a ready pod"
+    host = name.split(".", 2)[2]
+    there = f"; the ports there are: {', '.join(finding.ports)}" if finding.ports else ""
+    if finding.ports or finding.host_exists:
+        return (
+            f"DNS knows {host}, but no port {target.port!r} of it ({finding.absent}): only a port with that name has "
+            f"SRV records{there}"
+        )
+    return (
+        f"DNS knows no {name} ({finding.absent}): a wrong name or port name, no such Service, or a headless one "
+        "without a ready pod"
+    )
+
+
+def kept(target: Target, finding: Finding, hold: float) -> tuple[str, str]:
+    """Reason and cure, while endpoints are kept that DNS no longer has."""
+    return (
+        f"DNS has no {target.name.rstrip('.')} any more ({finding.absent})",
+        f"is its last pod gone, or the Service? After {hold:g} s it counts as empty",
+    )
+
+
+def virtual(target: Target, finding: Finding) -> tuple[str, str]:
+    """Reason and cure, where DNS gives the Service's own address."""
+    name = target.name.rstrip(".")
+    reason = (
+        f"{name} leads to the Service's own address {finding.virtual} (a VIP), not to pods: kube-proxy chooses those"
+    )
+    return reason, f"make the Service headless (clusterIP: None), {_SLICES}"
