@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kubelb.testing.backend import Backend
     from kubelb.testing.cluster import LocalCluster
     from kubelb.testing.control import Api
+    from kubelb.testing.dns import Dns
     from kubelb.testing.faults import ApiRequest
     from kubelb.testing.http1 import Received, Reply
     from kubelb.testing.policies import check_policy
@@ -30,6 +31,7 @@ __all__ = [
     "Api",
     "ApiRequest",
     "Backend",
+    "Dns",
     "LocalCluster",
     "Received",
     "ReceivedCall",
@@ -42,6 +44,7 @@ _HOMES = {
     "Api": "control",
     "ApiRequest": "faults",
     "Backend": "backend",
+    "Dns": "dns",
     "LocalCluster": "cluster",
     "Received": "http1",
     "ReceivedCall": "received_call",

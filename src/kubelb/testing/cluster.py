@@ -17,6 +17,7 @@ from kubelb.testing.addresses import Addresses
 from kubelb.testing.answers import Handler, Tally
 from kubelb.testing.api_server import ApiServer
 from kubelb.testing.control import Api
+from kubelb.testing.dns import Dns
 from kubelb.testing.doorman import Doorman
 from kubelb.testing.faults import Faults
 from kubelb.testing.http_responder import HttpResponder
@@ -28,10 +29,11 @@ from kubelb.testing.store import Store, now
 from kubelb.testing.timers import Timers
 from kubelb.testing.users import Users
 from kubelb.testing.workload import Machinery, Register, Respond, Workload
+from kubelb.testing.zone import Zone
 
 
 class LocalCluster:
-    """A small Kubernetes on loopback: an EndpointSlice API and services with real HTTP or gRPC backends.
+    """A small Kubernetes on loopback: an EndpointSlice API, DNS, and services with real HTTP or gRPC backends.
 
         with LocalCluster() as cluster:
             svc = cluster.service("reviews.prod", replicas=3)
@@ -83,6 +85,7 @@ class LocalCluster:
         self._listener: Server | None = None
         self._server: ApiServer | None = None
         self._api: Api | None = None
+        self._dns: Dns | None = None
         self._closed = False
         self._pid = 0
 
@@ -114,11 +117,15 @@ class LocalCluster:
         self._faults.flowing.set()
         if self._listener is not None:
             self._listener.shut()
+        if self._dns is not None:
+            self._dns.shut()
         services = [service for service, _, _ in self._services.values()]
         for service in services:
             service.stop()
         if self._listener is not None:
             self._listener.join(until)
+        if self._dns is not None:
+            self._dns.join(until)
         for service in services:
             service.join(until)
         self._machinery.threads.close()
@@ -153,6 +160,13 @@ class LocalCluster:
         self._running()
         assert self._api is not None
         return self._api
+
+    @property
+    def dns(self) -> Dns:
+        """A nameserver for this cluster's names, and its faults."""
+        self._running()
+        assert self._dns is not None
+        return self._dns
 
     @property
     def url(self) -> str:
@@ -358,6 +372,7 @@ class LocalCluster:
         self._api = Api(
             self._server, self._listener, self._store, self._users, self._faults, rotate=self._identity.rotate
         )
+        self._dns = Dns(Zone(self._find_service, self.slices, self._namespaces), self._machinery.doorman)
         self._identity.publish(self.url, tls=self._tls)
 
     def _running(self) -> Machinery:
@@ -379,6 +394,9 @@ class LocalCluster:
         pair = self._files().authority.server_pair(*dns) if dns else None
         clients = self._files().authority.pem.encode() if mutual else None
         return responder.respond_by(register, pair, clients, self._running().threads)
+
+    def _namespaces(self) -> set[str]:
+        return {namespace for namespace, _ in list(self._services)}
 
     def _find_service(self, namespace: str, name: str) -> objects.Object | None:
         entry = self._services.get((namespace, name))
