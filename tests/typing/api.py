@@ -17,7 +17,7 @@ from kubelb.adapters import httpx2 as adapter2
 from kubelb.adapters import requests as adapter3
 from kubelb.adapters.grpc import aio as rpc_adapter_aio
 from kubelb.core import Balancer, EndpointState
-from kubelb.testing import Backend, LocalCluster, ReceivedCall, check_policy
+from kubelb.testing import Backend, Dns, LocalCluster, ReceivedCall, check_policy
 
 
 def construct() -> kubelb.LoadBalancer:
@@ -137,6 +137,9 @@ def tests(kubelb_cluster: LocalCluster) -> None:
     service = kubelb_cluster.service("reviews.prod", replicas=3)
     service[0].slow(0.5)
     service.scale(5)
+    dns: Dns = kubelb_cluster.dns
+    dns.fail("SERVFAIL", times=2)
+    kubelb.LoadBalancer(dns.target(service.name, "http"), fallback_port=8080)
 
 
 def rpc_tests(kubelb_cluster: LocalCluster) -> list[float | None]:
