@@ -44,6 +44,7 @@ class ControlPlane:
         self._admin_kubeconfig = self.kubeconfig(folder / "admin.kubeconfig")
         self._controllers = ControllerManager(binaries["kube-controller-manager"], self._admin_kubeconfig, folder)
         self._coredns: CoreDns | None = None
+        self._coredns_lost_sight = False
         self._flags: tuple[str, ...] = ()
         self._controllers_work = False
 
@@ -104,6 +105,7 @@ class ControlPlane:
 
     def kill_api_server(self) -> None:
         """As `kill -9` does: connections are reset, new ones refused."""
+        self._coredns_lost_sight = True
         self.api_server.kill()
 
     def restart_api_server(self, *flags: str) -> None:
@@ -113,6 +115,7 @@ class ControlPlane:
         30 s and forgets only after two minutes: the third restart of a run would make slices half a minute late.
         They need some seconds, and are not waited for: see `wait_controllers`.
         """
+        self._coredns_lost_sight = True
         self._controllers.kill()
         self.api_server.kill()
         self.api_server.start(*flags)
@@ -132,6 +135,7 @@ class ControlPlane:
 
     def freeze_api_server(self) -> None:
         """Connections stay open and new ones are accepted, but nothing is answered."""
+        self._coredns_lost_sight = True
         self.api_server.freeze()
 
     def thaw_api_server(self) -> None:
@@ -160,7 +164,11 @@ class ControlPlane:
         return revision
 
     def heal(self) -> None:
-        """Back to normal: all of it runs, nothing is frozen, the API server has its usual flags."""
+        """Back to normal: all of it runs, nothing is frozen, the API server has its usual flags.
+
+        A CoreDNS that lost sight of the API server would come back to it by the same backoff as the controllers; it
+        goes, and the next use starts it anew.
+        """
         for process in (self.etcd, self.api_server, self._controllers):
             if process.alive and process.frozen:
                 process.thaw()
@@ -172,6 +180,9 @@ class ControlPlane:
         self.api_server.wait_ready(self.api_server.ready, START_TIMEOUT)
         if not self._controllers.alive:
             self._start_controllers()
+        if self._coredns is not None and self._coredns_lost_sight:
+            self._coredns.kill()
+        self._coredns_lost_sight = False
 
     def _new_api_server(self, name: str) -> ApiServer:
         return ApiServer(name, self._binaries["kube-apiserver"], self.etcd, self._identity, self.folder)
