@@ -6,6 +6,8 @@ import re
 import pytest
 
 import kubelb
+from kubelb.adapters.hosts import service_hosts
+from kubelb.target import parse_target
 from kubelb.testing import Reply
 
 
@@ -220,3 +222,20 @@ def test_an_unknown_scheme_is_the_callers_mistake(world, service, balance):
             transport.handle_request(request)
     (state,) = lb.balancer.states()
     assert (state.failures, state.successes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("target", "hosts"),
+    [
+        ("reviews.prod:http", {b"reviews.prod", b"reviews.prod.svc", b"reviews.prod.svc.k8s.test"}),
+        (
+            "dns+srv:///_http._tcp.reviews.prod.svc.cluster.local",
+            {b"reviews.prod", b"reviews.prod.svc", b"reviews.prod.svc.k8s.test", b"reviews.prod.svc.cluster.local"},
+        ),
+        ("dns:///db.example.org.:80", {b"db.example.org"}),
+        ("static:///10.0.0.1:80", None),
+    ],
+)
+def test_the_names_that_a_target_serves(target, hosts):
+    """A Service's three, and the one that DNS is asked for; of no name at all, any."""
+    assert service_hosts(parse_target(target), "k8s.test", None) == hosts
