@@ -9,9 +9,9 @@ from kubelb.target import Target, parse_target
 
 REVIEWS = "reviews.prod.svc.cluster.local"
 GOOD = {
-    "reviews.prod:http": Target("kube", "reviews", "prod", "http"),
-    "reviews.prod:8080": Target("kube", "reviews", "prod", 8080),
-    "reviews.prod": Target("kube", "reviews", "prod", ""),
+    "reviews.prod:http": Target("", "reviews", "prod", "http"),
+    "reviews.prod:8080": Target("", "reviews", "prod", 8080),
+    "reviews.prod": Target("", "reviews", "prod", ""),
     "kube:///reviews.prod:http": Target("kube", "reviews", "prod", "http"),
     "kube:///r-2.0team:3scale": Target("kube", "r-2", "0team", "3scale"),
     "static:///10.0.0.1:80": Target("static", addresses=(("10.0.0.1", 80),)),

@@ -36,12 +36,12 @@ from kubelb.runtime.feed import Feed
 from kubelb.runtime.fork import register
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.worker import worker
-from kubelb.target import Target, parse_target
+from kubelb.target import Target, parse_nameserver, parse_target
 from kubelb.telemetry.logs import LogSink
 
 __all__ = ["LoadBalancer"]
 
-SOURCES = {"kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv"}
+SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv"}
 """Where endpoints will come from, for as long as there is no source that says so itself."""
 SEED = -1
 """Version of the seed's snapshot: the changes of a source's first one are to its own version 0."""
@@ -52,7 +52,9 @@ Changed: TypeAlias = Callable[[Difference], None]
 class LoadBalancer(Calls):
     """Balances over the endpoints of one service; safe to share between threads, event loops and adapters.
 
-    `target` is a name such as ``"reviews.prod:http"`` (see `kubelb.target`). Keyword options, all with a default:
+    `target` is a name such as ``"reviews.prod:http"``: a Service, by EndpointSlices, else by DNS; ``kube:///``,
+    ``dns+srv://``, ``dns://`` and ``static:///`` name one source (see `kubelb.target`). Keyword options, all with a
+    default:
 
     - `policy`: a Policy or its name, ``"peak_ewma"``;
     - `retry`: a Retry, None for one attempt only;
@@ -67,10 +69,11 @@ class LoadBalancer(Calls):
     - `seed`: ``"ip:port"`` addresses to use until the first sync;
     - `kubeconfig`, `context`: else ``$KUBECONFIG``, the pod's own files, ``~/.kube/config``;
     - `cluster_domain`: ``"cluster.local"``;
-    - `fallback_port`: port number to use with A records where SRV records do not fit into one answer;
+    - `fallback_port`: port number to use with A records, where neither slices nor SRV records can be had;
+    - `nameserver`: ``"IP"`` or ``"IP:PORT"`` to ask for DNS names; else those of ``/etc/resolv.conf``;
     - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0.
 
-    Raises `TargetError` for a name that cannot be parsed, `ValueError` for an option out of range.
+    Raises `TargetError` for a name or nameserver that cannot be parsed, `ValueError` for an option out of range.
 
     >>> lb = LoadBalancer("static:///127.0.0.1:8080,127.0.0.2:8080", policy="round_robin")
     >>> len({lb.call(lambda attempt: attempt.endpoint.authority) for _ in range(4)})
@@ -99,6 +102,7 @@ class LoadBalancer(Calls):
         context: str | None = None,
         cluster_domain: str = "cluster.local",
         fallback_port: int | None = None,
+        nameserver: str | None = None,
         ready_timeout: float = 5.0,
         clock: Clock = monotonic,
         rng: random.Random | None = None,
@@ -118,6 +122,7 @@ class LoadBalancer(Calls):
             context=context,
             cluster_domain=cluster_domain,
             fallback_port=fallback_port,
+            nameserver=None if nameserver is None else parse_nameserver(nameserver),
         )
         self._clock = clock
         self._log = LogSink(clock)

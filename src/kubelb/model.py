@@ -255,4 +255,6 @@ class Health:
     age: float | None = None
     error: str = ""
     cure: str = ""
+    fallback: str = ""
+    """Why endpoints come from a source further down the ladder, as ``"forbidden: ..."``; empty on the first."""
     counts: Mapping[str, int] = field(default_factory=dict)

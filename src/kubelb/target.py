@@ -6,7 +6,7 @@ Parsed by hand: `urllib.parse.urlsplit` takes ``reviews.prod`` in ``reviews.prod
     dns+srv://[NAMESERVER[:PORT]]/_PORT._tcp.HOST   SRV records: address, port and weight of each endpoint
     dns://[NAMESERVER[:PORT]]/HOST:PORT             A and AAAA records, and one port number for all of them
     static:///IP:PORT,IP:PORT   a fixed list
-    SVC.NS:PORT                 the same as kube:///
+    SVC.NS:PORT                 kube:/// first, then DNS: the ladder
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kubelb.errors import TargetError
 from kubelb.model import Address
 
-__all__ = ["Target", "parse_target"]
+__all__ = ["Target", "parse_nameserver", "parse_target"]
 
 # RFC 1035 labels, as Kubernetes demands of Service names; namespaces may begin with a digit (RFC 1123).
 _SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -35,8 +35,9 @@ _SHAPES = (
 class Target:
     """A parsed name. `port` is a port's name or number, "" where none was given (one port, then).
 
-    `name` is what DNS is asked for, a dot at its end where one was given; `nameserver` whom, None for those of
-    ``/etc/resolv.conf``. A DNS name of the form ``SVC.NS.svc.DOMAIN`` also sets `service` and `namespace`.
+    `scheme` is "" for a bare ``SVC.NS:PORT``. `name` is what DNS is asked for, a dot at its end where one was given;
+    `nameserver` whom, None for those of ``/etc/resolv.conf``. A DNS name of the form ``SVC.NS.svc.DOMAIN`` also sets
+    `service` and `namespace`.
     """
 
     scheme: str
@@ -53,7 +54,8 @@ class Target:
         if self.name:
             server = _authority(self.nameserver) if self.nameserver else ""
             return f"{self.scheme}://{server}/{self.name}" + (f":{self.port}" if self.scheme == "dns" else "")
-        return f"{self.service}.{self.namespace}" + (f":{self.port}" if self.port != "" else "")
+        name = f"{self.service}.{self.namespace}" + (f":{self.port}" if self.port != "" else "")
+        return f"kube:///{name}" if self.scheme else name
 
     @property
     def host(self) -> str:
@@ -81,21 +83,21 @@ def parse_target(text: str) -> Target:
         raise TargetError(f"a target is a string such as 'reviews.prod:http', not {type(text).__name__}")
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return _kube(text, text)
+        return _kube(text, text, "")
     if scheme not in ("kube", "static", "dns", "dns+srv"):
         raise TargetError(f"target {text!r}: unknown scheme {scheme!r}; give {_SHAPES}")
     authority, slash, rest = rest.partition("/")
     if scheme in ("dns", "dns+srv"):
         if not slash:
             raise TargetError(f"target {text!r}: no name; write {scheme}:/// with three slashes before it")
-        nameserver = _nameserver(text, authority) if authority else None
+        nameserver = _nameserver(f"target {text!r}", authority) if authority else None
         return _srv(text, rest, nameserver) if scheme == "dns+srv" else _host(text, rest, nameserver)
     if authority or not slash:
         raise TargetError(f"target {text!r}: no authority is allowed here; write {scheme}:/// with three slashes")
-    return _kube(text, rest) if scheme == "kube" else _static(text, rest)
+    return _kube(text, rest, scheme) if scheme == "kube" else _static(text, rest)
 
 
-def _kube(text: str, name: str) -> Target:
+def _kube(text: str, name: str, scheme: str) -> Target:
     host, colon, port = name.partition(":")
     service, dot, namespace = host.partition(".")
     if "/" in name:
@@ -107,20 +109,20 @@ def _kube(text: str, name: str) -> Target:
     if not _NAMESPACE.match(namespace):
         hint = "; leave out '.svc' and the cluster domain" if ".svc" in namespace else ""
         raise TargetError(f"target {text!r}: {namespace!r} is no namespace (lower case letters, digits and '-'){hint}")
-    return Target("kube", service, namespace, _port(text, port) if colon else "")
+    return Target(scheme, service, namespace, _port(text, port) if colon else "")
 
 
 def _port(text: str, port: str) -> str | int:
     if port.isascii() and port.isdigit():
-        return _number(text, port)
+        return _number(f"target {text!r}", port)
     if not _PORT_NAME.match(port):
         raise TargetError(f"target {text!r}: {port!r} is neither a port's name nor a number from 1 to 65535")
     return port
 
 
-def _number(text: str, port: str) -> int:
+def _number(place: str, port: str) -> int:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        raise TargetError(f"target {text!r}: {port!r} is no port number from 1 to 65535")
+        raise TargetError(f"{place}: {port!r} is no port number from 1 to 65535")
     return int(port)
 
 
@@ -155,7 +157,7 @@ def _host(text: str, rest: str, nameserver: Address | None) -> Target:
         cure = f"give a number, or dns+srv:///_{port or 'PORT'}._tcp.{host}"
         raise TargetError(f"target {text!r}: {port!r} is no port number, and A records know no names; {cure}")
     name = _dns_name(text, host)
-    return Target("dns", *_service_of(name), port=_number(text, port), name=name, nameserver=nameserver)
+    return Target("dns", *_service_of(name), port=_number(f"target {text!r}", port), name=name, nameserver=nameserver)
 
 
 def _dns_name(text: str, name: str) -> str:
@@ -175,16 +177,21 @@ def _service_of(host: str) -> tuple[str, str]:
     return "", ""
 
 
-def _nameserver(text: str, authority: str) -> Address:
+def parse_nameserver(text: str) -> Address:
+    """Parse ``IP``, ``IP:PORT`` or ``[IP]:PORT``; raises `TargetError`."""
+    if not isinstance(text, str):
+        raise TargetError(f"nameserver={text!r}: give IP or IP:PORT as a string")
+    return _nameserver(f"nameserver={text!r}", text)
+
+
+def _nameserver(place: str, authority: str) -> Address:
     host, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]"):
         host, port = authority, "53"
     inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not _is_ip(inner) or (":" in inner) != host.startswith("["):
-        raise TargetError(
-            f"target {text!r}: {authority!r} is no nameserver; give IP or IP:PORT, an IPv6 address in brackets"
-        )
-    return str(ipaddress.ip_address(inner)), _number(text, port)
+        raise TargetError(f"{place}: {authority!r} is no nameserver; give IP or IP:PORT, an IPv6 address in brackets")
+    return str(ipaddress.ip_address(inner)), _number(place, port)
 
 
 def _is_ip(host: str) -> bool:
@@ -210,7 +217,7 @@ def _static(text: str, names: str) -> Target:
             raise TargetError(
                 f"target {text!r}: {host!r} is no IP address; give IP:PORT, an IPv6 address in brackets"
             ) from None
-        address = str(ip), _number(text, port)
+        address = str(ip), _number(f"target {text!r}", port)
         if address in addresses:
             raise TargetError(f"target {text!r}: {item!r} is given twice")
         addresses.append(address)

@@ -471,7 +471,7 @@ def test_without_the_package(made, tmp_path, authority, monkeypatch):
     monkeypatch.setitem(sys.modules, "kubernetes.client", None)
     feed = Reader(made, None, kubeconfig=path)
     feed.until(lambda _: feed.events)
-    assert feed.events[0].kind == "credentials"
+    assert feed.events[0].kind == "missing-extra"
     assert "pip install 'kubelb[kubernetes]'" in feed.health.cure
     with pytest.raises(ImportError, match=r"not installed: pip install 'kubelb\[kubernetes\]'"):
         Kubeconfig(path).open()

@@ -14,6 +14,7 @@ HEAVY = ["msgspec", "urllib3", "kubernetes", "ssl", "asyncio", "grpc", "dns", "h
         ("kubelb.discovery", set()),
         ("kubelb.discovery.base", set()),
         ("kubelb.discovery.static", set()),
+        ("kubelb.discovery.ladder.source", set()),
         ("kubelb.discovery.dns.source", {"dns"}),
         ("kubelb.discovery.kube.source", {"msgspec", "urllib3", "ssl"}),
     ],

@@ -44,6 +44,9 @@ class Balancer(LoadBalancer):
 
     def _make_source(self) -> Discovery:
         options = {name: getattr(self._options, name) for name in self._options.__slots__}
+        if self._options.nameserver:  # the ladder, as it is
+            return super()._make_source()
+        options.pop("nameserver")
         dns = {name: options.pop(name) for name in ("cluster_domain", "fallback_port")}
         if self.target.name:
             return DnsDiscovery(self.target, hold=self._hold, clock=self._clock, emit=self._emit, **dns)

@@ -44,6 +44,16 @@ ALL = [
     (events.DiscoveryFailed("s", "unreachable", "no route"), "WARNING", "no route; the last known"),
     (events.DiscoveryRecovered("s", 3.0), "INFO", "discovery is back after 3.0 s"),
     (events.Skipped("s", "slice x", "no ports"), "WARNING", "slice x left out: no ports"),
+    (
+        events.SourceChanged("s", "dns+srv", "endpointslices", "forbidden", "403", "add a Role"),
+        "WARNING",
+        "endpoints come from dns+srv, no longer from endpointslices: forbidden, 403; add a Role",
+    ),
+    (
+        events.SourceChanged("s", "endpointslices", "dns+srv", "recovered", "it can be read again"),
+        "INFO",
+        "endpoints come from endpointslices, no longer from dns+srv: recovered, it can be read again",
+    ),
     (events.TlsFilesChanged("s", ("a.pem", "b.pem")), "INFO", "a.pem, b.pem: changed, and read again"),
     (
         events.TlsFilesChanged("s", ("a.pem",), "SSLError: no"),

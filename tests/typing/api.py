@@ -37,6 +37,8 @@ def construct() -> kubelb.LoadBalancer:
         slow_start=kubelb.SlowStart(window=10.0),
         zone="eu-1a",
         seed=["10.0.0.1:80"],
+        fallback_port=8080,
+        nameserver="10.96.0.10:53",
         rng=random.Random(1),
     )
 
@@ -46,7 +48,7 @@ def look(lb: kubelb.LoadBalancer) -> str:
     health: kubelb.Health = lb.health()
     views: tuple[kubelb.EndpointView, ...] = lb.endpoints()
     circuits = f"{views[0].circuit} {lb.balancer.circuit}"
-    return f"{health.source} {health.age} {views[0].address} {views[0].latency} {circuits}"
+    return f"{health.source} {health.age} {health.fallback} {views[0].address} {views[0].latency} {circuits}"
 
 
 def judge(result: object, error: Exception | None) -> kubelb.Outcome | None:

@@ -22,6 +22,7 @@ __all__ = [
     "Retried",
     "Returned",
     "Skipped",
+    "SourceChanged",
     "TlsFilesChanged",
     "discard",
 ]
@@ -143,8 +144,8 @@ class DiscoveryFailed:
     """The source can't be read for now; the last known good set stays in use.
 
     `kind` is a stable word: ``unreachable``, ``unauthorized``, ``forbidden``, ``throttled``, ``server-error``,
-    ``malformed``, ``credentials``, ``expired``, ``silent``, ``absent`` (DNS has the name no more, which is not believed
-    at once), ``internal`` (a mistake of kubelb's own, survived).
+    ``malformed``, ``credentials``, ``missing-extra``, ``expired``, ``silent``, ``absent`` (DNS has the name no more,
+    which is not believed at once), ``internal`` (a mistake of kubelb's own, survived).
     """
 
     service: str
@@ -159,6 +160,22 @@ class DiscoveryRecovered:
 
     service: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """Endpoints come from another rung of the ladder: `source` now, `before` until now.
+
+    `kind` says why: a word of `DiscoveryFailed`, ``late`` (no answer yet), ``empty`` (no endpoints there),
+    ``missing-extra``, or ``recovered`` for the way up.
+    """
+
+    service: str
+    source: str
+    before: str
+    kind: str
+    reason: str
+    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +208,7 @@ Event: TypeAlias = (
     | Retried
     | Returned
     | Skipped
+    | SourceChanged
     | TlsFilesChanged
 )
 Emit: TypeAlias = Callable[[Event], None]

@@ -1,15 +1,18 @@
 """Target + options -> the source that serves them. Imports a source's packages only when one is built."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from kubelb.clock import Clock
 from kubelb.core.events import Emit
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import TargetError
-from kubelb.model import Endpoint
+from kubelb.model import Address, Endpoint
 from kubelb.target import Target, parse_target
+
+Make: TypeAlias = Callable[[Emit], Discovery]
 
 __all__ = ["Options", "seed_endpoints", "source_for"]
 
@@ -28,6 +31,7 @@ class Options:
     context: str | None = None
     cluster_domain: str = "cluster.local"
     fallback_port: int | None = None
+    nameserver: Address | None = None
 
     def __post_init__(self) -> None:
         if self.traffic_policy not in ("Cluster", "Local"):
@@ -44,16 +48,13 @@ def source_for(target: Target, options: Options, clock: Clock, emit: Emit) -> Di
     if target.scheme == "static":
         return StaticDiscovery(target.addresses)
     if target.name:
-        from kubelb.discovery.dns.source import DnsDiscovery
+        return _dns(target, options, clock, emit)
+    if target.scheme == "kube":
+        return _kube(target, options, clock, emit)
+    return _ladder(target, options, clock, emit)
 
-        return DnsDiscovery(
-            target,
-            cluster_domain=options.cluster_domain,
-            fallback_port=options.fallback_port,
-            max_stale=options.max_stale,
-            clock=clock,
-            emit=emit,
-        )
+
+def _kube(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
     from kubelb.discovery.kube.source import KubeDiscovery
 
     return KubeDiscovery(
@@ -69,6 +70,36 @@ def source_for(target: Target, options: Options, clock: Clock, emit: Emit) -> Di
         clock=clock,
         emit=emit,
     )
+
+
+def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
+    from kubelb.discovery.dns.source import DnsDiscovery
+
+    return DnsDiscovery(
+        target if target.nameserver else replace(target, nameserver=options.nameserver),
+        cluster_domain=options.cluster_domain,
+        fallback_port=options.fallback_port,
+        max_stale=options.max_stale,
+        clock=clock,
+        emit=emit,
+    )
+
+
+def _ladder(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
+    """Slices, then SRV records for a port that has a name, then A records for the fallback port."""
+    from kubelb.discovery.ladder.source import Ladder
+
+    host = f"{target.host}.svc.{options.cluster_domain}."
+    rungs: list[tuple[str, Make]] = [("endpointslices", lambda emit: _kube(target, options, clock, emit))]
+    if isinstance(target.port, str) and target.port:
+        srv = replace(target, scheme="dns+srv", name=f"_{target.port}._tcp.{host}")
+        rungs.append(("dns+srv", lambda emit: _dns(srv, options, clock, emit)))
+    if options.fallback_port is not None:
+        addresses = replace(target, scheme="dns", name=host, port=options.fallback_port)
+        rungs.append(("dns", lambda emit: _dns(addresses, options, clock, emit)))
+    if len(rungs) == 1:
+        return rungs[0][1](emit)
+    return Ladder(str(target), rungs, emit=emit, clock=clock)
 
 
 def seed_endpoints(addresses: Iterable[str]) -> tuple[Endpoint, ...]:

@@ -22,6 +22,7 @@ from kubelb.core.events import (
     Retried,
     Returned,
     Skipped,
+    SourceChanged,
     TlsFilesChanged,
 )
 
@@ -108,6 +109,13 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
             return logging.INFO, (kind, event.service), f"discovery is back after {event.seconds:.1f} s"
         case Skipped():
             return logging.WARNING, (kind, event.service, event.what), f"{event.what} left out: {event.reason}"
+        case SourceChanged():
+            cure = f"; {event.cure}" if event.cure else ""
+            text = (
+                f"endpoints come from {event.source}, no longer from {event.before}: {event.kind}, {event.reason}{cure}"
+            )
+            level = logging.INFO if event.kind == "recovered" else logging.WARNING
+            return level, (kind, event.service, event.source, event.kind), text
         case TlsFilesChanged(error=""):
             return logging.INFO, (kind, event.service), f"{', '.join(event.files)}: changed, and read again"
         case TlsFilesChanged():

@@ -19,6 +19,9 @@ __all__ = ["Access", "Credentials", "CredentialsError", "Given", "Locator", "Nob
 class CredentialsError(Exception):
     """The way in cannot be read; `cure` says what to do."""
 
+    missing_extra = False
+    """A package is not installed."""
+
     def __init__(self, reason: str, cure: str = "") -> None:
         super().__init__(reason)
         self.reason = reason

@@ -34,6 +34,7 @@ class Code(Enum):
     SHORT = "short"
     MALFORMED = "malformed"
     CREDENTIALS = "credentials"
+    EXTRA = "missing-extra"
     INTERNAL = "internal"
 
 
@@ -69,7 +70,8 @@ class Trouble(Exception):
 def failed(failure: Failure) -> Trouble:
     """No answer."""
     if failure.phase is Phase.CREDENTIALS:
-        return Trouble(Code.CREDENTIALS, failure.reason, failure.cure)
+        code = Code.EXTRA if failure.missing_extra else Code.CREDENTIALS
+        return Trouble(code, failure.reason, failure.cure)
     if failure.phase is Phase.STREAM:
         return Trouble(Code.SILENT if failure.silent else Code.BROKEN, failure.reason, failure.cure)
     if failure.silent and failure.phase in {Phase.HEADERS, Phase.BODY}:

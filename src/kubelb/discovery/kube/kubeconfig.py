@@ -21,6 +21,8 @@ __all__ = ["Kubeconfig", "MissingPackageError"]
 class MissingPackageError(CredentialsError, ImportError):
     """The extra is not installed."""
 
+    missing_extra = True
+
     def __init__(self) -> None:
         super().__init__(
             "a kubeconfig can only be read with the 'kubernetes' package, which is not installed",

@@ -71,6 +71,8 @@ class Failure(NamedTuple):
     cure: str = ""
     silent: bool = False
     """Nothing came for as long as something should have."""
+    missing_extra: bool = False
+    """A package is not installed."""
 
 
 Step: TypeAlias = Get | Sleep | _Word

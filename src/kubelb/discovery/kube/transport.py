@@ -73,7 +73,7 @@ class Transport:
         try:
             access, manager, header = self._prepare(step.fresh)
         except CredentialsError as error:
-            return Failure(Phase.CREDENTIALS, error.reason, error.cure)
+            return Failure(Phase.CREDENTIALS, error.reason, error.cure, missing_extra=error.missing_extra)
         headers = {"Accept": "application/json", "User-Agent": "kubelb"}
         # A list of 10 000 endpoints is 3.6 MB, zipped 0.5; the server zips only if asked, and never a watch.
         headers["Accept-Encoding"] = "identity" if step.watch else "gzip"

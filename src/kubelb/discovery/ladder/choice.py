@@ -1,0 +1,94 @@
+"""Which rung of the ladder to stand on. Pure: what each rung said in, a Decision out.
+
+The first rung that works is used. What "works" means leans towards staying where we are:
+
+- A rung that has never answered has `LATE` seconds before the next one is tried beside it. One that failed has none:
+  there is nothing to lose.
+- A rung that has answered and now fails keeps its endpoints in use for `PATIENCE` seconds. An API server that restarts
+  is nobody's business.
+- A rung further down that has no endpoints does not work: DNS cannot tell "empty" from "unknown", nor from "not here".
+  The first rung, the slices, can; there, empty is an answer.
+- A rung further down whose addresses have none in common with the pods known from the first is a stranger: most often
+  the Service's own address (ClusterIP). Pods that were known a moment ago are the better choice; after `STRANGER`
+  seconds without news of them they no longer are.
+- Where no rung works, the endpoints in use stay.
+
+As soon as a rung further up works again, it is used again.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kubelb.model import Endpoint
+
+__all__ = ["LATE", "PATIENCE", "STRANGER", "Decision", "Standing", "Trouble", "decide"]
+
+LATE = 2.0
+PATIENCE = 10.0
+STRANGER = 300.0
+
+
+class Trouble(NamedTuple):
+    """What is wrong with a rung. `kind` is a word of `DiscoveryFailed`, or ``late``, ``empty``, ``missing-extra``."""
+
+    kind: str
+    reason: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+class Standing(NamedTuple):
+    """What is known of a rung that runs."""
+
+    since: float
+    """When it was started, or, where it fails, began to."""
+    synced: bool = False
+    endpoints: tuple[Endpoint, ...] = ()
+    """Those that it would have us use."""
+    failing: Trouble | None = None
+
+
+class Decision(NamedTuple):
+    """`use` is a rung's number, None for none yet; `run` is how many rungs have to run, from the first on."""
+
+    use: int | None
+    run: int
+    due: float | None = None
+    """When to decide again, if nothing is heard until then."""
+
+
+def decide(standings: Sequence[Standing], rungs: int, current: int | None, now: float) -> Decision:
+    """Choose among `rungs`, of which the first `len(standings)` run."""
+    due: float | None = None
+    for number, rung in enumerate(standings):
+        if not rung.synced and rung.failing is None and now < rung.since + LATE:
+            return Decision(_held(standings, current), number + 1, _least(due, rung.since + LATE))
+        if not rung.synced or (number and not rung.endpoints):
+            continue
+        if number and _strangers(rung, standings[0]):
+            known = standings[0].since + STRANGER
+            if now < known:
+                due = _least(due, known)
+                continue
+        if rung.failing is None:
+            return Decision(number, number + 1, due)
+        if rung.endpoints and now < rung.since + PATIENCE:
+            return Decision(number, number + 1, _least(due, rung.since + PATIENCE))
+    return Decision(_held(standings, current), min(len(standings) + 1, rungs), due)
+
+
+def _held(standings: Sequence[Standing], current: int | None) -> int | None:
+    """Where no rung works: the one in use, if it has anything, else the first that has."""
+    order = ([] if current is None else [current]) + list(range(len(standings)))
+    return next((number for number in order if number < len(standings) and standings[number].endpoints), current)
+
+
+def _strangers(rung: Standing, first: Standing) -> bool:
+    known = {endpoint.ip for endpoint in first.endpoints}
+    return bool(known) and known.isdisjoint(endpoint.ip for endpoint in rung.endpoints)
+
+
+def _least(one: float | None, other: float) -> float:
+    return other if one is None else min(one, other)

@@ -1,0 +1,126 @@
+"""One rung: a source that is built when it is needed, and what it has said so far.
+
+What a source reports as events goes on to whoever listens, under the ladder's own name; its failures and recoveries are
+also noted here, for the choice. `start` and `poll` are called by one thread at a time, the rest by any.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from kubelb.clock import Clock
+from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event
+from kubelb.discovery.base import Discovery
+from kubelb.discovery.ladder.choice import LATE, Standing, Trouble
+from kubelb.model import Health, Snapshot
+
+__all__ = ["Make", "Rung"]
+
+Make = Callable[[Emit], Discovery]
+"""Builds the source, not yet started; may raise ImportError."""
+
+
+class Rung:
+    """`name` is what `Health.source` says of the source: ``"endpointslices"``, ``"dns+srv"``, ``"dns"``."""
+
+    def __init__(
+        self, name: str, make: Make, *, service: str, clock: Clock, emit: Emit, wanted: Callable[[], bool]
+    ) -> None:
+        self.name = name
+        self.snapshot: Snapshot | None = None
+        """The last one; kept when the rung is stopped, for it is what was known last."""
+        self._make = make
+        self._service = service
+        self._clock = clock
+        self._emit = emit
+        self._wanted = wanted
+        self._lock = threading.Lock()
+        self._source: Discovery | None = None
+        self._life: object | None = None
+        self._since = 0.0
+        self._synced = False
+        self._failing: Trouble | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, if only to find that it cannot be."""
+        return self._life is not None
+
+    def start(self, notify: Callable[[], None]) -> None:
+        """Build the source and start it. One that cannot be built is a rung that fails."""
+        life = object()
+        with self._lock:
+            self._life, self._since, self._synced, self._failing = life, self._clock(), False, None
+        try:
+            source = self._make(partial(self._note, life, notify))
+        except ImportError as error:
+            cure = "install kubelb with what it depends on"
+            self._failing = Trouble("missing-extra", f"the package {error.name} is not installed", cure)
+            return
+        self._source = source
+        source.start(notify)
+        if not self._wanted():  # meanwhile: it may have been stopped before it was started
+            source.stop()
+
+    def stop(self) -> None:
+        """End the source. What its thread still says is not heard."""
+        with self._lock:
+            source, self._source = self._source, None
+            self._life, self._failing = None, None
+        if source is not None:
+            source.stop()
+
+    def resync(self) -> None:
+        """Have it fetch everything again."""
+        source = self._source
+        if source is not None:
+            source.resync_now()
+
+    def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
+        """Ask the source for news."""
+        source = self._source
+        if source is None:
+            return None, None
+        snapshot, due = source.poll(now)
+        if snapshot is not None:
+            self.snapshot, self._synced = snapshot, True
+        return snapshot, due
+
+    def standing(self) -> Standing:
+        """What is known of it, for the choice."""
+        with self._lock:
+            since, failing = self._since, self._failing
+        known = self.snapshot if self._synced else None
+        return Standing(since, self._synced, known.endpoints if known else (), failing)
+
+    def trouble(self) -> Trouble:
+        """Why it is not the one in use."""
+        failing = self._failing
+        if failing is not None:
+            return failing
+        if self._synced:
+            return Trouble("empty", (self.snapshot.problem if self.snapshot else "") or "it has no endpoints")
+        health = self.health()
+        return Trouble("late", f"no answer within {LATE:g} s: {health.error}", health.cure)
+
+    def health(self) -> Health:
+        """The source's own."""
+        source, failing = self._source, self._failing
+        if source is not None:
+            return source.health()
+        return Health(self.name, error=failing.reason, cure=failing.cure) if failing else Health(self.name)
+
+    def _note(self, life: object, notify: Callable[[], None], event: Event) -> None:
+        """Take an event of the source, on whatever thread it comes."""
+        with self._lock:
+            if life is not self._life:
+                return
+            if isinstance(event, DiscoveryFailed):
+                if self._failing is None:
+                    self._since = self._clock()
+                self._failing = Trouble(event.kind, event.reason, event.cure)
+            elif isinstance(event, DiscoveryRecovered):
+                self._failing = None
+        self._emit(replace(event, service=self._service))
+        notify()
