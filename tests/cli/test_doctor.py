@@ -215,3 +215,17 @@ def test_without_the_kubernetes_package(cluster):
     done = run_without(["kubernetes"], "doctor", "reviews.prod:http", "--kubeconfig", cluster.kubeconfig)
     assert done.returncode == 1
     assert "pip install 'kubelb[kubernetes]'" in done.stdout
+
+
+def test_a_dns_name(cluster):
+    """Its endpoints and the way to them; a ClusterIP is worth a remark; what is not there has its reason."""
+    cluster.service("pods.prod:http", replicas=2, headless=True)
+    code, found = doctor(cluster, cluster.dns.target("pods.prod", "http"))
+    assert code == 0
+    assert list(found) == ["target", "DNS", "network", "mesh"]
+    assert found["DNS"]["text"].endswith("_http._tcp.pods.prod.svc.cluster.local has 2 endpoints")
+    _, found = doctor(cluster, cluster.dns.target("reviews.prod", "http"))
+    assert (found["DNS"]["mark"], "make the Service headless" in found["DNS"]["cure"]) == ("note", True)
+    code, found = doctor(cluster, cluster.dns.target("nobody.prod", 80))
+    assert code == 1
+    assert "DNS has no address for nobody.prod" in found["DNS"]["text"]

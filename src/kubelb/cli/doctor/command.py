@@ -11,6 +11,7 @@ import typer
 from kubelb.cli.doctor.around import look_around, look_up, reach
 from kubelb.cli.doctor.cluster import Known, examine
 from kubelb.cli.doctor.finding import Finding, Mark, good
+from kubelb.cli.doctor.names import ask
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.locate import locate
 from kubelb.discovery.select import seed_endpoints
@@ -43,10 +44,14 @@ def run_command(name: str, *, kubeconfig: str | None, context: str | None, clust
 
 
 def check(target: Target, kubeconfig: str | None, context: str | None, cluster_domain: str) -> Iterator[Finding]:
-    """Yield every finding. Of a fixed list of addresses there is only the network to ask."""
+    """Yield every finding. Of a fixed list of addresses there is only the network to ask, of a DNS name only DNS."""
     yield good("target", str(target))
     if target.scheme == "static":
         yield from reach(seed_endpoints(str(target).removeprefix("static:///").split(",")))
+        yield look_around()
+        return
+    if target.name:
+        yield from ask(target, cluster_domain)
         yield look_around()
         return
     view = View(os.environ.get("NODE_NAME", ""), os.environ.get("KUBELB_ZONE", ""))

@@ -1,0 +1,28 @@
+"""What DNS says, for a target that is a DNS name: asked by a load balancer, so in its words."""
+
+from collections.abc import Iterator
+
+from kubelb import LoadBalancer
+from kubelb.cli.doctor import around
+from kubelb.cli.doctor.finding import Finding, bad, good, note
+from kubelb.errors import LoadBalancerError
+from kubelb.target import Target
+
+__all__ = ["ask"]
+
+
+def ask(target: Target, cluster_domain: str) -> Iterator[Finding]:
+    """The endpoints behind the name, and whether they can be reached; or why there are none."""
+    with LoadBalancer(str(target), cluster_domain=cluster_domain) as lb:
+        try:
+            lb.wait_ready(around.PATIENCE)
+        except LoadBalancerError as error:
+            yield bad("DNS", error.reason, lb.health().cure)
+            return
+        health, snapshot = lb.health(), lb.balancer.snapshot
+    assert snapshot is not None
+    if health.error:
+        yield note("DNS", health.error, health.cure)
+    else:
+        yield good("DNS", f"{target.name} has {len(snapshot.endpoints)} endpoints")
+    yield from around.reach(snapshot.endpoints)
