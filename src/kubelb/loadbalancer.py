@@ -28,7 +28,7 @@ from kubelb.core.retry.budget import BudgetState
 from kubelb.core.table import Difference
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
-from kubelb.discovery.select import Options, seed_endpoints, source_for
+from kubelb.discovery.select import Options, check_options, seed_endpoints, source_for
 from kubelb.errors import NotReady
 from kubelb.model import Health, Snapshot
 from kubelb.runtime.calls import Calls
@@ -124,6 +124,7 @@ class LoadBalancer(Calls):
             fallback_port=fallback_port,
             nameserver=None if nameserver is None else parse_nameserver(nameserver),
         )
+        check_options(self.target, self._options)
         self._clock = clock
         self._log = LogSink(clock)
         self.balancer = Balancer(

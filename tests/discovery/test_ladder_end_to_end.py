@@ -203,13 +203,20 @@ def test_the_fallback_port_brings_a_records(cluster, svc, target):
         lb.ask()
 
 
-def test_a_number_without_a_fallback_port_has_no_ladder(cluster, svc):
-    """SRV records exist for names only: nobody asks DNS, and the reason is that of the slices."""
+def test_what_has_no_ladder(cluster, svc):
+    """A number without a fallback port, slices alone, the own node alone: nobody asks DNS."""
     cluster.api.down()
-    for target in ("reviews.prod:8080", "kube:///reviews.prod:http"):
-        with Balancer(target, cluster) as lb:
+    only_here = {"traffic_policy": "Local", "node": "zone-a-node"}
+    for target, options in (
+        ("reviews.prod:8080", {}),
+        ("kube:///reviews.prod:http", {}),
+        ("reviews.prod:http", only_here),
+    ):
+        with Balancer(target, cluster, **options) as lb:
+            lb.feed()
+            wait_for(lambda lb=lb: "connection refused" in lb.health().error, 20.0)
             with pytest.raises(NotReady, match="connection refused"):
-                lb.wait_ready(0.7)
+                lb.wait_ready(0.05)
             assert cluster.dns.questions == []
 
 
@@ -261,3 +268,9 @@ def test_the_nameserver_is_for_dns_targets_too(cluster, svc):
         assert lb.used == addresses(svc)
     with Balancer(cluster.dns.target("reviews.prod", "http"), cluster, nameserver="127.0.0.1:1") as lb:
         lb.wait_ready()
+
+
+def test_dns_does_not_know_nodes():
+    """So a DNS name cannot be kept to the own one, and says so at once."""
+    with pytest.raises(ValueError, match="traffic_policy='Local': DNS does not say"):
+        LoadBalancer("dns:///web:80", traffic_policy="Local")

@@ -14,7 +14,7 @@ from kubelb.target import Target, parse_target
 
 Make: TypeAlias = Callable[[Emit], Discovery]
 
-__all__ = ["Options", "seed_endpoints", "source_for"]
+__all__ = ["Options", "check_options", "seed_endpoints", "source_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,12 @@ class Options:
         port = self.fallback_port
         if port is not None and (type(port) is not int or not 1 <= port <= 65535):
             raise ValueError(f"fallback_port={port!r}: give a number from 1 to 65535, or None")
+
+
+def check_options(target: Target, options: Options) -> None:
+    """Raise `ValueError` for what a target's source cannot do."""
+    if target.name and options.traffic_policy == "Local":
+        raise ValueError(f"traffic_policy='Local': DNS does not say on which node a pod is; {target} needs 'Cluster'")
 
 
 def source_for(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
@@ -86,11 +92,16 @@ def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discover
 
 
 def _ladder(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
-    """Slices, then SRV records for a port that has a name, then A records for the fallback port."""
+    """Slices, then SRV records for a port that has a name, then A records for the fallback port.
+
+    DNS knows no nodes, so where only endpoints of the own one may be used there is nothing to step down to.
+    """
     from kubelb.discovery.ladder.source import Ladder
 
     host = f"{target.host}.svc.{options.cluster_domain}."
     rungs: list[tuple[str, Make]] = [("endpointslices", lambda emit: _kube(target, options, clock, emit))]
+    if options.traffic_policy == "Local":
+        return _kube(target, options, clock, emit)
     if isinstance(target.port, str) and target.port:
         srv = replace(target, scheme="dns+srv", name=f"_{target.port}._tcp.{host}")
         rungs.append(("dns+srv", lambda emit: _dns(srv, options, clock, emit)))
