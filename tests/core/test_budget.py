@@ -90,6 +90,30 @@ def test_the_bound_holds_under_threads() -> None:
     assert sum(granted) == 100
 
 
+@pytest.mark.parametrize(
+    "config", [RetryBudget(), RetryBudget(floor=0.3), RetryBudget(ratio=0.0), RetryBudget(floor=0)]
+)
+def test_what_is_available_is_what_can_be_taken(config: RetryBudget) -> None:
+    """At any moment of any history; and a look changes nothing."""
+    rng = random.Random(3)
+    state = BudgetState(config, 0.0)
+    now, requests = 0.0, 0
+    for _ in range(300):
+        now += rng.choice((0.01, 0.5, 3.0, 30.0))
+        requests += rng.randint(0, 40)
+        for _ in range(rng.randint(0, 3)):
+            state.withdraw(requests, now)
+        looked = state._marks.copy(), state._spent, state._tokens, state._refilled
+        available = state.available(requests, now)
+        assert (state._marks, state._spent, state._tokens, state._refilled) == looked
+        twin = BudgetState(config, 0.0)
+        twin._marks, twin._spent, twin._tokens, twin._refilled = state._marks.copy(), *looked[1:]
+        taken = 0
+        while twin.withdraw(requests, now):
+            taken += 1
+        assert taken == available
+
+
 def test_a_child_has_a_lock_of_its_own() -> None:
     """After a fork a lock that another thread held is not waited for."""
     state = BudgetState(RetryBudget(), 0.0)

@@ -75,6 +75,16 @@ class BudgetState:
                 return True
             return False
 
+    def available(self, requests: int, now: float) -> int:
+        """Return how many extra tries could be taken now. Looking changes nothing."""
+        config = self.config
+        with self._lock:
+            past = [mark for mark in self._marks if mark.time <= now - config.window]
+            oldest = past[-1] if past else self._marks[0]
+            share = config.ratio * self._since(oldest, requests, now) - (self._spent - oldest.spent)
+            tokens = min(max(config.floor, 1.0), self._tokens + (now - self._refilled) * config.floor)
+        return max(0, math.floor(share)) + math.floor(tokens)
+
     def _recent(self, requests: int, now: float) -> float:
         """Return the first attempts of the last window, and move the marks along."""
         window = self.config.window
@@ -83,9 +93,11 @@ class BudgetState:
             marks.popleft()
         if now - marks[-1].time >= window / SLOTS:
             marks.append(_Mark(now, requests, self._spent))
-        oldest = marks[0]
+        return self._since(marks[0], requests, now)
+
+    def _since(self, oldest: _Mark, requests: int, now: float) -> float:
         # Where nothing was asked for longer than a window, its requests count in proportion.
-        return (requests - oldest.requests) * min(1.0, window / max(now - oldest.time, 1e-9))
+        return (requests - oldest.requests) * min(1.0, self.config.window / max(now - oldest.time, 1e-9))
 
     def forget(self) -> None:
         """In a forked child: a lock of its own."""
