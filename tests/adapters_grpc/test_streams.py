@@ -255,3 +255,17 @@ def test_a_refusal_speaks_for_the_call(balance: Any, kind: str) -> None:
         told: list[Any] = []
         call.add_done_callback(told.append)
         assert told == [call]
+
+
+@pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
+def test_a_callback_may_ask_for_the_status(server: Any, balance: Any, kind: str) -> None:
+    """Also in the thread that has only just started a first attempt, which ended at once."""
+    asked: list[Any] = []
+    with balanced.insecure_channel(balance(server()), [("grpc.max_send_message_length", 10)]) as channel:
+        request = b"x" * 100
+        method = "/test.Echo/US" if kind == "unary_stream" else "/test.Echo/SS"
+        stream = getattr(channel, kind)(method)(request if kind == "unary_stream" else iter([request]), timeout=10)
+        stream.add_done_callback(lambda ended: asked.append(ended.code()))
+        with pytest.raises(grpc.RpcError):
+            list(stream)
+    assert until(lambda: asked == [grpc.StatusCode.RESOURCE_EXHAUSTED])

@@ -28,6 +28,8 @@ class Endings:
         self._lock = threading.Lock()
         self._committed = False
         self._over = False
+        self.last: Outcome | None = None
+        """How the latest attempt has ended."""
         self._callbacks: list[Callable[[], object]] = []
 
     def watch(self, inner: Any, lease: Lease) -> bool:
@@ -67,6 +69,7 @@ class Endings:
     def ended(self, outcome: Outcome, lease: Lease) -> None:
         """In grpcio's thread of the sub-channel, or in whatever thread dropped the call: nothing here blocks."""
         lease.release(outcome)
+        self.last = outcome
         self._left()
         if self._committed or self._final(outcome):
             self._fire()

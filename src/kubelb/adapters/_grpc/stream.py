@@ -218,8 +218,11 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
     # grpc.Call and grpc.Future: the latest attempt's
 
     def _call(self) -> Any:
-        """Return what speaks for the call; waits where there is no attempt yet."""
-        if self._opened is not None:
+        """Return what speaks for the call; waits where there is no attempt yet.
+
+        Once there is one it can be asked, also by a callback in the thread that has just started it.
+        """
+        if self._opened is not None and self._inner is None:
             self._opened.wait()
         return self._inner if self._refusal is None else self._refusal
 
@@ -268,6 +271,9 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
 
     def code(self) -> Any:
         """Wait for the end and return the status."""
+        if not self._watched and (last := self._endings.last) is not None:  # a bare iterator could not say
+            error: Any = last.error
+            return grpc.StatusCode.OK if error is None else error.code()
         return self._call().code()
 
     def details(self) -> Any:
