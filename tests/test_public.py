@@ -12,8 +12,8 @@ import kubelb
 from kubelb.core import policies
 
 HEAVY = [
-    *("aiohttp", "asyncio", "dns", "grpc", "httpx", "kubernetes", "msgspec", "requests", "ssl", "tenacity"),
-    *("urllib3", "xxhash"),
+    *("aiohttp", "asyncio", "dns", "grpc", "httpx", "kubernetes", "msgspec", "opentelemetry", "requests", "ssl"),
+    *("tenacity", "urllib3", "xxhash"),
 ]
 
 

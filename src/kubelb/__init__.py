@@ -35,6 +35,7 @@ from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import Attempt, Endpoint, Health, Outcome, Request, Sent, Snapshot, Verdict
 from kubelb.policies import *  # noqa: F403 - each of them, without being named here too
 from kubelb.runtime.hinting import hints
+from kubelb.telemetry.options import Telemetry
 
 __all__ = [
     "Attempt",
@@ -60,6 +61,7 @@ __all__ = [
     "SlowStart",
     "Snapshot",
     "TargetError",
+    "Telemetry",
     "UnknownService",
     "Unusable",
     "Verdict",

@@ -38,6 +38,8 @@ from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.worker import worker
 from kubelb.target import Target, parse_nameserver, parse_target
 from kubelb.telemetry.logs import LogSink
+from kubelb.telemetry.options import Telemetry
+from kubelb.telemetry.watch import Watch
 
 __all__ = ["LoadBalancer"]
 
@@ -71,7 +73,9 @@ class LoadBalancer(Calls):
     - `cluster_domain`: ``"cluster.local"``;
     - `fallback_port`: port number to use with A records, where neither slices nor SRV records can be had;
     - `nameserver`: ``"IP"`` or ``"IP:PORT"`` to ask for DNS names; else those of ``/etc/resolv.conf``;
-    - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0.
+    - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0;
+    - `telemetry`: False for no metrics and spans, a Telemetry to say where they go; by default wherever OpenTelemetry
+      is set up to send them.
 
     Raises `TargetError` for a name or nameserver that cannot be parsed, `ValueError` for an option out of range.
 
@@ -104,6 +108,7 @@ class LoadBalancer(Calls):
         fallback_port: int | None = None,
         nameserver: str | None = None,
         ready_timeout: float = 5.0,
+        telemetry: Telemetry | bool = True,
         clock: Clock = monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -127,6 +132,7 @@ class LoadBalancer(Calls):
         check_options(self.target, self._options)
         self._clock = clock
         self._log = LogSink(clock)
+        self.watch = Watch(self.target, telemetry, clock)
         self.balancer = Balancer(
             policy,
             service=str(self.target),
@@ -153,6 +159,7 @@ class LoadBalancer(Calls):
             snapshot, _ = self._static.poll(clock())
             if snapshot is not None:
                 self._publish(snapshot)
+        self.watch.open(self, self._budget)
         register(self)
 
     # What users look at
@@ -259,6 +266,7 @@ class LoadBalancer(Calls):
         self._lock = threading.Lock()
         self._log.after_fork_in_child()
         self.balancer.forget_in_flight()
+        self.watch.after_fork_in_child(self)
         if self._budget:
             self._budget.forget()
         running, self._feed = self._feed is not None, None
@@ -281,6 +289,8 @@ class LoadBalancer(Calls):
 
     def _publish(self, snapshot: Snapshot) -> None:
         difference = self.balancer.update(snapshot)
+        if difference.removed:
+            self.watch.leave(difference.removed)
         self._emit(
             EndpointsChanged(
                 str(self.target),
@@ -302,3 +312,4 @@ class LoadBalancer(Calls):
 
     def _emit(self, event: Event) -> None:
         self._log(event)
+        self.watch.count(event)

@@ -1,4 +1,4 @@
-"""OpenTelemetry's own instrumentations beside kubelb: they see what they would see without it."""
+"""OpenTelemetry's own instrumentations beside kubelb: they see what they would see without it, and nothing twice."""
 
 import asyncio
 import threading
@@ -13,6 +13,8 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcInstrumentorClient
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -31,6 +33,8 @@ _exporter = InMemorySpanExporter()
 _provider = TracerProvider()
 _provider.add_span_processor(SimpleSpanProcessor(_exporter))
 trace.set_tracer_provider(_provider)  # gRPC's instrumentation for clients takes no other
+_reader = InMemoryMetricReader(preferred_temporality={Histogram: AggregationTemporality.DELTA})
+_meters = MeterProvider([_reader])
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,7 @@ def rpc_service(cluster: LocalCluster) -> Service:
 def spans(service: Service, rpc_service: Service) -> Iterator[Callable[[], list[ReadableSpan]]]:
     """What was exported in this test."""
     _exporter.clear()
+    durations()
     for pod in (*service, *rpc_service):
         pod.heal()
         pod.clear()
@@ -74,7 +79,19 @@ def instrumented() -> Iterator[Callable[[Any], None]]:
 
 
 def balancer(service: Service) -> kubelb.LoadBalancer:
-    return kubelb.LoadBalancer("static:///" + ",".join(pod.address for pod in service), policy="round_robin")
+    target = "static:///" + ",".join(pod.address for pod in service)
+    return kubelb.LoadBalancer(target, policy="round_robin", telemetry=kubelb.Telemetry(meter_provider=_meters))
+
+
+def durations() -> dict[str, int]:
+    """How often kubelb recorded one since this was last asked."""
+    data = _reader.get_metrics_data()
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics if data and data.resource_metrics else []
+    return {
+        metric.name: sum(point.count for point in metric.data.data_points)
+        for metric in metrics
+        if metric.name.endswith(".duration")
+    }
 
 
 def get_by_httpx(lb: kubelb.LoadBalancer, instrument_client: bool = False) -> int:
@@ -111,6 +128,17 @@ def check_http(span: ReadableSpan, service: Service) -> None:
     assert all(format(span.context.trace_id, "032x") in parent for parent in received)
 
 
+def check_rpc(found: list[ReadableSpan], calls: int) -> None:
+    """One span of kubelb's for each call, and below them the instrumentation's, one for each attempt."""
+    ours = [span for span in found if span.instrumentation_scope.name == "kubelb"]
+    theirs = [span for span in found if span not in ours]
+    assert len(ours) == calls
+    assert {span.kind for span in ours} == {trace.SpanKind.INTERNAL}
+    assert {span.kind for span in theirs} == {trace.SpanKind.CLIENT}
+    assert {span.parent.span_id for span in theirs if span.parent} == {span.context.span_id for span in ours}
+    assert sum(dict(span.attributes or {})["kubelb.attempts"] for span in ours) == len(theirs)
+
+
 @pytest.mark.parametrize("get", [get_by_httpx, get_by_asyncio])
 @pytest.mark.parametrize("failing", [False, True])
 def test_httpx_instrumented_as_a_whole(
@@ -126,6 +154,8 @@ def test_httpx_instrumented_as_a_whole(
     (span,) = spans()
     check_http(span, service)
     assert sum(pod.requests for pod in service) == (3 if failing else 1)
+    assert [dict(event.attributes or {})["kubelb.attempt"] for event in span.events] == ([2, 3] if failing else [])
+    assert not durations()
 
 
 @pytest.mark.parametrize("get", [get_by_httpx, get_by_asyncio])
@@ -135,16 +165,22 @@ def test_one_httpx_client_instrumented(spans: Any, service: Service, get: Any) -
         assert get(lb, instrument_client=True) == 200
     (span,) = spans()
     check_http(span, service)
+    assert not durations()
 
 
 def test_httpx_without_instrumentation(spans: Any, service: Service, instrumented: Any) -> None:
-    """Nothing remains of one that was taken back."""
+    """Nothing remains of one that was taken back, and kubelb's own spans are there."""
     instrumentor = HTTPXClientInstrumentor()
     instrumentor.instrument(tracer_provider=_provider)
     instrumentor.uninstrument()
     with balancer(service) as lb:
         assert get_by_httpx(lb) == 200
-    assert spans() == []
+    attempt, call = spans()
+    assert {span.instrumentation_scope.name for span in (attempt, call)} == {"kubelb"}
+    assert call.kind is trace.SpanKind.INTERNAL
+    assert attempt.parent == call.context
+    check_http(attempt, service)
+    assert durations() == {"http.client.request.duration": 1}
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -158,10 +194,11 @@ def test_requests(spans: Any, instrumented: Any, service: Service, failing: bool
         assert get_by_requests(lb) == 200
     (span,) = spans()
     check_http(span, service)
+    assert not durations()
 
 
 def test_grpc(spans: Any, instrumented: Any, rpc_service: Service) -> None:
-    """A span for each try, with a context of its own; the quick question for a connection's state is found below."""
+    """A span for each try, below that of its call; the quick question for a connection's state is found below."""
     instrumented(GrpcInstrumentorClient())
     rpc_service[0].fail(grpc.StatusCode.UNAVAILABLE)
     before = threading.active_count()
@@ -173,8 +210,9 @@ def test_grpc(spans: Any, instrumented: Any, rpc_service: Service) -> None:
         assert echo.future(b"x", timeout=10).result(timeout=10) == b"x"
         assert list(channel.unary_stream("/kubelb.testing.Echo/ServerStream")(b"x", timeout=10))
         assert threading.active_count() <= before + 10  # no thread for each connection
-    found = spans()
-    assert len(found) == sum(pod.requests for pod in rpc_service) > 11
+    assert durations() == {"rpc.client.call.duration": 11}
+    check_rpc(spans(), calls=11)
+    assert len(spans()) - 11 == sum(pod.requests for pod in rpc_service) > 11
     parents = [call.headers.get("traceparent") for pod in rpc_service for call in pod.log]
     assert len(set(parents)) == len(parents)
     assert None not in parents
@@ -193,6 +231,8 @@ def test_grpc_asyncio(spans: Any, instrumented: Any, rpc_service: Service) -> No
                     assert await echo(b"x", timeout=10) == b"x"
 
     asyncio.run(main())
-    assert len(spans()) == sum(pod.requests for pod in rpc_service) > 9
+    assert durations() == {"rpc.client.call.duration": 9}
+    check_rpc(spans(), calls=9)
+    assert len(spans()) - 9 == sum(pod.requests for pod in rpc_service) > 9
     parents = [call.headers.get("traceparent") for pod in rpc_service for call in pod.log]
     assert len(set(parents)) == len(parents)

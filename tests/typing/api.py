@@ -8,6 +8,7 @@ import grpc.aio
 import httpx
 import httpx2
 import requests
+from opentelemetry import trace
 from tenacity import retry_if_exception_type, stop_after_delay, wait_fixed
 
 import kubelb
@@ -39,6 +40,7 @@ def construct() -> kubelb.LoadBalancer:
         seed=["10.0.0.1:80"],
         fallback_port=8080,
         nameserver="10.96.0.10:53",
+        telemetry=kubelb.Telemetry(service="reviews", tracer_provider=trace.get_tracer_provider()),
         rng=random.Random(1),
     )
 

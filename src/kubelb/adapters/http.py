@@ -8,14 +8,14 @@
 | all else          | OK      | no |
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from kubelb.clock import wall
 from kubelb.model import ANY, IDEMPOTENT, Outcome, Request, Verdict
 
-__all__ = ["IDEMPOTENT_METHODS", "balanced", "judge_status", "retry_after"]
+__all__ = ["IDEMPOTENT_METHODS", "balanced", "carrying", "judge_status", "retry_after"]
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2. Others are repeated only with an Idempotency-Key header, a hint, or proof that nothing was sent."""
@@ -30,6 +30,12 @@ def balanced(idempotent: bool, replayable: bool) -> Request:
     if replayable:
         return IDEMPOTENT if idempotent else ANY
     return _ONCE_IDEMPOTENT if idempotent else _ONCE
+
+
+def carrying(headers: Iterable[tuple[bytes, bytes]], carrier: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the headers of one attempt: its own trace context in the place of any other. Names are in lower case."""
+    own = {name.encode("latin-1"): value.encode("latin-1", "replace") for name, value in carrier.items()}
+    return [*(header for header in headers if header[0].lower() not in own), *own.items()]
 
 
 def judge_status(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Outcome | None:

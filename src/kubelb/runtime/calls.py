@@ -27,6 +27,7 @@ from kubelb.runtime.feed import Feed
 from kubelb.runtime.hinting import current
 from kubelb.runtime.judging import Classify, judge_error, judge_result
 from kubelb.runtime.waiting import await_until, wait_until
+from kubelb.telemetry.watch import AioSeen, Seen, Watch
 
 __all__ = ["AioConnections", "Calls", "Connections"]
 
@@ -74,6 +75,8 @@ class Calls:
     ready_timeout: float
     always_flow: bool
     """Whether even a success must be shown to the attempt flow: the user's own strategy judges results."""
+    watch: Watch
+    """Sees calls where somebody listens."""
     _clock: Clock
     _budget: BudgetState | None
 
@@ -104,6 +107,9 @@ class Calls:
         not given, `kubelb.hints` around the call count, and its deadline where it is the earlier one.
         `classify(result, error)` may return an Outcome. Raises the last try's own exception, with notes on the others.
         """
+        if self.watch.on() and type(fn) is not Seen:
+            with self.watch.plain() as seen:
+                return self.call(Seen(seen, fn), key=key, idempotent=idempotent, deadline=deadline, classify=classify)
         if (hinted := current()) is not None:
             key, idempotent, deadline = hinted.beside(key, idempotent, deadline)
         request = ANY if key is None and not idempotent else _request(key, idempotent)
@@ -147,6 +153,11 @@ class Calls:
         classify: Classify | None = None,
     ) -> T:
         """The same for asyncio: `fn` returns an awaitable. It is cancelled when the deadline is over."""
+        if self.watch.on() and type(fn) is not AioSeen:
+            with self.watch.plain() as seen:
+                return await self.acall(
+                    AioSeen(seen, fn), key=key, idempotent=idempotent, deadline=deadline, classify=classify
+                )
         if (hinted := current()) is not None:
             key, idempotent, deadline = hinted.beside(key, idempotent, deadline)
         request = ANY if key is None and not idempotent else _request(key, idempotent)

@@ -56,7 +56,7 @@ class UnaryUnary(_AioCalling, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its call object."""
-        return UnaryUnaryCall(self, request, timeout, wait_for_ready, metadata, credentials, compression)
+        return self.started(UnaryUnaryCall, request, timeout, wait_for_ready, metadata, credentials, compression)
 
 
 class UnaryStream(_AioCalling, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]  # as above
@@ -76,7 +76,7 @@ class UnaryStream(_AioCalling, grpc.aio.UnaryStreamMultiCallable):  # type: igno
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its call object."""
-        return UnaryStreamCall(self, request, timeout, wait_for_ready, metadata, credentials, compression)
+        return self.started(UnaryStreamCall, request, timeout, wait_for_ready, metadata, credentials, compression)
 
 
 class StreamUnary(_AioCalling, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # as above
@@ -95,7 +95,9 @@ class StreamUnary(_AioCalling, grpc.aio.StreamUnaryMultiCallable):  # type: igno
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its call object, whose `write` sends requests where there is no iterator."""
-        return StreamUnaryCall(self, request_iterator, timeout, wait_for_ready, metadata, credentials, compression)
+        return self.started(
+            StreamUnaryCall, request_iterator, timeout, wait_for_ready, metadata, credentials, compression
+        )
 
 
 class StreamStream(_AioCalling, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]  # as above
@@ -114,4 +116,6 @@ class StreamStream(_AioCalling, grpc.aio.StreamStreamMultiCallable):  # type: ig
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its call object, whose `write` sends requests where there is no iterator."""
-        return StreamStreamCall(self, request_iterator, timeout, wait_for_ready, metadata, credentials, compression)
+        return self.started(
+            StreamStreamCall, request_iterator, timeout, wait_for_ready, metadata, credentials, compression
+        )

@@ -4,13 +4,16 @@ A call in one line: pick an endpoint whose connection is ready, let that sub-cha
 release. The attempt flow comes in only where that was not possible or did not do.
 """
 
-from typing import Any
+from collections.abc import Callable
+from copy import copy
+from typing import Any, Self
 
 import grpc
 
 from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.adapters._grpc.refusals import refusal
 from kubelb.adapters._grpc.requesting import header_in, wanted_by
+from kubelb.adapters._grpc.seen import Attempts, when_over
 from kubelb.adapters.http import balanced
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
@@ -81,6 +84,22 @@ class Calling:
         if hinted is not None and (left := hinted.left) is not None and left <= 0:
             raise self.refused(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"))
         return wanted, timeout
+
+    def started(self, kind: Callable[..., Any], *said: Any) -> Any:
+        """Return the call object of a call that begins and does not block."""
+        if not self.lb.watch.on():
+            return kind(self, *said)
+        seen = self.lb.watch.rpc(self.method)
+        with seen.current():
+            call = kind(self.seen_by(seen, blocks=False), *said)
+        when_over(call, seen)
+        return call
+
+    def seen_by(self, seen: Any, *, blocks: bool) -> Self:
+        """Return a twin of this multicallable for one call that somebody watches."""
+        twin = copy(self)
+        twin.at = Attempts(self.at, seen, blocks)  # type: ignore[method-assign]
+        return twin
 
     def outcome(self, error: Exception, lease: Lease) -> Outcome:
         """Return the outcome of an attempt that raised; raises again what is the caller's own."""

@@ -33,7 +33,7 @@ class UnaryStream(Calling, grpc.UnaryStreamMultiCallable):  # type: ignore[type-
             return bound(request, left, metadata, credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
-        return ResponseStream(self, invoke, wanted, timeout, wait_for_ready)
+        return self.started(ResponseStream, invoke, wanted, timeout, wait_for_ready)
 
 
 class StreamStream(Calling, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
@@ -58,4 +58,4 @@ class StreamStream(Calling, grpc.StreamStreamMultiCallable):  # type: ignore[typ
             return bound(iter(replay), left, metadata, credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
-        return ResponseStream(self, invoke, wanted, timeout, wait_for_ready, replay)
+        return self.started(ResponseStream, invoke, wanted, timeout, wait_for_ready, replay)

@@ -12,10 +12,12 @@ import grpc
 from kubelb.adapters._grpc.calling import Calling, ended
 from kubelb.adapters._grpc.future import CallFuture
 from kubelb.adapters._grpc.replay import Replay
+from kubelb.adapters._grpc.seen import Attempts
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import CANCELLED, Outcome, Request
 from kubelb.runtime.driving import settle
+from kubelb.telemetry.conventions import rpc_answer
 
 __all__ = ["StreamUnary", "UnaryUnary"]
 
@@ -26,9 +28,14 @@ Invoke = Callable[[Any, float | None], Any]
 class _OneResponse(Calling):
     """What both kinds share once the request is something that can be sent."""
 
-    def _block(
+    def block(
         self, invoke: Invoke, timeout: float | None, metadata: Any, wait_for_ready: bool | None, replay: Any = None
     ) -> Any:
+        """Make the RPC, by as many attempts as may be made."""
+        if self.lb.watch.on() and type(self.at) is not Attempts:
+            with self.lb.watch.rpc(self.method) as seen:
+                seen.answered(rpc_answer("OK"))
+                return self.seen_by(seen, blocks=True).block(invoke, timeout, metadata, wait_for_ready, replay)
         wanted, timeout = self.begin(timeout, metadata)
         channel = self.channel
         try:
@@ -118,7 +125,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(request, left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, metadata, wait_for_ready)
+        return self.block(invoke, timeout, metadata, wait_for_ready)
 
     def with_call(
         self,
@@ -134,7 +141,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.with_call(request, left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, metadata, wait_for_ready)
+        return self.block(invoke, timeout, metadata, wait_for_ready)
 
     def future(
         self,
@@ -151,7 +158,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
             return bound.future(request, left, metadata, credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
-        return CallFuture(self, invoke, wanted, timeout, wait_for_ready)
+        return self.started(CallFuture, invoke, wanted, timeout, wait_for_ready)
 
 
 class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
@@ -175,7 +182,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(iter(replay), left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, metadata, wait_for_ready, replay)
+        return self.block(invoke, timeout, metadata, wait_for_ready, replay)
 
     def with_call(
         self,
@@ -192,7 +199,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.with_call(iter(replay), left, metadata, credentials, None, compression)
 
-        return self._block(invoke, timeout, metadata, wait_for_ready, replay)
+        return self.block(invoke, timeout, metadata, wait_for_ready, replay)
 
     def future(
         self,
@@ -210,4 +217,4 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
             return bound.future(iter(replay), left, metadata, credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
-        return CallFuture(self, invoke, wanted, timeout, wait_for_ready, replay)
+        return self.started(CallFuture, invoke, wanted, timeout, wait_for_ready, replay)

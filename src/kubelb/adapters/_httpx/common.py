@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.timeouts import Timeouts, longest
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import service_hosts
-from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, judge_status
+from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, judge_status
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.tls import Cert, Verify, fresh_context
 from kubelb.core.lease import Lease
@@ -21,6 +21,9 @@ from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import register
 from kubelb.runtime.hinting import current
+
+if TYPE_CHECKING:
+    from kubelb.telemetry.calls import Call, Try
 
 __all__ = ["Common"]
 
@@ -163,8 +166,14 @@ class Common:
             end = until if end is None else min(end, until)
         return Timeouts(client, end, until, self._clock)
 
-    def _core_request(self, request: Any, timeouts: Timeouts) -> Any:
-        """Return httpcore's form of the request, with our timeouts and nothing else changed."""
+    def _seen(self, request: Any, kind: str, method: str) -> "Call":
+        """Return what sees this request from its beginning to its headers."""
+        url = request.url
+        instrumented = method in vars(self) or self.kit.around(kind, method) is not None
+        return self.lb.watch.http(request.method, url.scheme, url.host, url.port, url, instrumented=instrumented)
+
+    def _core_request(self, request: Any, timeouts: Timeouts, attempt: "Try | None") -> Any:
+        """Return httpcore's form of the request, with our timeouts, its trace context and nothing else changed."""
         url = request.url
         host = url.raw_host
         extensions = {**request.extensions, "timeout": timeouts}
@@ -177,7 +186,7 @@ class Common:
         return kit.Request(
             request.method.encode("ascii"),
             kit.httpcore.URL(scheme=url.raw_scheme, host=host, port=url.port, target=target),
-            request.headers.raw,
+            request.headers.raw if attempt is None else carrying(request.headers.raw, attempt.carrier()),
             request.stream,
             extensions,
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kubelb.adapters._httpx.common import OPENED, TLS, Common
 from kubelb.adapters._httpx.dial import Dial
@@ -15,6 +15,10 @@ from kubelb.core.table import Difference
 from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import Outcome, Request
 from kubelb.runtime.driving import settle
+from kubelb.telemetry.conventions import http_answer
+
+if TYPE_CHECKING:
+    from kubelb.telemetry.calls import Call, Try
 
 __all__ = ["SyncTransport"]
 
@@ -25,11 +29,18 @@ class SyncTransport(Common):
     def handle_request(self, request: Any) -> Any:
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
         around = self.kit.around("HTTPTransport", "handle_request")
+        handle = self._watched if self.lb.watch.on() else self._handle
         if around is not None:
-            return around(self._handle, self, (request,), {})
-        return self._handle(request)
+            return around(handle, self, (request,), {})
+        return handle(request)
 
-    def _handle(self, request: Any) -> Any:
+    def _watched(self, request: Any) -> Any:
+        with self._seen(request, "HTTPTransport", "handle_request") as call:
+            response = self._handle(request, call)
+            call.answered(http_answer(response.status_code))
+            return response
+
+    def _handle(self, request: Any, call: "Call | None" = None) -> Any:
         self._check_host(request)
         if self.lost:
             self._close_lost()
@@ -42,10 +53,10 @@ class SyncTransport(Common):
         except LoadBalancerError as error:
             raise self.kit.refusal(error, request) from None
         if lease is None:  # out here, so that no error of the flow's has NotReady for its context
-            return self._flow(request, wanted, hints, None)
+            return self._flow(request, wanted, hints, None, call)
         timeouts = self._timeouts(request, hints, lease.start)
         try:
-            answer, response = self._exchange(request, lease, timeouts, 1)
+            answer, response = self._exchange(request, lease, timeouts, 1, call)
         except Exception as error:  # noqa: BLE001
             outcome = self._failed(error, request, timeouts, lease)
         else:
@@ -55,13 +66,25 @@ class SyncTransport(Common):
             outcome = settle(lease, self._judged(answer, response))
         if self.lb.settled(wanted, outcome):
             return self._result(outcome)
-        return self._flow(request, wanted, hints, outcome)
+        return self._flow(request, wanted, hints, outcome, call)
 
-    def _exchange(self, request: Any, lease: Lease, timeouts: Timeouts, number: int) -> tuple[Any, Any]:
+    def _exchange(
+        self, request: Any, lease: Lease, timeouts: Timeouts, number: int, call: "Call | None"
+    ) -> tuple[Any, Any]:
+        if call is None:
+            return self._exchanged(request, lease, timeouts, number)
+        with call.attempt(lease.state.endpoint, number) as attempt:
+            exchanged = self._exchanged(request, lease, timeouts, number, attempt)
+            attempt.answered(http_answer(exchanged[0].status))
+            return exchanged
+
+    def _exchanged(
+        self, request: Any, lease: Lease, timeouts: Timeouts, number: int, attempt: "Try | None" = None
+    ) -> tuple[Any, Any]:
         """One attempt: httpcore's answer and httpx's response. An interrupted one has ended for the endpoint too."""
         try:
             pool = self._pools.get(lease.state, request.url.scheme in TLS)
-            answer = pool.handle_request(self._core_request(request, timeouts))
+            answer = pool.handle_request(self._core_request(request, timeouts, attempt))
             timeouts.headers_are_here()
             body = self.kit.Body(answer.stream, lease, timeouts, request, self)
             return answer, self._response(answer, body, request, lease, number)
@@ -71,7 +94,14 @@ class SyncTransport(Common):
             self._cancelled(lease)
             raise
 
-    def _flow(self, request: Any, wanted: Request, hints: Mapping[str, Any] | None, first: Outcome | None) -> Any:
+    def _flow(
+        self,
+        request: Any,
+        wanted: Request,
+        hints: Mapping[str, Any] | None,
+        first: Outcome | None,
+        call: "Call | None",
+    ) -> Any:
         start = self._clock() if first is None else first.lease.start
         until = self._timeouts(request, hints, start).headers_until
         replaced = first if first is not None and first.open else None
@@ -83,7 +113,7 @@ class SyncTransport(Common):
                 replaced = None
             timeouts = self._timeouts(request, hints, start)
             try:
-                answer, response = self._exchange(request, step.lease, timeouts, step.number)
+                answer, response = self._exchange(request, step.lease, timeouts, step.number, call)
             except Exception as error:  # noqa: BLE001
                 return self._failed(error, request, timeouts, step.lease)
             return self._judged(answer, response)

@@ -4,7 +4,7 @@ Nothing here changes the PreparedRequest. It is the caller's: sessions keep it i
 authentication and resolve redirects against its URL.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ class Place(NamedTuple):
     """The host, lower case, without brackets and a final dot."""
     authority: str
     """What belongs into the Host header: no credentials, no default port."""
+    port: int | None
+    """As the URL has it."""
 
 
 class Call:
@@ -46,8 +48,10 @@ class Call:
         "chunked",
         "deadline",
         "headers",
+        "place",
         "request",
         "secured",
+        "seen",
         "url",
         "wanted",
     )
@@ -62,9 +66,12 @@ class Call:
         key_source: KeySource | None = None,
     ) -> None:
         self.request = request
+        self.place = place
         self.url = url
         """What goes on the request line."""
         self._limits = limits
+        self.seen: Any = None
+        """What sees the call, where somebody listens."""
         self.secured = secured
         """None for a plain connection."""
         headers = request.headers
@@ -103,6 +110,11 @@ class Call:
         over = None if deadline is None else start + deadline
         return Bounds(limits.connect, limits.read, self.end(start), over, clock)
 
+    def carrying(self, carrier: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers of one attempt: its own trace context in the place of any other."""
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in carrier}
+        return {**kept, **carrier}
+
     def body(self, bounds: Bounds, number: int) -> Any:
         """Return the body for attempt `number`, a file from where requests found it.
 
@@ -131,7 +143,7 @@ def place_of(request: Any) -> Place:
     authority = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         authority = f"{authority}:{port}"
-    return Place(parts.scheme == "https", host.rstrip("."), authority)
+    return Place(parts.scheme == "https", host.rstrip("."), authority, port)
 
 
 def _is_buffer(body: Any) -> bool:

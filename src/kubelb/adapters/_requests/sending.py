@@ -7,7 +7,7 @@ lies around it: the request line and the Response, built from the caller's own r
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import requests
@@ -34,6 +34,7 @@ from kubelb.model import CANCELLED, Outcome
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import register
+from kubelb.telemetry.conventions import http_answer, raised
 
 __all__ = ["Sending"]
 
@@ -104,13 +105,28 @@ class Sending(HTTPAdapter):
         call = Call(request, self.request_url(request, None), place, Limits(timeout), secured, self._key_source)
         if call.deadline is not None and call.deadline <= 0:
             raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
+        return self._watched(call) if self.lb.watch.on() else self._send(call)
+
+    def _watched(self, call: Call) -> requests.Response:
+        scheme, port = ("https" if call.place.tls else "http"), call.place.port
+        instrumented = hasattr(requests.Session.send, "opentelemetry_instrumentation_requests_applied")
+        request = call.request
+        with self.lb.watch.http(
+            request.method or "", scheme, call.place.name, port, request.url, instrumented=instrumented
+        ) as seen:
+            call.seen = seen
+            response = self._send(call)
+            seen.answered(http_answer(response.status_code))
+            return response
+
+    def _send(self, call: Call) -> requests.Response:
         outcome = None
         try:
             lease = self.lb.balancer.pick(call.wanted)
         except NotReady:
             pass  # the flow waits
         except LoadBalancerError as error:
-            raise refusal(error, request) from None
+            raise refusal(error, call.request) from None
         else:
             outcome = self._attempt(call, lease, lease.start, 1)
             if self.lb.settled(call.wanted, outcome):
@@ -119,6 +135,17 @@ class Sending(HTTPAdapter):
 
     def _attempt(self, call: Call, lease: Lease, start: float, number: int) -> Outcome:
         """Make one attempt and settle its lease; raises only what means "stop everything"."""
+        if call.seen is None:
+            return self._attempted(call, lease, start, number, call.headers)
+        with call.seen.attempt(lease.state.endpoint, number) as attempt:
+            outcome = self._attempted(call, lease, start, number, call.carrying(attempt.carrier()))
+            if outcome.error is None:
+                attempt.answered(http_answer(outcome.value.status_code))
+            else:
+                attempt.answered(raised(outcome.error))
+            return outcome
+
+    def _attempted(self, call: Call, lease: Lease, start: float, number: int, headers: Mapping[str, Any]) -> Outcome:
         bounds = call.bounds(start, self._clock)
         around = current.bounds  # a body may be produced by requests of its own
         current.bounds = bounds
@@ -128,7 +155,7 @@ class Sending(HTTPAdapter):
                 method=call.request.method,
                 url=call.url,
                 body=call.body(bounds, number),
-                headers=call.headers,
+                headers=headers,
                 redirect=False,
                 assert_same_host=False,
                 preload_content=False,

@@ -1,0 +1,140 @@
+"""What telemetry adds to a call: nothing to speak of without an SDK, one measurement with one.
+
+    python benchmarks/telemetry.py [--smoke]
+
+The call is a no-op, so the differences are all there is; both sides of each come from one run. "http" is what an HTTP
+adapter does for a request beside carrying it. Below stands what OpenTelemetry's SDK takes for a bare measurement, or
+for two bare spans, of which ours are multiples. With --smoke the run is short and missed gates exit 1.
+"""
+
+import argparse
+import asyncio
+import sys
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+
+import kubelb
+from _measure import least
+from kubelb.adapters.http import carrying
+from kubelb.telemetry.conventions import http_answer
+
+WITHOUT = 300
+"""Nanoseconds that a call may cost more where nobody listens."""
+METRICS = 12_000
+"""Nanoseconds, where a metrics SDK does."""
+OF_METRICS, OF_SPANS = 2.5, 2.5
+"""Multiples of the SDK's own time for one measurement, and for two spans one below the other."""
+NOISE = 1.15
+"""What a smoke run forgives: it is short, and the machine may be busy."""
+TARGET = "static:///" + ",".join(f"127.0.0.{i}:80" for i in range(1, 11))
+
+URL = "http://reviews.prod/ratings/7"
+HEADERS = [(b"Host", b"reviews.prod"), (b"Accept", b"*/*"), (b"User-Agent", b"python-httpx/0.28.1")]
+
+
+def nothing(_attempt=None):
+    return None
+
+
+async def nothing_soon(_attempt=None):
+    return None
+
+
+def repeat(call):
+    def chunk(size):
+        for _ in range(size):
+            call()
+
+    return chunk
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a short run that gates")
+    rounds = 60 if parser.parse_args().smoke else 400
+    meters, tracers = MeterProvider([InMemoryMetricReader()]), TracerProvider()
+    said = {
+        "off": False,
+        "no SDK": True,
+        "metrics": kubelb.Telemetry(meter_provider=meters),
+        "spans": kubelb.Telemetry(tracer_provider=tracers),
+    }
+    balancers = {name: kubelb.LoadBalancer(TARGET, telemetry=telemetry) for name, telemetry in said.items()}
+    histogram = meters.get_meter("bare").create_histogram("bare")
+    tracer = tracers.get_tracer("bare")
+    attributes = {
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "server.address": "reviews.prod",
+        "server.port": 80,
+        "url.scheme": "http",
+    }
+
+    def two_spans():
+        with tracer.start_as_current_span("call"), tracer.start_as_current_span("attempt"):
+            pass
+
+    loop = asyncio.new_event_loop()
+
+    def soon(lb):
+        async def many(size):
+            for _ in range(size):
+                await lb.acall(nothing_soon)
+
+        return lambda size: loop.run_until_complete(many(size))
+
+    def http(lb):
+        endpoint = lb.balancer.states()[0].endpoint
+        answer = http_answer(200)
+
+        def request():
+            if lb.watch.on():
+                with lb.watch.http("GET", "http", "reviews.prod", None, URL, instrumented=False) as call:
+                    with call.attempt(endpoint, 1) as attempt:
+                        carrying(HEADERS, attempt.carrier())
+                        attempt.answered(answer)
+                    call.answered(answer)
+
+        return repeat(request)
+
+    chunks = {f"http, {name}": http(lb) for name, lb in balancers.items()}
+    chunks |= {f"call, {name}": repeat(lambda lb=lb: lb.call(nothing)) for name, lb in balancers.items()}
+    chunks |= {f"acall, {name}": soon(lb) for name, lb in balancers.items()}
+    chunks["bare measurement"] = repeat(lambda: histogram.record(0.001, attributes))
+    chunks["two bare spans"] = repeat(two_spans)
+    short = {name for name in chunks if "spans" in name}  # 300 of them would hardly ever run undisturbed
+    times = least({name: chunk for name, chunk in chunks.items() if name not in short}, rounds)
+    times |= least({name: chunks[name] for name in sorted(short)}, rounds * 3, size=40)
+    loop.close()
+    for lb in balancers.values():
+        lb.close()
+
+    print(f"{'us around a no-op':20} {'off':>7} " + "".join(f"{'+ ' + name:>11}" for name in list(said)[1:]))
+    missed = []
+    for kind in ("call", "acall", "http"):
+        off = times[f"{kind}, off"]
+        added = {name: times[f"{kind}, {name}"] - off for name in list(said)[1:]}
+        print(f"{kind:20} {off / 1000:7.2f} " + "".join(f"{ns / 1000:11.2f}" for ns in added.values()))
+        ratios = {
+            "metrics": (added["metrics"] / times["bare measurement"], OF_METRICS),
+            "spans": (added["spans"] / times["two bare spans"], OF_SPANS),
+        }
+        for name, gate in (("no SDK", WITHOUT), ("metrics", METRICS)):
+            if added[name] > gate * NOISE:
+                missed.append(f"{kind}, {name}: {added[name] / 1000:.2f} us more, gate {gate / 1000} us")
+        for name, (ratio, gate) in ratios.items():
+            print(f"  {name}: {ratio:.2f}x of the SDK's own")
+            if ratio > gate * NOISE:
+                missed.append(f"{kind}, {name}: {ratio:.2f}x of the SDK's own, gate {gate}x")
+    print(
+        f"the SDK's own: measurement {times['bare measurement'] / 1000:.2f}, spans {times['two bare spans'] / 1000:.2f}"
+    )
+    for line in missed:
+        print(f"MISSED {line}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

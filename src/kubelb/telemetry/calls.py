@@ -1,0 +1,204 @@
+"""One logical call, seen: its duration, its span, and a span for each attempt below it.
+
+    SERVER  GET /checkout                         the application's own
+      INTERNAL  kubelb reviews.prod:http          the call: from the adapter's door to its answer
+        CLIENT  GET                               an attempt: 503 of 10.0.0.7
+        CLIENT  GET                               an attempt: 200 of 10.0.0.8
+
+Every attempt carries a trace context of its own, so that a server's span hangs below the attempt that reached it.
+
+Where an instrumentation of OpenTelemetry's has made a client span for this very call, around the client or around the
+channel, there is nothing to double: no span is made, its context travels, and further attempts are events on its span.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from opentelemetry import context as contexts
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanKind, StatusCode
+
+from kubelb.model import Endpoint
+from kubelb.telemetry.conventions import Wire, safe_url
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Histogram
+    from opentelemetry.trace import Span, Tracer
+
+__all__ = ["Call", "Try"]
+
+_SUPPRESSED = tuple(
+    getattr(contexts, name, "suppress_instrumentation")
+    for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
+)
+"""What exporters set around their own requests: those are nobody's business."""
+
+
+class _Lasting:
+    """What a call and an attempt share: a context that is the current one meanwhile, and an end."""
+
+    __slots__ = ("_attributes", "_token", "context", "span", "wire")
+
+    def __init__(self, wire: Wire, context: "Context") -> None:
+        self.wire = wire
+        self.context = context
+        self.span: Span | None = None
+        self._attributes: Mapping[str, Any] = {}
+        self._token: Any = None
+
+    def answered(self, attributes: Mapping[str, Any]) -> None:
+        """Note how it went, for the end."""
+        self._attributes = attributes
+
+    def end(self, attributes: Mapping[str, Any]) -> None:
+        """Report it, once."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        if self.span is not None:
+            self._token = contexts.attach(self.context)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            contexts.detach(self._token)
+        self.end(self._attributes if error is None else self.wire.raised(error))
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make its context the current one; ends it only where that raises."""
+        token = contexts.attach(self.context)
+        try:
+            yield
+        except BaseException as error:
+            self.end(self.wire.raised(error))
+            raise
+        finally:
+            contexts.detach(token)
+
+
+class Call(_Lasting):
+    """Made at an adapter's door. Used as a context manager, or ended by `end` where the end comes elsewhere."""
+
+    __slots__ = ("_clock", "_histogram", "_numbers", "_outer", "_over", "_running", "_start", "_tracer", "last")
+
+    def __init__(
+        self,
+        service: str,
+        wire: Wire,
+        tracer: "Tracer | None",
+        histogram: "Histogram | None",
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(wire, contexts.get_current())
+        self._outer: Span | None = None
+        """An instrumentation's."""
+        self._numbers = 0
+        """Attempts so far."""
+        self._running: list[Try] = []
+        self._over = False
+        self.last: Mapping[str, Any] = {}
+        """How the latest attempt that ended has ended."""
+        self._tracer = tracer
+        self._histogram = histogram
+        self._clock = clock
+        self._start = clock()
+        if any(self.context.get(key) for key in _SUPPRESSED):
+            self._tracer = self._histogram = None
+        elif tracer is not None:
+            parent = trace.get_current_span(self.context)
+            if _instrumented(parent):
+                self._outer = parent
+            else:
+                self.span = tracer.start_span(
+                    f"kubelb {service}", self.context, SpanKind.INTERNAL, {"kubelb.service": service}
+                )
+                self.context = trace.set_span_in_context(self.span, self.context)
+
+    def attempt(self, endpoint: Endpoint, number: int, *, own: bool = True) -> "Try":
+        """Begin an attempt; not `own`: somebody else makes a span of it and sends its context."""
+        self._numbers = max(self._numbers, number)
+        if self._outer is not None and number > 1:
+            self._outer.add_event("kubelb.attempt", _place(endpoint) | {"kubelb.attempt": number})
+        recording = own and self.span is not None and self.span.is_recording()
+        attempt = Try(self, endpoint, number, self._tracer if recording else None, own and self.span is not None)
+        if recording:
+            self._running.append(attempt)
+        return attempt
+
+    def end(self, attributes: Mapping[str, Any]) -> None:
+        """Report the call, once."""
+        if self._over:
+            return
+        self._over = True
+        while self._running:  # nothing outlives the call, also where an end is never told
+            self._running.pop().end(attributes)
+        if self._histogram is not None:
+            self._histogram.record(self._clock() - self._start, {**self.wire.attributes, **attributes}, self.context)
+        if self.span is not None:
+            self.span.set_attribute("kubelb.attempts", self._numbers)
+            _end(self.span, {name: attributes[name] for name in ("error.type",) if name in attributes})
+
+
+class Try(_Lasting):
+    """One attempt, used as a `Call` is. `tracer` makes its span; it `carries` a context of its own."""
+
+    __slots__ = ("_call", "_carries")
+
+    def __init__(self, call: Call, endpoint: Endpoint, number: int, tracer: "Tracer | None", carries: bool) -> None:
+        super().__init__(call.wire, call.context)
+        self._call = call
+        self._carries = carries
+        if tracer is None:
+            return
+        wire = self.wire
+        attributes = wire.attributes | _place(endpoint)
+        if wire.url is None:
+            attributes["kubelb.attempt"] = number
+        else:
+            attributes["url.full"] = safe_url(wire.url)
+            if number > 1:
+                attributes["http.request.resend_count"] = number - 1
+        kind = SpanKind.CLIENT if wire.client else SpanKind.INTERNAL
+        self.span = tracer.start_span(wire.name, self.context, kind, attributes)
+        self.context = trace.set_span_in_context(self.span, self.context)
+
+    def carrier(self) -> dict[str, str]:
+        """Return the headers by which the trace context travels, names in lower case; none where others see to it."""
+        carrier: dict[str, str] = {}
+        if self._carries:
+            propagate.inject(carrier, self.context)
+        return {name.lower(): value for name, value in carrier.items()}
+
+    def end(self, attributes: Mapping[str, Any]) -> None:
+        """Report the attempt, once."""
+        self._call.last = attributes
+        span, self.span = self.span, None
+        if span is not None:
+            _end(span, attributes)
+
+
+def _instrumented(span: "Span") -> bool:
+    """Whether it is the client span of an instrumentation of OpenTelemetry's, which stands for this call."""
+    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.CLIENT:
+        return False
+    scope = getattr(span, "instrumentation_scope", None)
+    return scope is not None and scope.name.startswith("opentelemetry.instrumentation.")
+
+
+def _place(endpoint: Endpoint) -> dict[str, Any]:
+    return {"network.peer.address": endpoint.ip, "network.peer.port": endpoint.port}
+
+
+def _end(span: "Span", attributes: Mapping[str, Any]) -> None:
+    if span.is_recording():
+        if attributes:
+            span.set_attributes(attributes)
+        if "error.type" in attributes:
+            span.set_status(StatusCode.ERROR)
+    span.end()
