@@ -40,7 +40,7 @@ def test_help_names_the_commands():
     """Help lists the commands, and the demo's help its options."""
     done = run("--help")
     assert done.returncode == 0
-    for command in ("demo", "doctor"):
+    for command in ("demo", "doctor", "endpoints"):
         assert command in done.stdout
     done = run("demo", "--help", env={"NO_COLOR": "1", "COLUMNS": "100"})
     assert done.returncode == 0

@@ -70,3 +70,33 @@ def doctor(
     raise typer.Exit(
         run_command(target, kubeconfig=kubeconfig, context=context, cluster_domain=cluster_domain, as_json=as_json)
     )
+
+
+@app.command()
+def endpoints(
+    target: Annotated[str, typer.Argument(help="What a LoadBalancer would be given: SVC.NS:PORT.")],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on and show every change, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; with --watch one a line.")] = False,
+    kubeconfig: Annotated[str | None, typer.Option(help="A kubeconfig file; else as LoadBalancer finds one.")] = None,
+    context: Annotated[str | None, typer.Option(help="One of its contexts; else the current one.")] = None,
+    node: Annotated[str | None, typer.Option(help="Look as from this node; else $NODE_NAME.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Look as from this zone; else $KUBELB_ZONE, else learnt.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the first endpoints.")] = 5.0,
+) -> None:
+    """Show the endpoints of TARGET as a load balancer here would see them: which it would use, and why not the others.
+
+    Sends nothing to them. Exits with 1 if there is none to use.
+    """
+    from kubelb.cli.endpoints.command import run_command
+
+    code = run_command(
+        target,
+        watching=watch,
+        as_json=as_json,
+        kubeconfig=kubeconfig,
+        context=context,
+        node=node,
+        zone=zone,
+        timeout=timeout,
+    )
+    raise typer.Exit(code)
