@@ -121,18 +121,21 @@ def when_over(call: Any, seen: "Call | Try") -> None:
         over()
 
 
-def _aio_over(seen: "Call | Try", call: Any) -> None:
-    """The same on the event loop, where an attempt's status may be another in a moment (see `aio_call.py`)."""
+def _aio_over(seen: "Call | Try", call: Any, waited: float = 0.0) -> None:
+    """The same on the event loop, where an attempt's first status may be a late write's (see `aio_endings.py`)."""
     import asyncio
 
-    from kubelb.adapters._grpc.aio_call import AGAIN, AioCall, now, provisional
+    from kubelb.adapters._grpc.aio_call import AioCall
+    from kubelb.adapters._grpc.aio_endings import AGAIN, PATIENCE, ending, now, provisional
 
     try:
-        late = provisional(call)
-        if late and not isinstance(call, AioCall):
-            asyncio.get_running_loop().call_later(AGAIN, _aio_over, seen, call)
-            return
-        answer = getattr(seen, "last", {}) if late else rpc_answer(now(call.code()).name)
+        if not isinstance(call, AioCall):
+            if waited < PATIENCE and provisional(call):
+                wait = min(max(waited, AGAIN[0]), AGAIN[1])
+                asyncio.get_running_loop().call_later(wait, _aio_over, seen, call, waited + wait)
+                return
+            ending(call)
+        answer = rpc_answer(now(call.code()).name)
     except BaseException as error:  # noqa: BLE001 - an interceptor's own, which whoever awaits the call gets
         answer = raised(error)
     seen.end(answer)
