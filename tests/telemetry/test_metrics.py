@@ -192,6 +192,7 @@ SAMPLES: dict[type, Any] = {
     events.EndpointsChanged: events.EndpointsChanged("s", 1, 2, 3, ("10.0.0.1:80",)),
     events.DiscoveryFailed: events.DiscoveryFailed("s", "forbidden", "403 for token-7", "ask"),
     events.DiscoveryRecovered: events.DiscoveryRecovered("s", 1.0),
+    events.SourceChanged: events.SourceChanged("s", "dns-srv", "endpointslices", "forbidden", "403 for token-7"),
     events.Skipped: events.Skipped("s", "slice a", "no port"),
     events.TlsFilesChanged: events.TlsFilesChanged("s", ("/ca.pem",)),
 }
@@ -223,6 +224,9 @@ def test_attributes_of_events(sdk: Sdk) -> None:
         assert said["kubelb.ejections"] == [{rule: "consecutive-failures", seen: "false"}]
         assert said["kubelb.ejections.spared"] == [{rule: "failure-share", seen: "true"}]
         assert said["kubelb.ejections.ended"] == [{"kubelb.ejection.end": "probe", seen: "false"}]
+        assert said["kubelb.discovery.source.changes"] == [
+            {"kubelb.discovery.reason": "forbidden", "kubelb.discovery.source": "dns-srv"}
+        ]
         assert said["kubelb.limits.reached"] == [{"kubelb.limit": "max_requests", seen: "false"}]
         assert said["kubelb.circuit.changes"] == [
             {"kubelb.circuit.scope": "endpoint", "kubelb.circuit.state": "open", seen: "true"},

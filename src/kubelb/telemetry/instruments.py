@@ -20,6 +20,7 @@ from kubelb.core.events import (
     Retried,
     Returned,
     Skipped,
+    SourceChanged,
     TlsFilesChanged,
 )
 
@@ -102,6 +103,12 @@ EVENTS: dict[type[Event], Counted] = {
     ),
     DiscoveryRecovered: Counted(
         "kubelb.discovery.recoveries", "{recovery}", "Times the source of endpoints could be read again."
+    ),
+    SourceChanged: Counted(
+        "kubelb.discovery.source.changes",
+        "{change}",
+        "Steps from one source of endpoints to another.",
+        lambda event: (("kubelb.discovery.reason", event.kind), ("kubelb.discovery.source", event.source)),
     ),
     Skipped: Counted(
         "kubelb.discovery.skipped", "{item}", "Things in the source that made no sense and were left out."
