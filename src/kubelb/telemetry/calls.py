@@ -85,7 +85,7 @@ class _Lasting:
 class Call(_Lasting):
     """Made at an adapter's door. Used as a context manager, or ended by `end` where the end comes elsewhere."""
 
-    __slots__ = ("_clock", "_histogram", "_numbers", "_outer", "_over", "_running", "_start", "_tracer", "last")
+    __slots__ = ("_clock", "_histogram", "_numbers", "_outer", "_over", "_running", "_start", "_tracer")
 
     def __init__(
         self,
@@ -102,8 +102,6 @@ class Call(_Lasting):
         """Attempts so far."""
         self._running: list[Try] = []
         self._over = False
-        self.last: Mapping[str, Any] = {}
-        """How the latest attempt that ended has ended."""
         self._tracer = tracer
         self._histogram = histogram
         self._clock = clock
@@ -148,11 +146,10 @@ class Call(_Lasting):
 class Try(_Lasting):
     """One attempt, used as a `Call` is. `tracer` makes its span; it `carries` a context of its own."""
 
-    __slots__ = ("_call", "_carries")
+    __slots__ = ("_carries",)
 
     def __init__(self, call: Call, endpoint: Endpoint, number: int, tracer: "Tracer | None", carries: bool) -> None:
         super().__init__(call.wire, call.context)
-        self._call = call
         self._carries = carries
         if tracer is None:
             return
@@ -177,7 +174,6 @@ class Try(_Lasting):
 
     def end(self, attributes: Mapping[str, Any]) -> None:
         """Report the attempt, once."""
-        self._call.last = attributes
         span, self.span = self.span, None
         if span is not None:
             _end(span, attributes)
