@@ -195,6 +195,8 @@ def test_troubles_are_told_once_and_their_end_too() -> None:
     assert seen.lines(Look("a.b", well, (), "")) == []
     assert seen.lines(Look("a.b", ill, (), "")) == ["! discovery: 403", "! cure: a Role"]
     assert seen.lines(Look("a.b", ill, (), "")) == []
+    lower = Health("dns-srv", synced=True, fallback="forbidden: 403")
+    assert seen.lines(Look("a.b", lower, (), "")) == ["! fallback: forbidden: 403"]
     assert seen.lines(Look("a.b", well, (), "")) == ["! all is well again"]
     assert seen.lines(Look("a.b", well, (), "")) == []
 

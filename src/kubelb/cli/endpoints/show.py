@@ -103,6 +103,8 @@ def _troubles(look: Look) -> list[str]:
     troubles = [look.problem] if look.problem else []
     if health.error and health.error not in look.problem:
         troubles.append(f"discovery: {health.error}")
+    if health.fallback:
+        troubles.append(f"fallback: {health.fallback}")
     if health.cure and health.cure not in look.problem:
         troubles.append(f"cure: {health.cure}")
     return troubles
