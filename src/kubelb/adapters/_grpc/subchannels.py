@@ -105,7 +105,7 @@ class SubChannels:
 
     def _usable(self, state: EndpointState) -> bool:
         try:
-            if self._subs[state].check(True) == READY:
+            if self._subs[state].check(False) == READY:
                 return True
         except (KeyError, ValueError):  # there is none yet, or another thread closes it at this moment
             pass
@@ -117,9 +117,15 @@ class SubChannels:
             sub = self.get(state)
             if not self.started:
                 self.connect()
-        if state_of(sub, True) == READY:
-            return True
-        return sub.edition != self._edition() and self._renewed(state, sub) == READY
+        return bool(self._connecting(state, sub) == READY)
+
+    def _connecting(self, state: EndpointState, sub: SubChannel) -> Any:
+        """Return the state of a sub-channel, which begins to connect if it has not: by what is in the files now."""
+        if (found := state_of(sub, False)) == READY:
+            return found
+        if sub.edition != self._edition():
+            sub = self._renewed(state, sub)
+        return state_of(sub, True)
 
     def get(self, state: EndpointState) -> SubChannel:
         """Return the sub-channel of an endpoint, made and connecting where there was none."""
@@ -139,15 +145,15 @@ class SubChannels:
         sub.check(True)
         return sub
 
-    def _renewed(self, state: EndpointState, old: SubChannel) -> Any:
-        """Make a sub-channel anew that has no connection and was made with what has changed since."""
+    def _renewed(self, state: EndpointState, old: SubChannel) -> SubChannel:
+        """Make a sub-channel anew that has no connection, nor anything in flight, and that is not what it would be."""
         with self._lock:
             if state.leases or self._subs.get(state) is not old:
-                return IDLE
+                return self._subs.get(state, old)
             sub = self._subs[state] = self._new(state)
         self.dropped(state)
         self._close(old.channel)
-        return sub.check(True)
+        return sub
 
     # The whole
 
@@ -159,7 +165,8 @@ class SubChannels:
             self.connect()
         if not self._subs:
             return grpc.ChannelConnectivity.CONNECTING if connect else grpc.ChannelConnectivity.IDLE
-        seen = {state_of(sub, connect) for state, sub in tuple(self._subs.items()) if self._balancer.serves(state)}
+        subs = [(state, sub) for state, sub in tuple(self._subs.items()) if self._balancer.serves(state)]
+        seen = {self._connecting(state, sub) if connect else state_of(sub, False) for state, sub in subs}
         if READY in seen:
             return grpc.ChannelConnectivity.READY
         if CONNECTING in seen or (connect and IDLE in seen):
