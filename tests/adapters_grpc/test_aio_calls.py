@@ -374,6 +374,7 @@ async def test_dialled_over_ipv6(server: Any, balance: Any) -> None:
         assert await channel.unary_unary("/test.Echo/UU")(b"x") == b"x@" + one.name
 
 
+@pytest.mark.slow
 @on_loop
 async def test_a_burst_is_spread(server: Any, balance: Any) -> None:
     """1000 calls made in one turn of the loop: each counts those before it."""

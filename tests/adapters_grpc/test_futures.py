@@ -144,6 +144,7 @@ def test_tries_are_made_in_the_callers_context(server: Any, balance: Any) -> Non
     assert seen == ["blue"] * 3
 
 
+@pytest.mark.slow
 def test_a_thousand_at_once(server: Any, balance: Any) -> None:
     """Spread over three endpoints, all answered, a third of them cancelled from other threads; nothing is left."""
     servers = [server() for _ in range(3)]

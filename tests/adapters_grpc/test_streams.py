@@ -93,6 +93,7 @@ def test_given_up_half_way(server: Any, balance: Any, kind: str, way: str) -> No
     channel.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_hundred_dropped_streams(server: Any, balance: Any, kind: str) -> None:
     """Nothing is in flight, here and at the servers, and the next calls are served."""

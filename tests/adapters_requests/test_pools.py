@@ -53,6 +53,7 @@ def test_more_at_once_than_are_kept(session, service, balance):
         session(lb, pool_maxsize=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["read", "close", "drop"])
 def test_a_removed_endpoint_finishes_what_runs(cluster, service, end):
     """Its stream goes on; when that has ended, in any way, the last connection to it is closed."""

@@ -175,6 +175,7 @@ def test_watching_json(cluster: LocalCluster, service: Service, capsys: Any) -> 
     assert sizes == [3, 4]
 
 
+@pytest.mark.slow
 def test_watching_on_a_terminal(cluster: LocalCluster, service: Service) -> None:
     """A table that renews itself; the addresses are whole, however narrow it is."""
     screen = io.StringIO()

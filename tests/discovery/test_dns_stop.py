@@ -100,6 +100,7 @@ def test_resync_in_a_loop_asks_once_a_second(made):
         assert len(server.asked) <= 3 + (time.monotonic() - began)
 
 
+@pytest.mark.slow
 def test_a_mistake_of_ours_is_survived(made, monkeypatch):
     """Told as internal, without the text, which may hold anything; the next try is whole."""
     real, calls = Lookup.run, []
@@ -153,6 +154,7 @@ def test_a_thousand_cycles():
             wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before + 4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_fork():

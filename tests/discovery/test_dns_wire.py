@@ -90,6 +90,7 @@ def test_aliases_one_by_one(made):
         DnsReader(made, srv(server)).ips("192.0.2.1")
 
 
+@pytest.mark.slow
 def test_many_questions_at_once_but_not_all(made):
     """Targets without their address are asked for side by side: the first few before any answer, no more than those."""
     labels = [f"p{number}" for number in range(60)]
@@ -148,6 +149,7 @@ def test_cut_off_in_the_middle_of_a_record(made):
         assert server.questions() == [f"SRV {NAME}", f"SRV {NAME} over TCP"]
 
 
+@pytest.mark.slow
 def test_cut_off_over_tcp_too(made):
     """What is there is added, nothing is taken as gone, once it is said; a whole answer is believed again."""
     partial = threading.Event()
@@ -245,6 +247,7 @@ def test_another_source_is_dropped(made):
             assert len(feed.all) == 1
 
 
+@pytest.mark.slow
 def test_each_question_has_a_port_and_a_number_of_its_own(made):
     """Nothing to guess from the one before."""
     with Nameserver() as server:
@@ -281,6 +284,7 @@ def test_circles_of_aliases_end(made):
             feed.source.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lie", "words"),
     [
@@ -305,6 +309,7 @@ def test_a_lie_does_not_empty_what_is_known(made, lie, words):
         assert isinstance(feed.events[-1], DiscoveryRecovered)
 
 
+@pytest.mark.slow
 def test_a_virtual_address_is_told_once(made):
     """A target that is the service itself."""
     vip = [f"{NAME} 1 SRV 0 100 80 {HOST}"]
@@ -320,6 +325,7 @@ def test_a_virtual_address_is_told_once(made):
 # -- nameservers that fail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED", "NOTAUTH"])
 def test_refusals_keep_the_set(made, rcode):
     """Told with the nameserver's word; nothing is emptied; the pause grows, so that a storm does not feed itself."""
@@ -408,6 +414,7 @@ def resolv(path, *servers, search="", ndots=1):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_dead_first_nameserver_costs_one_wait(made, brief, monkeypatch):
     """Then the one that answered comes first."""
     with Nameserver(lambda asked: None) as dead, Nameserver(web) as alive:
@@ -421,6 +428,7 @@ def test_a_dead_first_nameserver_costs_one_wait(made, brief, monkeypatch):
         assert len(dead.asked) == 1
 
 
+@pytest.mark.slow
 def test_resolv_conf_is_read_again(made, tmp_path):
     """A change of the search list counts at the next refresh; a file that is gone changes nothing."""
     with Nameserver() as server:

@@ -141,6 +141,7 @@ def test_a_stream_that_is_not_chunked(made):
         assert elapsed(feed.source.stop).own < 0.05
 
 
+@pytest.mark.slow
 def test_a_broken_stream_is_resumed(made):
     """A connection that is reset in the middle of an event costs nothing: the watch goes on where it was."""
 
@@ -274,6 +275,7 @@ def test_old_data_outlives_the_server(made):
     assert feed.health.synced
 
 
+@pytest.mark.slow
 def test_readers_never_see_a_mix(made):
     """A spinning reader sees the old list or the new one, whole, and nothing between."""
     sets = [[row(ip) for ip in ips(300, start)] for start in (1, 1001)]
@@ -298,6 +300,7 @@ def test_readers_never_see_a_mix(made):
         assert len(seen) == 2
 
 
+@pytest.mark.slow
 def test_a_mistake_of_ours_is_told_and_survived(made, monkeypatch):
     """An exception that nobody foresaw becomes a failure without its text, a wait and a fresh start."""
     from kubelb.discovery.kube import pages

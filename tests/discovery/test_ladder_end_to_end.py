@@ -112,6 +112,7 @@ def test_no_kubeconfig_at_all(cluster, svc, tmp_path):
         assert lb.steps == [("dns+srv", "endpointslices", "credentials")]
 
 
+@pytest.mark.slow
 def test_later_under_traffic(cluster, svc):
     """The API server goes for longer than a restart takes: no call fails on the way down, there, and on the way up."""
     failures, done, calls = [], threading.Event(), [0]
@@ -156,6 +157,7 @@ def test_later_under_traffic(cluster, svc):
         assert not any(state.in_flight for state in after.values())
 
 
+@pytest.mark.slow
 def test_a_restart_is_nobodys_business(cluster, svc):
     """Away for less than the patience: DNS is not asked at all."""
     with Balancer("reviews.prod:http", cluster) as lb:
@@ -220,6 +222,7 @@ def test_what_has_no_ladder(cluster, svc):
             assert cluster.dns.questions == []
 
 
+@pytest.mark.slow
 def test_both_away(cluster, svc):
     """NotReady tells of both; whichever is back first is used."""
     cluster.api.down()
@@ -235,6 +238,7 @@ def test_both_away(cluster, svc):
         assert lb.health().source == "dns+srv"
 
 
+@pytest.mark.slow
 def test_close_at_once_in_any_state(cluster, svc):
     """On either rung, between them, and with both silent."""
     with Balancer("reviews.prod:http", cluster) as lb:

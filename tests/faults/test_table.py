@@ -10,14 +10,14 @@ from tests.faults.asking import Allowed, Ask, How
 from tests.faults.by_hand import HAND, Call
 from tests.faults.clients import Client
 from tests.faults.over_grpc import AioStream, Stream, Unary
-from tests.faults.over_http import HTTP, AsyncHttpx, AsyncHttpx2, Httpx, Httpx2, Requests
+from tests.faults.over_http import HTTP, AsyncHttpx2, Httpx, Httpx2, Requests
 from tests.faults.playing import halfway, leave
 from tests.faults.scene import CLIENTS, Scene
 from tests.faults.table import ROWS, Row, Then, expected
 
 TWINS = (Httpx2, AsyncHttpx2)
 """The same code as for httpx: rows that take their time leave them out."""
-QUICK = (Httpx, AsyncHttpx, Requests, Unary, AioStream, Call)
+QUICK = (Httpx, Requests, Unary, AioStream, Call)
 """The quick loop's: each client library, both worlds, gRPC with one response and with many."""
 
 
@@ -73,6 +73,7 @@ def test_nothing_is_left_out_without_a_reason() -> None:
             assert but.again is None or but.once is not None, row.name
 
 
+@pytest.mark.slow
 def test_a_stream_whose_endpoint_goes_can_be_read_to_its_end(stage: Callable[..., Scene]) -> None:
     """Twenty-five times: whether the reader or its end comes first in grpcio's thread is a matter of chance."""
     scene = stage(Stream)

@@ -249,6 +249,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.slow
 def test_ten_thousand_random_ends_in_asyncio() -> None:
     """Cancels, timeouts, dropped coroutines and errors: zero in flight, no task left, no warning."""
     rng = random.Random(3)
@@ -298,6 +299,7 @@ def test_ten_thousand_random_ends_in_asyncio() -> None:
     assert in_flight(lb) == 0
 
 
+@pytest.mark.slow
 def test_ten_thousand_random_ends_in_threads() -> None:
     """Eight threads of every kind of end: zero in flight, no thread left."""
     import threading

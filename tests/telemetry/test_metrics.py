@@ -319,6 +319,7 @@ def test_ten_thousand_endpoints_are_looked_at_quickly(sdk: Sdk) -> None:
         assert sum(len(points) for points in sdk.points().values()) <= before + 1
 
 
+@pytest.mark.slow
 def test_an_api_server_that_is_away(sdk: Sdk, cluster: Any, pods: Service) -> None:
     """Its failures by kind, the source it was, the age of what is known; and its return."""
     lb = LoadBalancer(

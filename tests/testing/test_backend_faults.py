@@ -36,6 +36,7 @@ def reset_seen(backend: Backend, *, read: int = 0) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_slow_waits_before_the_answer(backend: Backend, http: urllib3.PoolManager) -> None:
     """By a number, or by a function that is called for each request."""
     backend.slow(0.05)

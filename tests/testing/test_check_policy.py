@@ -340,6 +340,7 @@ def test_what_is_no_policy_is_refused() -> None:
         check_policy("fastest")
 
 
+@pytest.mark.slow
 def test_sizes_may_be_ones_own() -> None:
     """A policy that fails among seven is found among seven."""
 
@@ -351,6 +352,7 @@ def test_sizes_may_be_ones_own() -> None:
         check_policy(Made(make), sizes=(7,))
 
 
+@pytest.mark.slow
 def test_its_own_state_is_as_it_was() -> None:
     """What traces this thread stays, and the chance of others is not used up by a trial."""
     tracing, chance = sys.gettrace(), random.getstate()

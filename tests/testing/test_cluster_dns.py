@@ -18,6 +18,7 @@ def used(lb: LoadBalancer) -> set[str]:
     return {view.address for view in lb.endpoints()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("port", ["http", 8080])
 def test_pods_by_name(cluster: LocalCluster, port: str | int) -> None:
     """SRV for a port's name, A records for its number; scale, drain and death are followed."""
@@ -60,6 +61,7 @@ def test_dual_stack_by_hand(cluster: LocalCluster) -> None:
             assert endpoint.hostname == ("" if kind == "IPv6" else "a")
 
 
+@pytest.mark.slow
 def test_down_and_up(cluster: LocalCluster) -> None:
     """Refused, over UDP and TCP, with the port kept; then it is back."""
     cluster.service("reviews.prod", replicas=1, headless=True)
@@ -81,6 +83,7 @@ def test_down_and_up(cluster: LocalCluster) -> None:
         assert repr(cluster.dns) == f"<Dns {address} up>"
 
 
+@pytest.mark.slow
 def test_silence_and_failures(cluster: LocalCluster) -> None:
     """What comes while it is frozen is never answered; codes come so many times, or until all is healed."""
     cluster.service("reviews.prod", replicas=1, headless=True)

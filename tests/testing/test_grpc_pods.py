@@ -205,6 +205,7 @@ def test_a_rolling_restart_loses_nobody_who_follows_the_slices(cluster: LocalClu
     assert [backend.name for backend in svc] == ["reviews-3"]
 
 
+@pytest.mark.slow
 def test_a_call_is_counted_once_and_only_if_its_servicer_saw_it(cluster: LocalCluster) -> None:
     """In a storm of kills, resets and drains: what servicers saw is what the counters say, and no call came twice."""
     seen: Counter[bytes] = Counter()
