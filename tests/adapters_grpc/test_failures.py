@@ -62,6 +62,24 @@ def aborts(code: grpc.StatusCode, times: int = 1, metadata: Any = ()) -> Callabl
 
 
 @pytest.mark.parametrize("way", EACH)
+def test_each_try_sends_the_metadata(server: Any, balance: Any, way: Any) -> None:
+    """Also what comes from an iterator, which gives it once."""
+    one_server, other = server(), server()
+    seen: list[Any] = []
+
+    def behave(method: str, context: Any) -> None:
+        seen.append(dict(context.invocation_metadata()).get("x-user"))
+        if len(seen) == 1:
+            context.abort(UNAVAILABLE, "as told")
+
+    one_server.behave = other.behave = behave
+    with balanced.insecure_channel(balance(one_server, other), idempotent=True) as channel:
+        assert until(lambda: channel.subs.connectivity() is grpc.ChannelConnectivity.READY, 20)
+        assert way(channel, metadata=iter([("x-user", "ann")]), timeout=20)
+    assert seen == ["ann", "ann"]
+
+
+@pytest.mark.parametrize("way", EACH)
 def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: Any) -> None:
     """Two of three are refused connections: no call goes there, and none fails."""
     alive = server()

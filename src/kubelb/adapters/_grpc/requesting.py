@@ -11,7 +11,7 @@ from kubelb.adapters.http import balanced
 from kubelb.model import Request
 from kubelb.runtime.hinting import Hinted
 
-__all__ = ["Idempotent", "header_in", "repeatable", "wanted_by"]
+__all__ = ["Idempotent", "header_in", "lasting", "repeatable", "wanted_by"]
 
 ReadKey: TypeAlias = Callable[[], str | bytes | None]
 
@@ -49,11 +49,18 @@ def wanted_by(
     return Request(key=key, idempotent=idempotent, replayable=replayable), timeout
 
 
+def lasting(metadata: Any) -> Any:
+    """Return metadata that every try can send: what an iterator gives, it gives once."""
+    if metadata is None or isinstance(metadata, tuple | list):
+        return metadata
+    return tuple(metadata) if isinstance(metadata, Iterator) else metadata
+
+
 def header_in(metadata: Any) -> Callable[[str], str | bytes | None]:
     """Return what looks a header up in a call's metadata: several values of one are joined by a comma (gRFC A42)."""
 
     def header(name: str) -> str | bytes | None:
-        if metadata is None or isinstance(metadata, Iterator):  # an iterator is grpcio's to read, once
+        if metadata is None:
             return None
         try:
             values = [value for key, value in metadata if key == name.lower()]

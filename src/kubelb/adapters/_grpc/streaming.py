@@ -7,6 +7,7 @@ import grpc
 
 from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.replay import Replay
+from kubelb.adapters._grpc.requesting import lasting
 from kubelb.adapters._grpc.stream import ResponseStream
 
 __all__ = ["StreamStream", "UnaryStream"]
@@ -28,6 +29,8 @@ class UnaryStream(Calling, grpc.UnaryStreamMultiCallable):  # type: ignore[type-
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its responses. Raises RpcError for a request that cannot be serialized."""
+
+        metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(request, left, metadata, credentials, None, compression)
@@ -53,6 +56,8 @@ class StreamStream(Calling, grpc.StreamStreamMultiCallable):  # type: ignore[typ
     ) -> Any:
         """Begin the RPC; returns its responses."""
         replay = Replay(request_iterator)
+
+        metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(iter(replay), left, metadata, credentials, None, compression)

@@ -12,6 +12,7 @@ import grpc
 from kubelb.adapters._grpc.calling import Calling, ended
 from kubelb.adapters._grpc.future import CallFuture
 from kubelb.adapters._grpc.replay import Replay
+from kubelb.adapters._grpc.requesting import lasting
 from kubelb.adapters._grpc.seen import Attempts
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
@@ -122,6 +123,8 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
     ) -> Any:
         """Make the RPC and return its response. Raises RpcError."""
 
+        metadata = lasting(metadata)
+
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(request, left, metadata, credentials, None, compression)
 
@@ -138,6 +141,8 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
     ) -> Any:
         """Make the RPC and return its response and its finished Call. Raises RpcError."""
 
+        metadata = lasting(metadata)
+
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.with_call(request, left, metadata, credentials, None, compression)
 
@@ -153,6 +158,8 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns a Future that is its Call. Raises RpcError for a request that cannot be serialized."""
+
+        metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.future(request, left, metadata, credentials, None, compression)
@@ -179,6 +186,8 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         """Send the requests and return the response. Raises RpcError."""
         replay = Replay(request_iterator)
 
+        metadata = lasting(metadata)
+
         def invoke(bound: Any, left: float | None) -> Any:
             return bound(iter(replay), left, metadata, credentials, None, compression)
 
@@ -196,6 +205,8 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         """Send the requests and return the response and its finished Call. Raises RpcError."""
         replay = Replay(request_iterator)
 
+        metadata = lasting(metadata)
+
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.with_call(iter(replay), left, metadata, credentials, None, compression)
 
@@ -212,6 +223,8 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
     ) -> Any:
         """Begin to send the requests; returns a Future that is the Call."""
         replay = Replay(request_iterator)
+
+        metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.future(iter(replay), left, metadata, credentials, None, compression)
