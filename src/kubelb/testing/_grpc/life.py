@@ -12,19 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import grpc
 
 from kubelb.testing._grpc.call import Call
-from kubelb.testing._grpc.registry import Registry
+from kubelb.testing._grpc.registry import Registry, Setup
 from kubelb.testing._grpc.tunnel import Tunnel
 from kubelb.testing.connection import Connection
 from kubelb.testing.responder import Responder
 from kubelb.testing.threads import Threads
-
-if TYPE_CHECKING:
-    from kubelb.testing._grpc.responder import Setup
 
 HOST = "127.0.0.1"
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import grpc
 
+Setup = Callable[[grpc.Server], None]
+"""Adds servicers."""
+
 
 class Registry(grpc.Server):
     """Wraps a `grpc.Server` while servicers are added."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import grpc
 
 from kubelb.testing._grpc.echo import add_echo
 from kubelb.testing._grpc.life import Life
+from kubelb.testing._grpc.registry import Setup
 from kubelb.testing.connection import Connection
 from kubelb.testing.responder import Responder
 from kubelb.testing.threads import Threads
@@ -17,8 +17,6 @@ from kubelb.testing.workload import Register, Respond
 
 if TYPE_CHECKING:
     from kubelb.testing.backend import Backend
-
-Setup = Callable[[grpc.Server], None]
 
 
 def respond_by(
