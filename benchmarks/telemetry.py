@@ -20,10 +20,10 @@ from _measure import least
 from kubelb.adapters.http import carrying
 from kubelb.telemetry.conventions import http_answer
 
-WITHOUT = 300
-"""Nanoseconds that a call may cost more where nobody listens."""
-METRICS = 12_000
-"""Nanoseconds, where a metrics SDK does."""
+AIM = {"no SDK": 300, "metrics": 12_000}
+"""Nanoseconds that a call should cost more at most: told where it does, and gated by ratios, for machines differ."""
+OF_CALL = 0.25
+"""What asking whether anybody listens may cost, as a part of `LoadBalancer.call` around a no-op."""
 OF_METRICS, OF_SPANS = 2.5, 2.5
 """Multiples of the SDK's own time for one measurement, and for two spans one below the other."""
 NOISE = 1.15
@@ -118,16 +118,18 @@ def main() -> int:
         added = {name: times[f"{kind}, {name}"] - off for name in list(said)[1:]}
         print(f"{kind:20} {off / 1000:7.2f} " + "".join(f"{ns / 1000:11.2f}" for ns in added.values()))
         ratios = {
+            "no SDK": (added["no SDK"] / times["call, off"], OF_CALL),
             "metrics": (added["metrics"] / times["bare measurement"], OF_METRICS),
             "spans": (added["spans"] / times["two bare spans"], OF_SPANS),
         }
-        for name, gate in (("no SDK", WITHOUT), ("metrics", METRICS)):
-            if added[name] > gate * NOISE:
-                missed.append(f"{kind}, {name}: {added[name] / 1000:.2f} us more, gate {gate / 1000} us")
         for name, (ratio, gate) in ratios.items():
-            print(f"  {name}: {ratio:.2f}x of the SDK's own")
+            whole = "a call" if name == "no SDK" else "the SDK's own"
+            print(f"  {name}: {ratio:.2f} of {whole}")
             if ratio > gate * NOISE:
-                missed.append(f"{kind}, {name}: {ratio:.2f}x of the SDK's own, gate {gate}x")
+                missed.append(f"{kind}, {name}: {ratio:.2f} of {whole}, gate {gate}")
+        for name, aim in AIM.items():
+            if added[name] > aim:
+                print(f"  {name}: {added[name] / 1000:.2f} us more, where {aim / 1000} us is the aim")
     print(
         f"the SDK's own: measurement {times['bare measurement'] / 1000:.2f}, spans {times['two bare spans'] / 1000:.2f}"
     )
