@@ -23,7 +23,7 @@ test: $(READY) ## everything that this machine can do
 	$(PY) tests/everything.py
 
 unit: $(READY) ## the quick loop: no Go, no root, under a minute
-	$(PY) -m pytest --ignore=tests/integration -m "not slow" -n 3
+	$(PY) -m pytest --ignore=tests/integration -m "not slow" -n 3 --dist worksteal
 
 envtest: $(READY) ## build the real control plane for the integration tests (about 10 minutes, once)
 	$(PY) tests/envtest/build.py

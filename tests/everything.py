@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = [sys.executable, "tests/envtest/build.py"]
-UNIT = [sys.executable, "-m", "pytest", "--ignore=tests/integration", "-n", "3"]
+UNIT = [sys.executable, "-m", "pytest", "--ignore=tests/integration", "-n", "3", "--dist", "worksteal"]
 INSIDE = [sys.executable, "-m", "tests.integration.netns", "--"]
 INTEGRATION = [*INSIDE, sys.executable, "-m", "pytest", "tests/integration"]
 NO_NAMESPACE = 77

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ((3, 11), (3, 12), (3, 13))
 ASK = "import sys; print(sys.implementation.name, *sys.version_info[:2], sys.executable)"
-UNIT = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3", "--ignore=tests/integration"]
+UNIT = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3", "--dist", "worksteal", "--ignore=tests/integration"]
 QUICK = ["-m", "not slow"]
 
 
