@@ -114,5 +114,5 @@ async def slowly(requests: Iterable[bytes]) -> Any:
 
 
 ways = [one, by_stream, by_read, by_requests, by_async_requests, by_writing, by_both, by_turns]
-each_way = [way if way in {one, by_stream, by_turns} else pytest.param(way, marks=pytest.mark.slow) for way in ways]
+each_way = [way if way in {one, by_turns} else pytest.param(way, marks=pytest.mark.slow) for way in ways]
 """For a test with each; the quick loop goes without those that differ from another one in style alone."""

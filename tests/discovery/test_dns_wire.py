@@ -60,6 +60,7 @@ def test_srv(made):
         assert feed.events == []
 
 
+@pytest.mark.slow
 def test_addresses(made):
     """A and AAAA; a name's case and the nameserver's family do not matter."""
     with Nameserver(host="::1") as server:

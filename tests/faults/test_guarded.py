@@ -17,7 +17,10 @@ from tests.faults.scene import ADAPTERS, CLIENTS, Scene
 
 import kubelb
 
-each_client = pytest.mark.parametrize("kind", CLIENTS, ids=lambda kind: kind.name)
+each_client = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=kind.name, marks=() if kind in ADAPTERS else pytest.mark.slow) for kind in CLIENTS],
+)
 each_adapter = pytest.mark.parametrize("kind", ADAPTERS, ids=lambda kind: kind.name)
 Stage = Callable[..., Scene]
 

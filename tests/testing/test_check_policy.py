@@ -266,6 +266,7 @@ def waits(states: Any, rng: Any) -> Pick:
     return pick
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "law", "how"),
     [
