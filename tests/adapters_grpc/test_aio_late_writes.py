@@ -164,11 +164,14 @@ async def test_one_response_left_after_a_late_write(server: Any, balance: Any, l
                 with pytest.raises(grpc.aio.AioRpcError):
                     await waiter
                 continue
-            left += 1
             call.cancel() if leave == "cancel" else waiter.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(waiter, 10)
-            assert await asyncio.wait_for(call.code(), 10) is grpc.StatusCode.CANCELLED
+            code = await asyncio.wait_for(call.code(), 10)
+            if leave == "wait" and code is grpc.StatusCode.UNAVAILABLE:
+                continue  # a task hears of its cancellation a turn of the loop later, and the server's came before
+            left += 1
+            assert code is grpc.StatusCode.CANCELLED
             assert call.cancelled()
             assert await eventually(lambda: in_flight(lb) == 0)
         assert left

@@ -53,7 +53,7 @@ def lasting(metadata: Any) -> Any:
     """Return metadata that every try can send: what an iterator gives, it gives once."""
     if metadata is None or isinstance(metadata, tuple | list):
         return metadata
-    return tuple(metadata) if isinstance(metadata, Iterator) else metadata
+    return list(metadata) if isinstance(metadata, Iterator) else metadata
 
 
 def header_in(metadata: Any) -> Callable[[str], str | bytes | None]:

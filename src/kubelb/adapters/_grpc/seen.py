@@ -152,7 +152,7 @@ def _said(
     carrier = attempt.carrier()
     if carrier:
         kept: Iterable[tuple[str, Any]] = (item for item in metadata or () if item[0] not in carrier)
-        metadata = (*kept, *carrier.items())
+        metadata = [*kept, *carrier.items()]  # grpcio 1.80 trips over a tuple when it says what is wrong with one
     said = {"timeout": timeout, "metadata": metadata, "credentials": credentials, "compression": compression}
     return said if wait_for_ready is None else said | {"wait_for_ready": wait_for_ready}
 
