@@ -32,9 +32,19 @@ ECHO = "/kubelb.testing.Echo/Unary"
 _exporter = InMemorySpanExporter()
 _provider = TracerProvider()
 _provider.add_span_processor(SimpleSpanProcessor(_exporter))
-trace.set_tracer_provider(_provider)  # gRPC's instrumentation for clients takes no other
 _reader = InMemoryMetricReader(preferred_temporality={Histogram: AggregationTemporality.DELTA})
 _meters = MeterProvider([_reader])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_provider() -> Iterator[None]:
+    """gRPC's instrumentation for clients takes no other than the process's.
+
+    It can be set once; all other tests are to run without, so it is put in its place by hand and taken back.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_TRACER_PROVIDER", _provider)
+        yield
 
 
 @pytest.fixture(scope="module")
