@@ -1,5 +1,6 @@
 """How the rows of the table are played: the fault there from the start, in mid-call, or halfway through the answer."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -7,12 +8,13 @@ from typing import Any, TypeAlias
 from tests.adapters.conftest import until
 from tests.adapters.raw import Peer, RawServer, blackhole
 from tests.faults.asking import Allowed, Ask, End, How
-from tests.faults.clients import Held
+from tests.faults.clients import Client, Held
 from tests.faults.scene import Scene
 
 __all__ = [
     "alone",
     "asked",
+    "crowd",
     "drained",
     "dripping",
     "dropped",
@@ -179,6 +181,24 @@ def leave(scene: Scene, _: object) -> None:
     other = Ask(Allowed.NO)
     assert scene.client.ask(other).pod == scene.pods[1].name
     scene.let_go()
+
+
+# Many calls
+
+
+def crowd(client: Client, calls: int, threads: int = 4) -> list[End]:
+    """So many calls that may be repeated, by so many callers at a time."""
+    ends: list[End] = []
+
+    def work() -> None:
+        ends.extend(client.ask(Ask(Allowed.YES)) for _ in range(calls // threads))
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return ends
 
 
 # What is wrong before anybody connects

@@ -3,16 +3,15 @@
 And services in trouble with every mechanism acting, or every one observing.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.adapters.conftest import until
-from tests.faults.asking import Allowed, Ask, End, How
+from tests.faults.asking import Allowed, Ask, How
 from tests.faults.clients import Client
 from tests.faults.over_grpc import RPC, STREAM
-from tests.faults.playing import hole
+from tests.faults.playing import crowd, hole
 from tests.faults.scene import ADAPTERS, CLIENTS, Scene
 
 import kubelb
@@ -107,21 +106,6 @@ OBSERVING: dict[str, Any] = {
     "outliers": kubelb.OutlierDetection(observe=True),
 }
 modes = pytest.mark.parametrize("mode", [ACTING, OBSERVING], ids=["acting", "observing"])
-
-
-def crowd(client: Client, calls: int, threads: int = 4) -> list[End]:
-    """So many calls that may be repeated, by so many callers at a time."""
-    ends: list[End] = []
-
-    def work() -> None:
-        ends.extend(client.ask(Ask(Allowed.YES)) for _ in range(calls // threads))
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return ends
 
 
 @pytest.mark.slow

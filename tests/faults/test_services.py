@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.clients import Client
+from tests.faults.playing import crowd
 from tests.faults.scene import ADAPTERS, Scene
 
 import kubelb
@@ -16,21 +17,6 @@ pytestmark = pytest.mark.slow
 each_adapter = pytest.mark.parametrize("kind", ADAPTERS, ids=lambda kind: kind.name)
 Stage = Callable[..., Scene]
 DEFAULTS = {"policy": "peak_ewma", "retry": kubelb.Retry()}
-
-
-def crowd(client: Client, calls: int, threads: int = 4) -> list[End]:
-    """So many calls that may be repeated, by so many callers at a time."""
-    ends: list[End] = []
-
-    def work() -> None:
-        ends.extend(client.ask(Ask(Allowed.YES)) for _ in range(calls // threads))
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return ends
 
 
 def unanswered(ends: list[End]) -> list[End]:
