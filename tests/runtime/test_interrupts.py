@@ -11,6 +11,7 @@ PROGRAM = textwrap.dedent(
     """
     import gc, signal, sys, time
     import kubelb
+    import tenacity  # at the first retry otherwise: the import system's own callbacks tell of interrupts, not ours
     from kubelb.core import Phase
 
     lb = kubelb.LoadBalancer(
