@@ -130,11 +130,11 @@ class AioTransport(Common):
 
         try:
             return self._result(await self.lb.arun(wanted, send, first=first, deadline=until, discard=self._discard))
-        except LoadBalancerError as error:
-            raise self.kit.refusal(error, request) from None
-        except BaseException:
+        except BaseException as error:
             if replaced is not None:
                 await self._discard(replaced)
+            if isinstance(error, LoadBalancerError):
+                raise self.kit.refusal(error, request) from None
             raise
 
     @staticmethod

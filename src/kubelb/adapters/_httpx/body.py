@@ -99,13 +99,17 @@ class Body(_Ending):
             self._finish(CANCELLED)
 
     def discard(self, headers: Any) -> None:
-        """Throw the response away."""
-        with suppress(Exception):
-            if self._worth_reading(headers):
-                for _ in self._inner:
-                    pass
-        with suppress(Exception):
-            self.close()
+        """Throw the response away, unless it is closed: its connection may be somebody else's by then."""
+        if self._watch is None:
+            return
+        try:
+            with suppress(Exception):
+                if self._worth_reading(headers):
+                    for _ in self._inner:
+                        pass
+        finally:
+            with suppress(Exception):
+                self.close()
 
 
 class AsyncBody(_Ending):
@@ -134,13 +138,17 @@ class AsyncBody(_Ending):
             self._finish(CANCELLED)
 
     async def discard(self, headers: Any) -> None:
-        """Throw the response away."""
-        with suppress(Exception):
-            if self._worth_reading(headers):
-                async for _ in self._inner:
-                    pass
-        with suppress(Exception):
-            await self.aclose()
+        """Throw the response away, unless it is closed."""
+        if self._watch is None:
+            return
+        try:
+            with suppress(Exception):
+                if self._worth_reading(headers):
+                    async for _ in self._inner:
+                        pass
+        finally:
+            with suppress(Exception):
+                await self.aclose()
 
 
 def bodies(httpx: Any) -> tuple[Any, Any]:

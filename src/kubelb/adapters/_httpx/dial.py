@@ -124,14 +124,7 @@ class _AsyncStream:
             timeout = timeout.left("read")
             if timeout is not None and timeout <= 0:
                 raise self._core.ReadTimeout("timed out")
-        try:
-            data: bytes = await self._inner.read(max_bytes, timeout)
-        except Exception as error:
-            if type(error).__name__ == "BusyResourceError":
-                # In a storm of cancellations httpcore may lend a connection whose last reader has not gone yet; anyio
-                # notices, and httpcore has no name for that. The request on it is lost, and the connection with it.
-                raise self._core.ReadError(str(error)) from error
-            raise
+        data: bytes = await self._inner.read(max_bytes, timeout)
         return data
 
     async def write(self, buffer: bytes, timeout: Any = None) -> None:  # noqa: ASYNC109

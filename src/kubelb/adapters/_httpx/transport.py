@@ -120,11 +120,11 @@ class SyncTransport(Common):
 
         try:
             return self._result(self.lb.run(wanted, send, first=first, deadline=until, discard=self._discard))
-        except LoadBalancerError as error:
-            raise self.kit.refusal(error, request) from None
-        except BaseException:
+        except BaseException as error:
             if replaced is not None:
                 self._discard(replaced)
+            if isinstance(error, LoadBalancerError):
+                raise self.kit.refusal(error, request) from None
             raise
 
     @staticmethod

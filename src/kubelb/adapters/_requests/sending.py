@@ -197,11 +197,11 @@ class Sending(HTTPAdapter):
 
         try:
             outcome = self.lb.run(call.wanted, send, first=first, deadline=call.end(start), discard=_discard)
-        except LoadBalancerError as error:
-            raise refusal(error, call.request) from None
-        except BaseException:
+        except BaseException as error:
             if replaced is not None:
                 _discard(replaced)
+            if isinstance(error, LoadBalancerError):
+                raise refusal(error, call.request) from None
             raise
         return _result(outcome)
 
