@@ -263,8 +263,8 @@ class Collecting:
 
     def __enter__(self) -> None:
         for number in range(2):
-            cycle: list[Any] = [Owner(self, Lease(self.rig.balancer._eligible[number], 0.0))]
-            cycle.append((cycle, Lease(self.rig.balancer._eligible[number], 0.0)))
+            cycle: list[Any] = [Owner(self, Lease(self.rig.balancer._pickers.eligible[number], 0.0))]
+            cycle.append((cycle, Lease(self.rig.balancer._pickers.eligible[number], 0.0)))
         del cycle
         assert self.inside.acquire(timeout=5), "taken again by the thread that has it"
         gc.collect()

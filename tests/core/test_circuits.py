@@ -572,7 +572,7 @@ def test_a_circuit_is_made_once_and_no_outcome_of_a_success_takes_the_lock() -> 
     rig.balancer._lock = Locked()  # type: ignore[assignment]
     for _ in range(150):
         rig.balancer.pick().release()
-    states = [Lease(state, 0.0).state for state in rig.balancer._eligible]
+    states = [Lease(state, 0.0).state for state in rig.balancer._pickers.eligible]
     assert all(set(circuit.calls) == {OK} for state in states for circuit in state.circuits)
     assert len({id(circuit) for state in states for circuit in state.circuits}) == 3
     assert isinstance(rig.balancer._guards.circuits, Circuits)

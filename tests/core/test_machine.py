@@ -114,7 +114,7 @@ class Machine(RuleBasedStateMachine):
         elif "at their limit" in error.counts:
             each = (self.limits and self.limits.max_requests_per_endpoint) or 0
             assert self.enforced(self.limits)
-            assert all(state.in_flight >= each for state in self.rig.balancer._eligible)
+            assert all(state.in_flight >= each for state in self.rig.balancer._pickers.eligible)
         else:
             assert self.enforced(self.breaker)
             gate = self.rig.balancer.circuit in {"open", "half-open"}
@@ -206,7 +206,7 @@ class Machine(RuleBasedStateMachine):
         barred = set(away if self.enforced(self.outliers) else ())
         if self.enforced(self.breaker):
             barred |= {state for state in used if self.circuit(state) != "closed"}
-        assert set(balancer._eligible) == set(used) - barred
+        assert set(balancer._pickers.eligible) == set(used) - barred
         assert (balancer.refusal() is None) == bool(used)
         words = {view.address: view.state for view in balancer.view()}
         for state in states:

@@ -19,43 +19,36 @@ It knows no socket, thread, request body or client.
 import math
 import random
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from typing import TypeAlias
 
 from kubelb.clock import Clock, monotonic
-from kubelb.core.events import Emit, Event, Skipped, discard
+from kubelb.core.assembly import Assembly
+from kubelb.core.events import Emit, Event, discard
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.circuits import Circuit, CircuitPhase, Circuits
 from kubelb.core.health.ejector import Ejector
 from kubelb.core.health.guards import Guards
 from kubelb.core.health.limits import ConcurrencyLimits, Limiter
 from kubelb.core.health.outliers import OutlierDetection
-from kubelb.core.health.probe import GatePicker, ProbePicker
-from kubelb.core.health.slow_start import SlowStart, SlowStartPicker
+from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.keys import KeySource
 from kubelb.core.lease import Lease
-from kubelb.core.policies import PeakEwma, Picker, Policy, policy_from
-from kubelb.core.policies.random import RandomPicker
+from kubelb.core.policies import PeakEwma, Policy, policy_from
 from kubelb.core.policies.weights import strange_weights
-from kubelb.core.refusal import Refusing, Unconnected, refusal
-from kubelb.core.state import EndpointState
+from kubelb.core.refusal import refusal
+from kubelb.core.state import EndpointState, Usable
 from kubelb.core.survey import Survey, survey
 from kubelb.core.table import Difference, Table
 from kubelb.core.tracking import CircuitTracker, Tracker
 from kubelb.core.view import EndpointView, view
-from kubelb.errors import Closed, LoadBalancerError, Unusable
+from kubelb.errors import LoadBalancerError
 from kubelb.model import ANY, Request, Snapshot
 
-__all__ = ["Balancer", "Usable"]
-
-Usable: TypeAlias = Callable[[EndpointState], bool]
-"""Whether a caller can use a state now; asked on the path of a request, so it must be quick and must not raise."""
+__all__ = ["Balancer"]
 
 REBUILD = 0.05
 """Seconds after which a rebuild that was due and has not come is done by the next pick."""
-DRAWS = 4
-"""Times the picker is asked for an endpoint not tried yet, before a picker for just those is built."""
 
 
 class Balancer:
@@ -110,21 +103,21 @@ class Balancer:
         self._generation = 0
         self._table = Table(self._tracker)
         self._snapshot: Snapshot | None = None
-        self._eligible: tuple[EndpointState, ...] = ()
         self._closed = False
-        self._make: Callable[[tuple[EndpointState, ...], random.Random], Picker] = self.policy.build
-        """Builds the next picker: the policy, or the last picker where that can make another from itself."""
-        self._base: Picker = Refusing(partial(refusal, service, None))
-        self._picker: Picker = self._base
+        claims = self._claim, self._claim_gate
+        self._assembly = Assembly(
+            service, self.policy, self._guards, slow_start, *claims, clock=clock, rng=self.rng, tell=self._tell
+        )
+        self._pickers = self._assembly.nothing()
+        self._picker = self._pickers.picker
         self._wake = math.inf
         self._errand: Callable[[], object] | None = None
-        self._gate: Callable[[], LoadBalancerError] | None = None
         self._lease: Callable[[EndpointState, float], Lease] = Lease
         self._lease_again: Callable[[EndpointState, float], Lease] = Lease
         self.limiter: Limiter | None = None
         """What keeps to `limits`; None where there are none, and then no pick asks."""
         if limits:
-            self.limiter = limiter = Limiter(service, limits, emit, self.pick, lambda: self._eligible)
+            self.limiter = limiter = Limiter(service, limits, emit, self.pick, lambda: self._pickers.eligible)
             self._lease, self._lease_again = limiter.lease, limiter.lease_again
             self.pick = limiter.pick  # type: ignore[method-assign]
 
@@ -160,19 +153,19 @@ class Balancer:
         if now >= self._wake:
             self._sweep(now)
         if avoid:
-            if (gate := self._gate) is not None:
-                raise gate()
-            return self._lease_again(self._pick_other(request, now, avoid, usable), now)
+            pickers = self._pickers
+            if pickers.gate is not None:
+                raise pickers.gate()
+            return self._lease_again(pickers.other(request, now, avoid, usable), now)
         state = self._picker.pick(request, now)
         if usable is not None and not usable(state):
-            state = self._pick_other(request, now, (state,), usable)
+            state = self._pickers.other(request, now, (state,), usable)
         self.requests += 1
         return self._lease(state, now)
 
     def has_other_than(self, tried: Collection[EndpointState]) -> bool:
         """Whether any endpoint that may be picked is not among these."""
-        eligible = self._eligible
-        return len(eligible) > len(tried) or any(state not in tried for state in eligible)
+        return self._pickers.has_other_than(tried)
 
     def serves(self, state: EndpointState) -> bool:
         """Whether requests may go there now, a probe aside: it is in use, not ejected, and its circuit closed."""
@@ -201,7 +194,7 @@ class Balancer:
     def refusal(self) -> LoadBalancerError | None:
         """Return the error that a pick would raise for want of endpoints; None where there are any."""
         if self._closed:
-            return self._closed_error()
+            return self._assembly.closed()
         return None if self._table.used else refusal(self.service, self._snapshot)
 
     def close(self) -> None:
@@ -233,30 +226,6 @@ class Balancer:
         if self.limiter is not None:
             self.limiter.forget()
         self._wake = -math.inf  # the next pick builds a picker of its own
-
-    def _pick_other(
-        self, request: Request, now: float, avoid: Collection[EndpointState], usable: Usable | None
-    ) -> EndpointState:
-        base = self._base
-
-        def fits(state: EndpointState) -> bool:
-            return state not in avoid and (usable is None or usable(state))
-
-        search: Callable[..., EndpointState | None] | None = getattr(base, "pick_other", None)
-        if search is not None:
-            if (found := search(request, now, fits)) is not None:
-                return found
-        else:
-            for _ in range(DRAWS):
-                state = base.pick(request, now)
-                if fits(state):
-                    return state
-        able = self._eligible if usable is None else tuple(filter(usable, self._eligible))
-        if not able and usable is not None:
-            reason = f"no connection to any of {len(self._eligible)} endpoints can be used now"
-            raise Unconnected(self.service, reason)
-        rest = tuple(state for state in able if state not in avoid) or able
-        return self._build(rest).pick(request, now) if rest else base.pick(request, now)
 
     def _judge(self, ejector: Ejector, state: EndpointState, failures: int, start: float, now: float) -> None:
         """What the tracker calls when a failure or the end of an endpoint's absence may change a phase."""
@@ -318,17 +287,10 @@ class Balancer:
         while True:
             with self._lock:
                 seen = self._survey(now)
-            base = picker = self._base_picker(seen)
-            gate = None
-            if seen.due:
-                picker = ProbePicker(base, seen.due, self._claim)
-            if seen.gate is not None:
-                gate = partial(self._gated_error, seen.gate)
-                picker = GatePicker(picker, self._claim_gate, gate)
+            made = self._assembly.of(seen, closed=self._closed)
             with self._lock:
                 if seen.generation == self._generation:
-                    self._eligible, self._base, self._picker, self._wake = seen.eligible, base, picker, seen.wake
-                    self._gate = gate
+                    self._pickers, self._picker, self._wake = made, made.picker, seen.wake
                     return
 
     def _survey(self, now: float) -> Survey:
@@ -338,41 +300,11 @@ class Balancer:
         wake = -math.inf if self._errand else min(seen.wake, seen.oldest + window)
         return seen._replace(wake=wake)
 
-    def _base_picker(self, seen: Survey) -> Picker:
-        if self._closed:
-            return Refusing(self._closed_error)
-        if seen.barred:
-            return Refusing(partial(self._barred_error, seen.barred))
-        if not seen.eligible:
-            return Refusing(partial(refusal, self.service, seen.snapshot))
-        base = self._build(seen.eligible)
-        if not (seen.elders and self._slow_start):
-            return base
-        crowd = (len(seen.eligible) - len(seen.elders)) // len(seen.elders)
-        return SlowStartPicker(base, self._build(seen.elders), crowd, self._slow_start, self.rng)
-
-    def _closed_error(self) -> Closed:
-        return Closed(self.service, "the load balancer is closed")
-
-    def _barred_error(self, states: tuple[EndpointState, ...]) -> Unusable:
-        return self._guards.barred(self.service, states, self.clock())
-
-    def _gated_error(self, circuit: Circuit) -> Unusable:
-        return self._guards.gated(self.service, circuit, self.clock())
-
-    def _build(self, states: tuple[EndpointState, ...]) -> Picker:
-        try:
-            picker = self._make(states, self.rng)
-        except Exception as error:  # noqa: BLE001
-            self._make = self.policy.build
-            self._tell([Skipped(self.service, f"policy {self.policy!r}", f"build raised {error!r}; picking at random")])
-            return RandomPicker(states, self.rng)
-        self._make = getattr(picker, "rebuild", None) or self.policy.build
-        return picker
-
-    def _tell(self, events: Collection[Event]) -> None:
+    def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
             self._emit(event)
 
     def __repr__(self) -> str:
-        return f"<Balancer {self.service} {self.policy!r} version={self.version} eligible={len(self._eligible)}>"
+        return (
+            f"<Balancer {self.service} {self.policy!r} version={self.version} eligible={len(self._pickers.eligible)}>"
+        )

@@ -11,13 +11,14 @@ weak reference's own callback): no Python frame in which an interrupt could be s
 Counters are plain integers. Under threads they may lose an increment now and then; nothing decides on their exactness.
 """
 
+from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import ref
 
 from kubelb.model import Endpoint
 
-__all__ = ["NEVER", "EndpointState", "Phase"]
+__all__ = ["NEVER", "EndpointState", "Phase", "Usable"]
 
 NEVER = float("-inf")
 """The time of something that has not happened."""
@@ -134,3 +135,7 @@ class EndpointState:
     def __repr__(self) -> str:
         gone = " removed" if self.removed else "" if self.in_use else " parked"
         return f"<{self.endpoint.authority} {self.phase.value}{gone} in_flight={len(self.leases)} cost={self.cost:.4f}>"
+
+
+Usable: TypeAlias = Callable[[EndpointState], bool]
+"""Whether a caller can use a state now; asked on the path of a request, so it must be quick and must not raise."""

@@ -22,13 +22,12 @@ from weakref import ref
 from kubelb.core.events import Emit, LimitReached
 from kubelb.core.lease import Lease
 from kubelb.core.refusal import Unconnected
-from kubelb.core.state import EndpointState
+from kubelb.core.state import EndpointState, Usable
 from kubelb.errors import Overloaded, Unusable
 from kubelb.model import ANY, SUCCESS, Outcome, Request
 
 __all__ = ["ConcurrencyLimits", "Limiter"]
 
-Usable: TypeAlias = Callable[[EndpointState], bool]
 Choose: TypeAlias = Callable[[Request, Collection[EndpointState], Usable | None], Lease]
 Marks: TypeAlias = set[ref[Any]]
 

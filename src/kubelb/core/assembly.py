@@ -1,0 +1,107 @@
+"""Assembly: makes the pickers of the moment out of what a survey saw.
+
+    the policy's picker, in slow start while there are newcomers, in probes while some are due, in the service's gate
+
+A wrapper is there only while it has something to do, so the ordinary pick asks nobody but the policy's own picker.
+Where there is nothing to pick, the picker is one that refuses and says why.
+
+It runs outside the balancer's lock, because a policy's `build` is foreign code: what it raises costs the policy its
+turn, not the caller its request.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from kubelb.clock import Clock
+from kubelb.core.events import Event, Skipped
+from kubelb.core.health.circuits import Circuit
+from kubelb.core.health.guards import Guards
+from kubelb.core.health.probe import GatePicker, ProbePicker
+from kubelb.core.health.slow_start import SlowStart, SlowStartPicker
+from kubelb.core.pickers import Pickers
+from kubelb.core.policies import Picker, Policy
+from kubelb.core.policies.random import RandomPicker
+from kubelb.core.refusal import Refusing, refusal
+from kubelb.core.state import EndpointState
+from kubelb.core.survey import Survey
+from kubelb.errors import Closed, Unusable
+
+__all__ = ["Assembly"]
+
+
+class Assembly:
+    """One balancer's; it keeps nothing but how the next picker of the policy is made."""
+
+    def __init__(
+        self,
+        service: str,
+        policy: Policy,
+        guards: Guards,
+        slow_start: SlowStart | None,
+        claim: Callable[[EndpointState], bool],
+        claim_gate: Callable[[], bool],
+        *,
+        clock: Clock,
+        rng: random.Random,
+        tell: Callable[[Iterable[Event]], None],
+    ) -> None:
+        self._service = service
+        self._policy = policy
+        self._guards = guards
+        self._slow_start = slow_start
+        self._claim = claim
+        self._claim_gate = claim_gate
+        self._clock = clock
+        self._rng = rng
+        self._tell = tell
+        self._make: Callable[[tuple[EndpointState, ...], random.Random], Picker] = policy.build
+        """Builds the next picker: the policy, or the last picker where that can make another from itself."""
+
+    def nothing(self) -> Pickers:
+        """Return the pickers of a balancer that knows nothing yet."""
+        return Pickers(self._service, self.build, (), Refusing(partial(refusal, self._service, None)))
+
+    def closed(self) -> Closed:
+        """Return the error of a balancer that is closed."""
+        return Closed(self._service, "the load balancer is closed")
+
+    def of(self, seen: Survey, *, closed: bool) -> Pickers:
+        """Make the pickers for what was seen."""
+        base = picker = Refusing(self.closed) if closed else self._base(seen)
+        gate = None
+        if seen.due:
+            picker = ProbePicker(base, seen.due, self._claim)
+        if seen.gate is not None:
+            gate = partial(self._gated, seen.gate)
+            picker = GatePicker(picker, self._claim_gate, gate)
+        return Pickers(self._service, self.build, seen.eligible, base, picker, gate)
+
+    def build(self, states: tuple[EndpointState, ...]) -> Picker:
+        """Have the policy make a picker for these; where it fails, one that picks at random, and an event."""
+        try:
+            picker = self._make(states, self._rng)
+        except Exception as error:  # noqa: BLE001
+            self._make = self._policy.build
+            reason = f"build raised {error!r}; picking at random"
+            self._tell([Skipped(self._service, f"policy {self._policy!r}", reason)])
+            return RandomPicker(states, self._rng)
+        self._make = getattr(picker, "rebuild", None) or self._policy.build
+        return picker
+
+    def _base(self, seen: Survey) -> Picker:
+        if seen.barred:
+            return Refusing(partial(self._barred, seen.barred))
+        if not seen.eligible:
+            return Refusing(partial(refusal, self._service, seen.snapshot))
+        base = self.build(seen.eligible)
+        if not (seen.elders and self._slow_start):
+            return base
+        crowd = (len(seen.eligible) - len(seen.elders)) // len(seen.elders)
+        return SlowStartPicker(base, self.build(seen.elders), crowd, self._slow_start, self._rng)
+
+    def _barred(self, states: tuple[EndpointState, ...]) -> Unusable:
+        return self._guards.barred(self._service, states, self._clock())
+
+    def _gated(self, circuit: Circuit) -> Unusable:
+        return self._guards.gated(self._service, circuit, self._clock())
