@@ -210,7 +210,7 @@ def test_reprs_keep_secrets(cluster: LocalCluster, http: urllib3.PoolManager) ->
     """No token in any of them."""
     svc = cluster.service("reviews.prod")
     http.request("GET", f"http://{svc[0].address}/", headers={"Authorization": f"Bearer {cluster.token}"})
-    shown = [cluster, cluster.api, svc, svc[0], *svc[0].log, *cluster.api.requests, vars(cluster)["_users"]]
+    shown = [cluster, cluster.api, svc, svc[0], *svc[0].log, *cluster.api.requests, *vars(cluster.api).values()]
     assert cluster.token not in repr(shown)
 
 

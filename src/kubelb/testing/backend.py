@@ -11,18 +11,21 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from kubelb.testing import objects
 from kubelb.testing.backend_faults import Delay, Trouble
 from kubelb.testing.http1 import Received
+from kubelb.testing.responder import Responder
 from kubelb.testing.server import Server
 from kubelb.testing.workload import Workload
 
 if TYPE_CHECKING:
     import grpc
 
+Respond: TypeAlias = "Callable[[Backend], Responder]"
+"""Makes what answers on the connections of a backend."""
 FINISHING = 1.0  # seconds that a drained backend gives to requests that outlive its grace period
 
 
@@ -41,14 +44,16 @@ class Backend:
         svc[0].heal()              # back, as a new pod on the same address
     """
 
-    def __init__(self, workload: Workload, name: str, *, host: str, port: int | None, node: str, zone: str) -> None:
+    def __init__(
+        self, workload: Workload, respond: Respond, name: str, *, host: str, port: int | None, node: str, zone: str
+    ) -> None:
         self.name = name
         self.host = host
         self.node = node
         self.zone = zone
         self.uid = str(uuid4())
         self._workload = workload
-        self._responder = workload.respond(self)
+        self._responder = respond(self)
         self._epoch = 0  # rises with each life, so that a timer of an earlier one does nothing
         self._ready = True
         self._terminating = False

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import itertools
-import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from uuid import uuid4
 
 import msgspec
 
 from kubelb.testing import objects
-from kubelb.testing.addresses import Addresses
 from kubelb.testing.answers import Handler, Tally
-from kubelb.testing.api_server import ApiServer
+from kubelb.testing.backend import Backend, Respond
 from kubelb.testing.control import Api
 from kubelb.testing.dns import Dns
-from kubelb.testing.doorman import Doorman
 from kubelb.testing.faults import Faults
 from kubelb.testing.http_responder import HttpResponder
-from kubelb.testing.identity import Identity
-from kubelb.testing.server import Server
+from kubelb.testing.plant import Plant
 from kubelb.testing.service import Service
 from kubelb.testing.slices import SliceSet
 from kubelb.testing.store import Store, now
-from kubelb.testing.timers import Timers
-from kubelb.testing.users import Users
-from kubelb.testing.workload import Machinery, Register, Respond, Workload
+from kubelb.testing.workload import Workload
 from kubelb.testing.zone import Zone
+
+if TYPE_CHECKING:
+    from grpc import Server as GrpcServer
+
+Register: TypeAlias = "Callable[[GrpcServer, Backend], None]"
+"""Adds servicers to the server of a backend."""
 
 
 class LocalCluster:
@@ -68,26 +68,18 @@ class LocalCluster:
     ) -> None:
         if not zones:
             raise ValueError("a cluster has at least one zone")
-        self._tls = tls
-        self._lag = lag
         self._max_endpoints = max_endpoints_per_slice
         self._zones = tuple(zones)
-        self._single = single_address
         self._services: dict[tuple[str, str], tuple[Service, objects.ServiceSpec, str]] = {}
         self._numbers = itertools.count(1)
         self._store = Store(history=history)
-        self._users = Users()
         self._faults = Faults()
         self._faults.watch_list = watch_list
-        self._bookmark_interval = bookmark_interval
-        self._identity: Identity | None = None
-        self._machinery: Machinery | None = None
-        self._listener: Server | None = None
-        self._server: ApiServer | None = None
-        self._api: Api | None = None
-        self._dns: Dns | None = None
+        self._build = partial(
+            Plant, tls=tls, lag=lag, bookmark_interval=bookmark_interval, single_address=single_address
+        )
+        self._plant: Plant | None = None
         self._closed = False
-        self._pid = 0
 
     # -- life
 
@@ -95,13 +87,13 @@ class LocalCluster:
         """Begin to serve; `with` does it. A cluster starts once."""
         if self._closed:
             raise RuntimeError("this LocalCluster has been closed")
-        if self._machinery is not None:
-            return self
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
+        if self._plant is None:
+            zone = Zone(self._find_service, self.slices, self._namespaces)
+            try:
+                self._plant = self._build(self._store, self._faults, zone, self._find_service)
+            except BaseException:
+                self._closed = True
+                raise
         return self
 
     def close(self) -> None:
@@ -109,30 +101,8 @@ class LocalCluster:
         if self._closed:
             return
         self._closed = True
-        if self._machinery is None or self._pid != os.getpid():  # a child after a fork owns nothing of this
-            return
-        until = time.monotonic() + 0.8
-        self._machinery.timers.close()
-        self._faults.stopping.set()
-        self._faults.flowing.set()
-        if self._listener is not None:
-            self._listener.shut()
-        if self._dns is not None:
-            self._dns.shut()
-        services = [service for service, _, _ in self._services.values()]
-        for service in services:
-            service.stop()
-        if self._listener is not None:
-            self._listener.join(until)
-        if self._dns is not None:
-            self._dns.join(until)
-        for service in services:
-            service.join(until)
-        self._machinery.threads.close()
-        self._machinery.threads.join(until)
-        self._machinery.doorman.close()
-        if self._identity is not None:
-            self._identity.remove()
+        if self._plant is not None:
+            self._plant.close(self.services)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -157,72 +127,66 @@ class LocalCluster:
     @property
     def api(self) -> Api:
         """Faults of the API server and records of what it was asked."""
-        self._running()
-        assert self._api is not None
-        return self._api
+        return self._running().api
 
     @property
     def dns(self) -> Dns:
         """A nameserver for this cluster's names, and its faults."""
-        self._running()
-        assert self._dns is not None
-        return self._dns
+        return self._running().dns
 
     @property
     def url(self) -> str:
         """Where the API listens: "http://127.0.0.1:PORT", with TLS "https://..."."""
-        self._running()
-        assert self._listener is not None
-        return f"{'https' if self._tls else 'http'}://{self._listener.host}:{self._listener.port}"
+        return self._running().url
 
     @property
     def token(self) -> str:
         """The bearer token of the kubeconfig: it may read endpoint slices and services everywhere."""
-        return self._files().token
+        return self._running().identity.token
 
     @property
     def kubeconfig(self) -> str:
         """Path of a kubeconfig with `url` and `token`."""
-        return str(self._files().kubeconfig)
+        return str(self._running().identity.kubeconfig)
 
     @property
     def serviceaccount(self) -> str:
         """Path of a folder like the one that pods have mounted: `token`, `namespace` and, with TLS, `ca.crt`."""
-        return str(self._files().mount)
+        return str(self._running().identity.mount)
 
     @property
     def token_file(self) -> str:
         """Path of the file that holds `token`; `api.rotate_token()` rewrites it."""
-        return str(self._files().mount / "token")
+        return str(self._running().identity.mount / "token")
 
     def kubeconfig_for(self, token: str, *, namespace: str = "default") -> str:
         """Path of a new kubeconfig for a token of `api.add_token(...)`, or for one that nobody knows."""
-        return str(self._files().kubeconfig_for(token, namespace))
+        return str(self._running().identity.kubeconfig_for(token, namespace))
 
     @property
     def ca_pem(self) -> str:
         """The certificate of the authority behind every TLS server of this cluster, as PEM."""
-        return self._files().authority.pem
+        return self._running().identity.authority.pem
 
     @property
     def ca_file(self) -> str:
         """Path of a file with `ca_pem`: what a client is to verify against."""
-        return str(self._files().authority.file)
+        return str(self._running().identity.authority.file)
 
     @property
     def client_cert(self) -> tuple[str, str]:
         """Paths of a client's certificate and private key: what services with `mtls=True` want to see."""
-        cert, key = self._files().authority.client_files
+        cert, key = self._running().identity.authority.client_files
         return str(cert), str(key)
 
     @property
     def lag(self) -> float:
         """Seconds until a slice follows a killed pod."""
-        return self._running().lag
+        return self._running().machinery.lag
 
     @lag.setter
     def lag(self, seconds: float) -> None:
-        self._running().lag = seconds
+        self._running().machinery.lag = seconds
 
     # -- services and slices
 
@@ -264,7 +228,7 @@ class LocalCluster:
 
         Raises `ValueError` for a name that is malformed or taken, `ImportError` for what is not installed.
         """
-        machinery = self._running()
+        plant = self._running()
         if handler is not None and grpc:
             raise ValueError("handler= answers HTTP, grpc= answers gRPC: a service has one of them")
         name, port_name = _port_name(name, port_name, default="grpc" if grpc else "http")
@@ -275,7 +239,7 @@ class LocalCluster:
         dns = (f"{short}.{namespace}", f"{short}.{namespace}.svc", f"{short}.{namespace}.svc.cluster.local")
         tls = tls or mtls
         respond = self._grpc_responder(grpc, dns if tls else (), mtls) if grpc else _http_responder(handler)
-        with machinery.lock:
+        with plant.machinery.lock:
             if (namespace, short) in self._services:
                 raise ValueError(f"there is a service {short}.{namespace} already")
             number = next(self._numbers)
@@ -291,15 +255,14 @@ class LocalCluster:
             )
             workload = Workload(
                 spec=spec,
-                machinery=machinery,
+                machinery=plant.machinery,
                 slices=SliceSet(self._store, spec, max_endpoints=self._max_endpoints),
                 hints=hints,
                 publish_not_ready=publish_not_ready,
                 listens=listen,
-                tls=self._files().authority.server_context(*dns, mutual=mtls) if tls and not grpc else None,
-                respond=respond,
+                tls=plant.identity.authority.server_context(*dns, mutual=mtls) if tls and not grpc else None,
             )
-            service = Service(workload, self._addresses, tuple(zones or self._zones), replicas=replicas)
+            service = Service(workload, respond, plant.addresses, tuple(zones or self._zones), replicas=replicas)
             self._services[namespace, short] = (service, spec, now())
         return service
 
@@ -310,7 +273,7 @@ class LocalCluster:
 
     def delete_service(self, service: Service) -> None:
         """Delete a service, its slices and its backends; its name can be used again."""
-        with self._running().lock:
+        with self._running().machinery.lock:
             self._services.pop((service.namespace, service.name), None)
         service.delete()
 
@@ -340,60 +303,27 @@ class LocalCluster:
         ]
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "not started" if self._machinery is None else self.url
+        state = "closed" if self._closed else "not started" if self._plant is None else self.url
         return f"<LocalCluster {state}, {len(self._services)} services>"
 
     # -- inside
 
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._addresses = Addresses(single=self._single)
-        self._machinery = Machinery(Doorman(), Timers(), self._lag)
-        self._identity = Identity(self._users)
-        self._server = ApiServer(
-            self._store,
-            self._users,
-            self._faults,
-            self._machinery.doorman,
-            bookmark_interval=self._bookmark_interval,
-            find_service=self._find_service,
-        )
-        names = ("127.0.0.1", "localhost", "kubernetes.default.svc")
-        context = self._identity.authority.server_context(*names) if self._tls else None
-        self._listener = Server(
-            self._machinery.doorman,
-            "127.0.0.1",
-            None,
-            self._server.serve,
-            name="kubelb-testing-api",
-            tls=context,
-            admit=self._server.admit,
-        )
-        self._api = Api(
-            self._server, self._listener, self._store, self._users, self._faults, rotate=self._identity.rotate
-        )
-        self._dns = Dns(Zone(self._find_service, self.slices, self._namespaces), self._machinery.doorman)
-        self._identity.publish(self.url, tls=self._tls)
-
-    def _running(self) -> Machinery:
+    def _running(self) -> Plant:
         if self._closed:
             raise RuntimeError("this LocalCluster has been closed")
-        if self._machinery is None:
+        if self._plant is None:
             raise RuntimeError("this LocalCluster has not been started: use `with LocalCluster() as cluster:`")
-        return self._machinery
-
-    def _files(self) -> Identity:
-        self._running()
-        assert self._identity is not None
-        return self._identity
+        return self._plant
 
     def _grpc_responder(self, grpc: bool | Register, dns: tuple[str, ...], mutual: bool) -> Respond:
         from kubelb.testing._grpc import responder  # an extra: only who asks for gRPC imports it
 
         register = grpc if callable(grpc) else None
-        pair = self._files().authority.server_pair(*dns) if dns else None
-        clients = self._files().authority.pem.encode() if mutual else None
-        return responder.respond_by(register, pair, clients, self._running().threads)
+        plant = self._running()
+        authority = plant.identity.authority if dns else None
+        pair = authority.server_pair(*dns) if authority else None
+        clients = authority.pem.encode() if authority and mutual else None
+        return responder.respond_by(register, pair, clients, plant.machinery.threads)
 
     def _namespaces(self) -> set[str]:
         return {namespace for namespace, _ in list(self._services)}

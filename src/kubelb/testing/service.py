@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from kubelb.testing.addresses import Addresses
-from kubelb.testing.backend import Backend
+from kubelb.testing.backend import Backend, Respond
 from kubelb.testing.server import listen
 from kubelb.testing.workload import Workload
 
@@ -23,8 +23,11 @@ class Service:
     that are alive, and removes the others from the sequence first. Every method may be called from any thread.
     """
 
-    def __init__(self, workload: Workload, addresses: Addresses, zones: Sequence[str], *, replicas: int) -> None:
+    def __init__(
+        self, workload: Workload, respond: Respond, addresses: Addresses, zones: Sequence[str], *, replicas: int
+    ) -> None:
         self._workload = workload
+        self._respond = respond
         self._addresses = addresses
         self._zones = itertools.cycle(zones)
         self._numbers = itertools.count()
@@ -167,14 +170,12 @@ class Service:
         zone = zone or next(self._zones)
         name = f"{self.name}-{next(self._numbers)}"
         if not self._workload.listens:
-            return Backend(self._workload, name, host=self._addresses.next(), port=None, node=f"{zone}-node", zone=zone)
+            return self._backend(name, zone, self._addresses.next(), None)
         last: OSError | None = None
         for _ in range(8):  # another cluster may sit on one of these addresses
             host = self._addresses.next()
             try:
-                backend = Backend(
-                    self._workload, name, host=host, port=self._common_port(host), node=f"{zone}-node", zone=zone
-                )
+                backend = self._backend(name, zone, host, self._common_port(host))
             except OSError as error:
                 if error.errno not in TAKEN:  # of a function that adds servicers
                     raise
@@ -182,6 +183,9 @@ class Service:
                 continue
             return backend
         raise RuntimeError(f"no free address for {name}") from last
+
+    def _backend(self, name: str, zone: str, host: str, port: int | None) -> Backend:
+        return Backend(self._workload, self._respond, name, host=host, port=port, node=f"{zone}-node", zone=zone)
 
     def _common_port(self, host: str) -> int | None:
         """The port that the pods of this service share; None where one address has to do for all of them."""

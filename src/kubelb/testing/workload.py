@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
 
 from kubelb.testing import objects
 from kubelb.testing.doorman import Doorman
-from kubelb.testing.responder import Responder
 from kubelb.testing.slices import Pod, SliceSet
 from kubelb.testing.threads import Threads
 from kubelb.testing.timers import Timers
-
-if TYPE_CHECKING:
-    import grpc
-
-    from kubelb.testing.backend import Backend
-
-Respond: TypeAlias = "Callable[[Backend], Responder]"
-Register: TypeAlias = "Callable[[grpc.Server, Backend], None]"
 
 
 @dataclass(slots=True)
@@ -39,7 +29,7 @@ class Machinery:
 class Workload:
     """A service as its backends see it. `listens` False: endpoints on paper, without servers.
 
-    `respond` makes what answers on the connections of a backend; `tls` is for a protocol that its front terminates.
+    `tls` is for a protocol that a backend's front terminates.
     """
 
     spec: objects.ServiceSpec
@@ -49,7 +39,6 @@ class Workload:
     publish_not_ready: bool
     listens: bool
     tls: ssl.SSLContext | None
-    respond: Respond
     deleted: bool = False
 
     def sync(self, *, add: Iterable[Pod] = (), touch: Iterable[Pod] = (), remove: Iterable[Pod] = ()) -> None:

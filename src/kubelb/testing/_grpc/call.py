@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 
 from kubelb.testing._grpc.context import Context
+from kubelb.testing._grpc.traffic import Traffic
+from kubelb.testing._grpc.tunnel import Tunnel
 from kubelb.testing.backend_faults import BackendFaults, Trouble
 from kubelb.testing.received_call import ReceivedCall
-
-if TYPE_CHECKING:
-    from kubelb.testing._grpc.life import Life
-    from kubelb.testing._grpc.tunnel import Tunnel
 
 Behavior = Callable[[Any, Any], Any]
 SETTLE = 0.02  # seconds that a peer has to read what came before a cut
@@ -29,8 +27,8 @@ _NONE = BackendFaults()
 class Call:
     """From the interceptor's look at a call to its end."""
 
-    def __init__(self, life: Life, method: str, metadata: Any) -> None:
-        self._life = life
+    def __init__(self, traffic: Traffic, method: str, metadata: Any) -> None:
+        self._traffic = traffic
         self.received = ReceivedCall(method, metadata)
         self._faults: BackendFaults | None = None
         self._over = False
@@ -77,27 +75,27 @@ class Call:
 
     def finish(self) -> None:
         """Its handler has done with it: it is not in flight any more, although its status is still to be sent."""
-        self._life.finish(self)
+        self._traffic.finish(self)
 
     # -- inside
 
     def _enter(self, context: grpc.ServicerContext) -> Context:
-        self.tunnel = self._life.tunnel(context.peer())
+        self.tunnel = self._traffic.tunnel(context.peer())
         self.received.enter(context.time_remaining())
         if not context.add_callback(self._end):
             self._over = True
-        if not self._life.enter(self):
+        if not self._traffic.enter(self):
             self._leave(context)
         if self._over:  # its end was told before it had begun to count
-            self._life.leave(self)
-        self._faults = self._life.responder.take_faults()
-        return Context(context, self._life.responder.name)
+            self._traffic.leave(self)
+        self._faults = self._traffic.responder.take_faults()
+        return Context(context, self._traffic.responder.name)
 
     def _end(self) -> None:
         """Called by gRPC when the call is over, by whatever cause."""
         self._over = True
         self._wake.set()
-        self._life.leave(self)
+        self._traffic.leave(self)
 
     def _before(self, served: Context) -> None:
         """The faults that come instead of the servicer."""
@@ -111,7 +109,7 @@ class Call:
             self._cut(served, reset=True)
         if faults.code is not None:
             served.set_trailing_metadata(tuple(faults.headers.items()))
-            served.abort(faults.code, f"{self._life.responder.name} was told to fail")
+            served.abort(faults.code, f"{self._traffic.responder.name} was told to fail")
 
     def _spoil(self, served: Context, messages: Iterable[Any], *, unary: bool) -> Iterator[Any]:
         """The messages of the servicer, as far as the faults let them through."""
@@ -137,7 +135,7 @@ class Call:
     def _sleep(self, served: Context, seconds: float) -> None:
         if seconds > 0 and self._wake.wait(seconds):
             self._wake.clear()
-        if self._over or self._life.dead:
+        if self._over or self._traffic.dead:
             self._leave(served)
 
     def _cut(self, served: Context, *, reset: bool) -> NoReturn:

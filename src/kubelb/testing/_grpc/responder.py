@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import grpc
 
 from kubelb.testing._grpc.echo import add_echo
 from kubelb.testing._grpc.life import Life
 from kubelb.testing._grpc.registry import Setup
+from kubelb.testing.backend import Backend, Respond
 from kubelb.testing.connection import Connection
 from kubelb.testing.responder import Responder
 from kubelb.testing.threads import Threads
-from kubelb.testing.workload import Register, Respond
 
-if TYPE_CHECKING:
-    from kubelb.testing.backend import Backend
+Register: TypeAlias = Callable[[grpc.Server, Backend], None]
+"""Adds servicers to the server of a backend."""
 
 
 def respond_by(
@@ -74,16 +75,16 @@ class GrpcResponder(Responder):
         if self._lives[-1].ending:
             self.start()
         else:
-            self._lives[-1].ring()
+            self._lives[-1].traffic.ring()
 
     def die(self) -> None:
         super().die()
         for life in self._lives:
-            life.die()
+            life.traffic.die()
 
     def settle(self) -> None:
         for life in self._lives:
-            life.settle()
+            life.traffic.settle()
 
     def go_away(self, seconds: float) -> None:
         if self._lives and not self._lives[-1].ending:
