@@ -197,6 +197,22 @@ def test_a_probe_without_a_verdict_is_given_to_another_request(end: Outcome | No
     assert rig.state(0).phase is Phase.ACTIVE
 
 
+def test_a_stream_from_before_the_ejection_does_not_hide_a_lost_probe() -> None:
+    """It may stay open for hours; the endpoint is not away for as long."""
+    rig = Rig(3)
+    stream = rig.lease(0)
+    rig.eject(0)
+    rig.clock.advance(13)
+    rig.balancer.pick().release(CANCELLED)
+    assert rig.state(0).phase is Phase.PROBING
+    rig.clock.advance(1.0)
+    again = rig.balancer.pick()
+    assert again.endpoint.ip == "10.0.0.0"
+    again.release()
+    assert rig.state(0).phase is Phase.ACTIVE
+    stream.release()
+
+
 def test_headers_of_a_long_stream_bring_an_endpoint_back() -> None:
     """A probe that answers counts at its headers: a stream may stay open for hours."""
     rig = Rig(3)

@@ -17,6 +17,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from kubelb.core.events import Ejected, EjectionSpared, Event, Returned
+from kubelb.core.health.circuits import trials
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.shares import Peers, recent, wilson
 from kubelb.core.state import NEVER, EndpointState, Phase
@@ -135,7 +136,7 @@ class Ejector:
             return
         for state in self.away:
             if (state.phase is Phase.EJECTED and now >= state.until) or (
-                state.phase is Phase.PROBING and not state.leases
+                state.phase is Phase.PROBING and not trials((state,), state.until)  # a stream from before is no probe
             ):
                 state.phase = Phase.DUE
 
