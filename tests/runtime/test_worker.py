@@ -162,6 +162,32 @@ def test_a_thread_that_cannot_start_breaks_nothing(monkeypatch: pytest.MonkeyPat
         worker.release()
 
 
+def test_jobs_outlive_a_time_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No runner can be started for a while: what was due runs afterwards, and so does what comes later."""
+    monkeypatch.setattr("kubelb.runtime.worker.RETRY", 0.01)
+    start = threading.Thread.start
+    refused: list[threading.Thread] = []
+
+    def refuse_runners(thread: threading.Thread) -> None:
+        if thread.name == "kubelb-runner":
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with no_threads_left():
+        worker = Worker()
+        worker.retain()
+        held, later = threading.Event(), threading.Event()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse_runners)
+            worker.call_at(monotonic(), held.set)
+            until(lambda: len(refused) > 1)
+        assert held.wait(5)
+        worker.call_at(monotonic(), later.set)
+        assert later.wait(5)
+        worker.release()
+
+
 def test_a_spare_runner_goes_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner without work ends, the timer stays."""
     monkeypatch.setattr("kubelb.runtime.worker.SPARE", 0.02)

@@ -24,6 +24,8 @@ Job: TypeAlias = Callable[[], None]
 
 SPARE = 5.0
 """Seconds for which a runner without work is kept."""
+RETRY = 0.5
+"""Seconds until a job is handed over again for which there was no thread: a process may be at its limit for a while."""
 STOP = 0.05
 """Seconds that `release` waits for the threads; a job that is still running then is left to end by itself."""
 
@@ -77,11 +79,11 @@ class Worker:
         with self._wakeup:
             if self._users <= 0:
                 return
-            heapq.heappush(self._heap, (when, next(self._order), job))
             if not self._timing:
-                self._spawn("kubelb-timer", self._keep_time)
+                self._spawn("kubelb-timer", self._keep_time)  # first: without it the job is not taken, and that is told
                 self._timing = True
-            elif self._heap[0][0] == when:
+            heapq.heappush(self._heap, (when, next(self._order), job))
+            if self._heap[0][0] == when:
                 self._wakeup.notify_all()
 
     def _spawn(self, name: str, target: Callable[[object], None]) -> None:
@@ -103,18 +105,25 @@ class Worker:
                 if epoch is not self._epoch:
                     return
                 job = heapq.heappop(self._heap)[2]
-            self._hand_over(job, epoch)
+            if not self._hand_over(job, epoch):
+                self.call_at(self.clock() + RETRY, job)
             del job  # what a job holds must not live until the next one comes
 
-    def _hand_over(self, job: Job, epoch: object) -> None:
+    def _hand_over(self, job: Job, epoch: object) -> bool:
+        """Whether it found a runner; the one thread that keeps the time must not end because there is no second."""
         with self._work:
             if epoch is not self._epoch:
-                return
+                return True  # dropped, as all of that epoch
             self._ready.append(job)
             if self._idle >= len(self._ready):
                 self._work.notify()
-            else:
+                return True
+            try:
                 self._spawn("kubelb-runner", self._run_jobs)
+            except (RuntimeError, MemoryError):
+                self._ready.pop()
+                return False
+            return True
 
     def _run_jobs(self, epoch: object) -> None:
         while True:
