@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from tests.stalls import elapsed
 
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered
+from kubelb.discovery.kube import resolve
 
 from .build import authorities, ips, piece, row
 from .feeding import Reader
@@ -161,6 +163,30 @@ def test_a_broken_stream_is_resumed(made):
         feed = Reader(made, server.url)
         feed.ips("10.0.0.1", "10.0.0.2", "10.0.0.3")
         assert [request.query.get("resourceVersion") for request in server.requests] == ["0", "100", "101"]
+        assert feed.events == []
+
+
+def test_an_address_of_a_family_that_is_not_spoken_here(made, monkeypatch):
+    """A machine without IPv6 and a name with addresses of both: the next one is tried."""
+    real = socket.getaddrinfo
+
+    def both(host, port, *args, **kw):
+        if host == "api.test" and not kw.get("flags"):
+            unknown = (46, socket.SOCK_STREAM, 6, "", ("fd00::1", port, 0, 0))
+            return [unknown, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        return real(host, port, *args, **kw)
+
+    def handle(conn, request):
+        if not request.watch:
+            conn.reply(slice_list(piece("a", [row("10.0.0.1")])))
+        else:
+            conn.stream()
+            conn.idle()
+
+    monkeypatch.setattr(resolve.socket, "getaddrinfo", both)
+    with Server(handle) as server:
+        feed = Reader(made, server.url.replace("127.0.0.1", "api.test"))
+        feed.ips("10.0.0.1")
         assert feed.events == []
 
 

@@ -9,7 +9,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from kubelb.discovery.kube.lifeline import CutError, Lifeline
-from kubelb.discovery.kube.resolve import forget, resolve
+from kubelb.discovery.kube.resolve import Address, forget, resolve
 from kubelb.discovery.kube.steps import Phase
 
 __all__ = ["pool_classes"]
@@ -46,15 +46,9 @@ class _Dialled:
         line.phase = Phase.CONNECT
         failure: OSError = OSError("no address")
         for address in addresses:
-            sock = socket.socket(address.family, socket.SOCK_STREAM)
             try:
-                sock.settimeout(self.timeout)
-                for option in (*(self.socket_options or ()), *_KEEPALIVE):
-                    sock.setsockopt(*option)
-                line.hold(sock, self)
-                sock.connect(address.sockaddr)
+                sock = self._dial(address)
             except OSError as error:
-                sock.close()
                 line.let_go()
                 failure = error
                 if isinstance(error, CutError):
@@ -66,6 +60,20 @@ class _Dialled:
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, f"no answer within {self.timeout:g} s") from failure
         raise NewConnectionError(self, "not connected") from failure  # type: ignore[arg-type]
+
+    def _dial(self, address: Address) -> socket.socket:
+        """Raises `OSError`, also where this machine does not speak the address's family."""
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            for option in (*(self.socket_options or ()), *_KEEPALIVE):
+                sock.setsockopt(*option)
+            self.lifeline.hold(sock, self)
+            sock.connect(address.sockaddr)
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
