@@ -236,6 +236,17 @@ def test_aliases_are_followed_to_their_end():
         play(lookup(), {f"SRV {NAME}": Answer(alias="x."), "SRV x.": Answer(alias="x.")})
 
 
+def test_an_alias_holds_no_longer_than_it_says():
+    """The least TTL on the way counts, also where each step is an answer of its own (a name that is about to move)."""
+    alias = Answer(alias="x.example.", ttl=2.0)
+    there = {"A x.example.": a("192.0.2.1", ttl=30.0)}
+    finding, _ = play(lookup(A), {**there, f"A {HOST}": alias, f"AAAA {HOST}": alias._replace(ttl=9.0)})
+    assert finding.ttl == 2.0
+    moved = {f"SRV {NAME}": alias, "SRV x.example.": srv("a", ttl=30.0)}
+    finding, _ = play(lookup(), moved)
+    assert finding.ttl == 2.0
+
+
 # -- names
 
 

@@ -207,15 +207,17 @@ def _warnings(name: str, answer: Answer, addresses: dict[str, tuple[str, ...]]) 
 
 
 def _ask_one(question: Question) -> Generator[Step, Reply, Answer]:
-    """One question, aliases followed."""
+    """One question, aliases followed; it holds for as long as the least of all on the way."""
     reply: Answer | Failure = Failure("internal", "nothing was asked")
+    ttl = float("inf")
     asked = question
     for _ in range(ALIASES):
         reply = _first((yield Ask((asked,))))
         if isinstance(reply, Failure):
             raise Trouble(reply)
+        ttl = min(ttl, reply.ttl)
         if not reply.alias:
-            return reply
+            return reply._replace(ttl=ttl)
         asked = Question(reply.alias, question.kind)
     raise Trouble(Failure("malformed", f"{question}: its aliases (CNAME) do not come to an end"))
 
@@ -241,9 +243,10 @@ def _end_of(question: Question, reply: Answer | Failure) -> Generator[Step, Repl
     if isinstance(reply, Failure) or not reply.alias:
         return reply
     try:
-        return (yield from _ask_one(Question(reply.alias, question.kind)))
+        end = yield from _ask_one(Question(reply.alias, question.kind))
     except Trouble as trouble:
         return trouble.failure
+    return end._replace(ttl=min(reply.ttl, end.ttl))
 
 
 def _ask_all(
