@@ -26,6 +26,10 @@ def askers():
     return [thread for thread in threading.enumerate() if thread.name.startswith("kubelb-dns")]
 
 
+def descriptors():
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
 def silent(_asked):
     return None
 
@@ -98,6 +102,25 @@ def test_resync_in_a_loop_asks_once_a_second(made):
             feed.source.resync_now()
         time.sleep(0.1)
         assert len(server.asked) <= 3 + (time.monotonic() - began)
+
+
+def test_no_thread_for_a_moment(made, monkeypatch):
+    """Whoever starts it is told, nothing stays open, and started again it asks."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with Nameserver(web) as server:
+        source = DnsDiscovery(parse_target(srv(server)))
+        made.append(source)
+        before = descriptors()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                source.start(lambda: None)
+        assert descriptors() == before
+        source.start(lambda: None)
+        wait_for(lambda: source.poll(0.0)[0])
 
 
 @pytest.mark.slow

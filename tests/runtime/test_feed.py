@@ -1,5 +1,6 @@
 """The feed: at once where it may, coalesced where it must; nobody's trouble is anybody else's."""
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
@@ -150,6 +151,61 @@ def test_a_source_that_raises_is_asked_again(bench: Bench, monkeypatch: pytest.M
     bench.source.say(pods(1))
     until(lambda: bench.seen)
     assert "another world" in str(reported[0].exc_value)
+
+
+def test_a_source_that_cannot_be_started_is_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files, for a moment: its error is reported, and its news come all the same."""
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    monkeypatch.setattr("kubelb.runtime.feed.RETRY", 0.02)
+    start = bench.source.start
+
+    def full(notify: Any) -> None:
+        bench.source.start = start  # type: ignore[method-assign]
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bench.source.start = full  # type: ignore[method-assign]
+    bench.source.say(pods(1))
+    bench.open()
+    until(lambda: bench.seen)
+    assert "Too many open files" in str(reported[0].exc_value)
+    assert bench.source.started == 1
+
+
+def test_a_source_that_could_not_be_built_for_a_moment_is_built_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits is told at once; the reason goes when it is built."""
+    monkeypatch.setattr("kubelb.runtime.feed.RETRY", 0.02)
+    make, told = bench.feed._make, threading.Event()
+
+    def full() -> Any:
+        bench.feed._make = make
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bench.feed._make = full
+    bench.source.say(pods(1))
+    bench.feed.add_waiter(lambda: told.set() if "Too many open files" in bench.feed.problem else None)
+    bench.open()
+    until(lambda: bench.seen)
+    assert told.is_set()
+    assert bench.feed.problem == ""
+
+
+def test_a_start_without_a_thread_can_be_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller is told; the worker counts nobody for it."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            bench.feed.start()
+    assert bench.worker._users == 0
+    bench.source.say(pods(1))
+    bench.open()
+    until(lambda: bench.seen)
 
 
 def test_a_consumer_that_raises_harms_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

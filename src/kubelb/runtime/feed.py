@@ -9,7 +9,8 @@ delay, and no balancer sees more than 20 a second. A poll runs on one thread at 
                                         notify: AGAIN, scheduled when done
 
 The source's times are in its own clock; pacing is in the worker's, which keeps the appointments. A source or a consumer
-that raises is reported by `threading.excepthook`, and the source asked again after `RETRY`.
+that raises is reported by `threading.excepthook`, and the source asked again after `RETRY`; so is one that cannot be
+started or built just now, for want of a descriptor or a thread.
 
 Waiters come from both worlds: each is a callable that is called once, from the publishing thread, and must return at
 once. One that gives up is removed.
@@ -29,7 +30,7 @@ __all__ = ["PACE", "Feed"]
 PACE = 0.05
 """Seconds between two snapshots, at least."""
 RETRY = 1.0
-"""Seconds until a source that raised is polled again."""
+"""Seconds until a source that raised is polled, or started, again."""
 
 
 class _State(Enum):
@@ -68,7 +69,11 @@ class Feed:
         """Build and start the source, then publish what it says; idempotent, so an interrupted one can be repeated."""
         if not self._started:
             self._worker.retain()
-            self._worker.call_at(self._worker.clock(), self._open)
+            try:
+                self._worker.call_at(self._worker.clock(), self._open)
+            except RuntimeError:  # no thread to be had: the caller is told, and may try again
+                self._worker.release()
+                raise
             self._started = True
 
     def close(self) -> None:
@@ -86,20 +91,36 @@ class Feed:
             self._worker.release()
 
     def _open(self) -> None:
-        try:
-            source = self._make()
-        except Exception as error:  # noqa: BLE001
-            self.problem = f"{type(error).__name__}: {error}"
-            self._wake()
+        source = self.source or self._build()
+        if source is None:
             return
         with self._lock:
             if self._closed:
                 return
             self.source = source
-        source.start(self.notify)
+        try:
+            source.start(self.notify)
+        except Exception:
+            self._open_later()
+            raise
         if self._closed:  # meanwhile: it may have been stopped before it was started
             source.stop()
         self.notify()
+
+    def _build(self) -> Discovery | None:
+        try:
+            source = self._make()
+        except Exception as error:  # noqa: BLE001
+            self.problem = f"{type(error).__name__}: {error}"
+            self._wake()
+            if isinstance(error, OSError):  # too many open files, while a package was being imported
+                self._open_later()
+            return None
+        self.problem = ""
+        return source
+
+    def _open_later(self) -> None:
+        self._worker.call_at(self._worker.clock() + RETRY, self._open)
 
     def notify(self) -> None:
         """There may be news; may be called from any thread, returns at once."""

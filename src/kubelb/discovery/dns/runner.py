@@ -48,8 +48,14 @@ class Runner:
         _runners.add(self)
 
     def begin(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread; where there is none to be had nothing stays open."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            asker, self._asker = self._asker, None
+            if asker is not None:
+                asker.close()
+            raise
 
     def resync(self) -> None:
         """Ask again, now."""

@@ -79,14 +79,15 @@ class DnsDiscovery:
             if self._runner is not None:
                 return
             lookup = Lookup(self._target, cluster_domain=self._cluster_domain, fallback_port=self._fallback_port)
-            self._runner = Runner(
+            runner = Runner(
                 f"kubelb-dns-{self._target.host}",
                 Poller(lookup, self, clock=self._clock, rng=self._rng),
                 Nameservers(self._target.nameserver, self._resolv_conf),
                 failed=self.failed,
                 orphaned=self._renew,
             )
-            self._runner.begin()
+            runner.begin()
+            self._runner = runner
 
     def poll(self, now: float) -> tuple[Snapshot | None, float | None]:  # noqa: ARG002 - the thread keeps the time
         """Return what changed."""
