@@ -7,7 +7,7 @@ import pytest
 from kubelb.core import Balancer
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, SourceChanged
 from kubelb.discovery.ladder.choice import LATE, PATIENCE, STRANGER
-from kubelb.discovery.ladder.source import Ladder
+from kubelb.discovery.ladder.source import RETRY, Ladder
 from kubelb.model import Changes, Endpoint, Health, Snapshot
 
 
@@ -169,6 +169,32 @@ def test_a_missing_package_is_a_reason():
     assert world["a"].calls == ["start", "resync"]
     world.ladder.stop()
     assert world["a"].calls[-1] == "stop"
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")])
+def test_a_rung_that_cannot_be_started_for_a_moment(error, monkeypatch):
+    """It is started again a second later, whichever rung it is, and told each time; nothing else is lost."""
+
+    def full(self, notify):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "start", full)
+        world = World()
+        assert [event.kind for event in world.events] == ["internal"]
+        world.poll()
+        assert world.due == world.now + RETRY
+    world.poll(RETRY)
+    assert world["slices"].calls == ["start"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "start", full)
+        world["slices"].fails()
+        world.poll()
+        assert world.due == world.now + RETRY
+        assert str(error) in world.events[-1].reason
+    world.poll(RETRY)
+    world["srv"].says(pod(1))
+    assert world.poll().endpoints == (pod(1),)
 
 
 def test_three_rungs():

@@ -47,21 +47,29 @@ class Rung:
         """Whether it was started, if only to find that it cannot be."""
         return self._life is not None
 
-    def start(self, notify: Callable[[], None]) -> None:
-        """Build the source and start it. One that cannot be built is a rung that fails."""
+    def start(self, notify: Callable[[], None]) -> bool:
+        """Build the source and start it. One whose package is missing is a rung that fails.
+
+        False where it cannot be started just now, for want of a descriptor or a thread: it is as if nobody had tried.
+        """
         life = object()
         with self._lock:
             self._life, self._since, self._synced, self._failing = life, self._clock(), False, None
         try:
-            source = self._make(partial(self._note, life, notify))
+            self._source = source = self._make(partial(self._note, life, notify))
+            source.start(notify)
         except ImportError as error:
             cure = "install kubelb with what it depends on"
             self._failing = Trouble("missing-extra", f"the package {error.name} is not installed", cure)
-            return
-        self._source = source
-        source.start(notify)
+            return True
+        except (OSError, RuntimeError) as error:
+            self.stop()
+            reason = f"{self.name} cannot be started: {error}"
+            self._emit(DiscoveryFailed(self._service, "internal", reason, "is this process at a limit (ulimit, pids)?"))
+            return False
         if not self._wanted():  # meanwhile: it may have been stopped before it was started
             source.stop()
+        return True
 
     def stop(self) -> None:
         """End the source. What its thread still says is not heard."""

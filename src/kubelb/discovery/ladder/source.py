@@ -20,6 +20,9 @@ from kubelb.model import Endpoint, Health, Snapshot
 
 __all__ = ["Ladder"]
 
+RETRY = 1.0
+"""Seconds until a rung that could not be started is started again."""
+
 
 class Ladder:
     """`rungs` are names and makers of sources, the best first."""
@@ -61,8 +64,9 @@ class Ladder:
         if decision.due is not None:
             due.append(decision.due)
         changed = self._step(decision.use)
-        if self._run(decision.run):
-            due.append(now)  # one that cannot be built says nothing by itself
+        started = self._run(decision.run)
+        if started is not None:  # one that cannot be built, or not now, says nothing by itself
+            due.append(now if started else now + RETRY)
         news = self._news(fresh) if changed or self._use in fresh else None
         return news, min(due, default=None)
 
@@ -110,13 +114,12 @@ class Ladder:
         self._emit(SourceChanged(self._service, self._name(use), self._name(left), why.kind, why.reason, why.cure))
         return True
 
-    def _run(self, count: int) -> bool:
-        """Have exactly so many rungs running; returns whether one was started."""
-        started = False
+    def _run(self, count: int) -> bool | None:
+        """Have exactly so many rungs running; returns whether one that had to be could be started, None for none."""
+        started: bool | None = None
         for number, rung in enumerate(self._rungs):
             if number < count and not rung.running:
-                rung.start(self._notify)
-                started = True
+                started = rung.start(self._notify)
             elif number >= count and rung.running:
                 rung.stop()
         return started
