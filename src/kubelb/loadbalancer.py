@@ -17,7 +17,7 @@ from weakref import WeakMethod
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.balancer import Balancer
-from kubelb.core.events import EndpointsChanged, Event
+from kubelb.core.events import DiscoveryFailed, EndpointsChanged, Event
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
@@ -152,7 +152,7 @@ class LoadBalancer(Calls):
         self._listeners: list[WeakMethod[Changed]] = []
         if seed is not None:
             self._publish(Snapshot(SEED, seed_endpoints(seed)))
-            self.balancer.at_next_pick(self.feed)
+            self.balancer.at_next_pick(self._begin)
         self._static: Discovery | None = None
         if self.target.scheme == "static":  # complete from the start: nothing to open, nothing to wait for
             self._static = source_for(self.target, self._options, clock, self._emit)
@@ -271,7 +271,16 @@ class LoadBalancer(Calls):
             self._budget.forget()
         running, self._feed = self._feed is not None, None
         if running:
-            self.balancer.at_next_pick(self.feed)
+            self.balancer.at_next_pick(self._begin)
+
+    def _begin(self) -> None:
+        """Begin discovery while requests are served from what is known: what it lacks costs none of them."""
+        try:
+            self.feed()
+        except RuntimeError as error:
+            cure = "is this process at a limit (ulimit, pids)?"
+            self._emit(DiscoveryFailed(str(self.target), "internal", f"discovery cannot begin: {error}", cure))
+            self.balancer.at_next_pick(self._begin)
 
     def _make_source(self) -> Discovery:
         return source_for(self.target, self._options, self._clock, self._emit)

@@ -141,6 +141,24 @@ def test_an_errand_runs_once_with_the_next_pick() -> None:
     assert done == [1]
 
 
+def test_an_errand_that_is_cut_short_is_run_again() -> None:
+    """An interrupt in the middle of it: the pick ends, and the next one takes it over."""
+    rig = Rig(3)
+    done: list[int] = []
+
+    def errand() -> None:
+        done.append(1)
+        if len(done) == 1:
+            raise KeyboardInterrupt
+
+    rig.balancer.at_next_pick(errand)
+    with pytest.raises(KeyboardInterrupt):
+        rig.balancer.pick()
+    rig.balancer.pick()
+    rig.balancer.pick()
+    assert done == [1, 1]
+
+
 def test_an_interrupted_rebuild_is_made_up_for() -> None:
     """An interrupt between a decision and the new picker: a pick soon after builds it."""
     rig = Rig(3)

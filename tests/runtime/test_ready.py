@@ -174,6 +174,24 @@ def test_a_seed_serves_until_the_first_sync_and_no_longer() -> None:
         LoadBalancer("svc.ns", seed="10.0.0.1:80")
 
 
+def test_a_seed_serves_while_discovery_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread to be had for a while: no request fails for it, and discovery begins when there is one."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with no_threads_left():
+        source = Source()
+        lb = balancer(source, seed=["10.9.9.9:80"])
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for _ in range(3):
+                assert lb.call(lambda attempt: attempt.endpoint.ip) == "10.9.9.9"
+        assert lb.call(lambda attempt: attempt.endpoint.ip) == "10.9.9.9"
+        until(lambda: lb.balancer.version == 1)
+        lb.close()
+
+
 def test_adapters_are_told_of_what_left_until_they_are_gone() -> None:
     """A bound method is held weakly and called with what each snapshot changed."""
 

@@ -273,7 +273,11 @@ class Balancer:
     def _sweep(self, now: float) -> None:
         errand, self._errand = self._errand, None
         if errand is not None:
-            errand()
+            try:
+                errand()
+            except BaseException:  # an interrupt, too: the next pick takes it over
+                self._errand = errand
+                raise
         with self._lock:
             if now < self._wake:
                 return  # another thread was faster

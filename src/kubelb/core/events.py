@@ -145,7 +145,7 @@ class DiscoveryFailed:
 
     `kind` is a stable word: ``unreachable``, ``unauthorized``, ``forbidden``, ``throttled``, ``server-error``,
     ``malformed``, ``credentials``, ``missing-extra``, ``expired``, ``silent``, ``absent`` (DNS has the name no more,
-    which is not believed at once), ``internal`` (a mistake of kubelb's own, survived).
+    which is not believed at once), ``internal`` (a mistake of kubelb's own, or a limit of the process, survived).
     """
 
     service: str
