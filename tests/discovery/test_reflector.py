@@ -1,7 +1,10 @@
 """List and watch against a scripted server, a fake clock and seeded dice: requests, waits and what was told."""
 
+from itertools import pairwise
+
 import pytest
 
+from kubelb.discovery.kube.reflector import BLIND
 from kubelb.discovery.kube.steps import RESYNC, Failure, Phase, Reply
 
 from .build import piece, row
@@ -310,7 +313,46 @@ def test_forbidden():
     assert set(world.told) == {"replace 1", "failed forbidden"}
     assert "watch endpointslices.discovery.k8s.io in namespace prod" in world.trouble.reason
     assert 'verbs ["list", "watch"]' in world.trouble.cure
-    assert sum(not asked.watch for asked in world.asked) == 1
+    assert sum(not asked.watch for asked in world.asked) <= 1 + 600 / BLIND
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        no(status(403, "Forbidden")),
+        no(status(500, "InternalError")),
+        [line(event("ERROR", status(500, "InternalError")))],
+        [Wait(0.3)],
+        [Wait(0.3), BROKEN],
+        MUTE,
+    ],
+    ids=["forbidden", "error", "error event", "closed at once", "broken at once", "no answer"],
+)
+def test_lists_stand_in_for_a_watch_that_never_works(watch):
+    """What is known follows the server, if slowly, and the trouble lasts; when a watch works it is over."""
+    world = World(lists_ok(watch))
+    world.run(seconds=600)
+    lists = [asked.at for asked in world.asked if not asked.watch]
+    assert all(BLIND <= later - before < BLIND + 60 + 70 for before, later in pairwise(lists))
+    assert 3 <= len(lists) <= 1 + 600 / BLIND
+    assert "recovered" not in world.told
+    world.server = lists_ok([line(bookmark(101)), LONG])
+    world.run(seconds=700)
+    assert world.told[-1] == "recovered"
+
+
+def test_no_lists_while_the_server_is_away_or_asks_to_wait():
+    """An hour of refused connections, or of 429, and then the watch goes on where it was."""
+    for answer in (REFUSED, no(status(429))):
+
+        def server(asked, answer=answer):
+            if not asked.watch:
+                return ok(slice_list(A1))
+            return answer if asked.at < 3600 else [LONG]
+
+        world = World(server)
+        world.run(seconds=3700)
+        assert sum(not asked.watch for asked in world.asked) == 1
 
 
 def test_forbidden_for_a_moment():

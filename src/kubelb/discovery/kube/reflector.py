@@ -2,7 +2,7 @@
 
     LIST ----synced----> WATCH --ended--> WATCH ...          from the last version that was applied
       ^                    |
-      +----- expired, refused, malformed twice, silent twice, resync
+      +----- expired, refused, malformed twice, silent twice, resync, no working watch for two minutes
 
 It yields Steps (`Get`, `READ`, `Sleep`, `PAUSE`) and is sent Answers; what it learns it tells a Sink. Time and chance
 are given, so that a test is the server, the clock and the dice.
@@ -14,6 +14,8 @@ Rules (the numbers in brackets are those of client-go, tools/cache/reflector.go,
 - The version advances only after an event was applied, so that no reconnect can lose one.
 - A list older than what is known is another API server that is behind, and is not applied. If the next one, which asks
   etcd, says so too, then history itself was restored from a backup, and it is.
+- Where lists work and watches do not (a role without "watch", a proxy that cuts streams) what is known does not stand
+  still: it is listed now and then, and the failure lasts all the same, until a watch works. client-go lists each time.
 """
 
 import random
@@ -41,6 +43,11 @@ one that brought something is resumed no sooner."""
 WATCH = 300, 600
 """Seconds that a watch may last, drawn each time so that clients do not come back together."""
 
+BLIND = 120.0
+"""Seconds without a working watch after which a server that answers is asked for a list."""
+ANSWERED = {Code.FORBIDDEN, Code.SERVER, Code.SHORT, Code.BROKEN, Code.UNANSWERED}
+"""Failures of a watch that say nothing of a list. One that asks to wait (429) or is away is not asked for more."""
+
 Steps = Generator[Step, Answer, None]
 
 
@@ -61,10 +68,15 @@ class Reflector:
         self._retried = False
         self._forbidden: list[float] = []
         self._failing: Code | None = None
+        self._accepted = False  # the watch was answered 200
+        self._broke_later = False  # the failure came after a 200, so that another one mends nothing
         self._events = 0  # of the current watch
         self._expired = 0
         self._malformed = 0
         self._silent = 0
+        self._known = clock()
+        """When everything was known last: a list was complete, or a watch worked."""
+        self._blind = False  # the list is for want of a watch
 
     def run(self) -> Steps:
         """The whole life."""
@@ -80,6 +92,7 @@ class Reflector:
     def _list(self) -> Steps:
         """Until a complete list was delivered."""
         limit = PAGE
+        self._accepted = False
         while True:
             version = "" if self._quorum else self.cursor or "0"
             try:
@@ -103,7 +116,10 @@ class Reflector:
             self._doubt = False
             self._sink.replace(slices)
             self.cursor = found
-            self._good()
+            self._known = self._clock()
+            if not self._blind:
+                self._good()
+            self._blind = False
             return
 
     # -- watch
@@ -128,6 +144,7 @@ class Reflector:
                     return
                 continue
             self._expired = self._silent = 0
+            self._known = self._clock()
             self._good()
             yield from self._pace(started)
 
@@ -144,6 +161,7 @@ class Reflector:
                 yield from self._wait(trouble)
             return True
         if code is Code.BROKEN and (lasted >= SHORT or self._events):
+            self._known = self._clock()
             return (yield from self._sleep(max(self._rng.random(), SHORT - lasted)))
         if code is Code.SILENT and self._silent == 1:
             return False  # a quiet service and no bookmarks, or a frozen peer: the next connect will tell
@@ -156,11 +174,15 @@ class Reflector:
             self._quorum = True
         self._malformed = self._malformed + 1 if code is Code.MALFORMED else 0
         resync = yield from self._wait(trouble)
-        return resync or code in {Code.TOO_NEW, Code.REJECTED} or self._malformed > 1
+        if resync or code in {Code.TOO_NEW, Code.REJECTED} or self._malformed > 1:
+            return True
+        self._blind = code in ANSWERED and self._clock() - self._known >= BLIND
+        return self._blind
 
     def _stream(self) -> Generator[Step, Answer, bool]:
         """One watch; returns whether somebody wants everything again."""
         self._events = 0
+        self._accepted = False
         path = self._query.watch(self.cursor, self._rng.randint(*WATCH))
         answer = yield Get(path, watch=True, fresh=self._unauthorized)
         if isinstance(answer, Failure):
@@ -169,7 +191,8 @@ class Reflector:
         if answer.status != 200:
             raise refused(answer, "watch", self._query.namespace)
         self._sink.heard()  # of a quiet service nothing else may come for a minute
-        if self._failing not in {Code.SHORT, Code.MALFORMED}:
+        self._accepted = True
+        if not self._broke_later:
             self._good()
         lines = Lines()
         while True:
@@ -215,6 +238,7 @@ class Reflector:
             self._sink.upsert(piece)
         if version and not older(version, self.cursor):
             self.cursor = version
+        self._known = self._clock()
         self._expired = self._malformed = 0
         self._good()
 
@@ -222,7 +246,7 @@ class Reflector:
 
     def _good(self) -> None:
         self.backoff.works()
-        self._unauthorized = self._retried = False
+        self._unauthorized = self._retried = self._broke_later = False
         self._forbidden.clear()
         if self._failing is not None:
             self._failing = None
@@ -236,6 +260,7 @@ class Reflector:
             self._retried = True  # most often the token was replaced a moment ago, which is nothing to tell
             return False
         self._failing = trouble.code
+        self._broke_later = self._accepted
         self._sink.failed(trouble)
         delay = self.backoff.next()
         if trouble.code is Code.FORBIDDEN:

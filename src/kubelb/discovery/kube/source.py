@@ -16,7 +16,7 @@ from kubelb.clock import Clock, monotonic
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event, Skipped, discard
 from kubelb.discovery.kube.access import Access, Locator
 from kubelb.discovery.kube.choose import View
-from kubelb.discovery.kube.diagnose import Trouble
+from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.locate import locate
 from kubelb.discovery.kube.reducer import HOLD, Reducer
 from kubelb.discovery.kube.stream import Key, Stream, subscribe
@@ -106,6 +106,7 @@ class KubeDiscovery:
         self._heard: float | None = None
         self._error = "", ""
         self._failing_since: float | None = None
+        self._mistaken = False
 
     # -- Discovery
 
@@ -156,10 +157,11 @@ class KubeDiscovery:
     # -- Subscriber, on the stream's thread
 
     def replace(self, slices: list[Slice]) -> None:
-        """Take a complete list, which mends whatever was wrong."""
+        """Take a complete list, which mends a mistake of ours; the stream says itself when its own trouble is over."""
         with self._lock:
             self._reducer.replace(slices, self._clock())
-        self.recovered()
+        if self._mistaken:
+            self.recovered()
         self._notify()
 
     def upsert(self, piece: Slice) -> None:
@@ -181,13 +183,14 @@ class KubeDiscovery:
     def failed(self, trouble: Trouble) -> None:
         """The source cannot be read for now."""
         self._error = trouble.reason, trouble.cure
+        self._mistaken = trouble.code is Code.INTERNAL
         if self._failing_since is None:
             self._failing_since = self._clock()
         self._tell(DiscoveryFailed(str(self._target), trouble.kind, trouble.reason, trouble.cure))
 
     def recovered(self) -> None:
         """It can be read again."""
-        since, self._failing_since, self._error = self._failing_since, None, ("", "")
+        since, self._failing_since, self._error, self._mistaken = self._failing_since, None, ("", ""), False
         if since is not None:
             self._tell(DiscoveryRecovered(str(self._target), self._clock() - since))
 
