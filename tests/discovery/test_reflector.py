@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from kubelb.discovery.kube.reflector import BLIND
+from kubelb.discovery.kube.reflector import BLIND, BURST, SHORT
 from kubelb.discovery.kube.steps import RESYNC, Failure, Phase, Reply
 
 from .build import piece, row
@@ -459,12 +459,25 @@ def test_resync_ends_a_wait():
 
 
 def test_resync_ends_a_watch_and_a_list_a_second_is_enough():
-    """A running watch is given up for a list; who asks all the time gets one list a second."""
+    """A running watch is given up for a list; who asks all the time gets five at once, then one a second."""
     world = World(lists_ok([RESYNC]))
     world.run(seconds=10)
     lists = [asked for asked in world.asked if not asked.watch]
     assert [repr(asked) for asked in lists[:2]] == ["list 0", "list -"]
-    assert len(lists) <= 11
+    assert [asked.at for asked in lists[: 1 + BURST]] == [0.0] * (1 + BURST)
+    assert all(later.at - before.at >= SHORT for before, later in pairwise(lists[BURST:]))
+
+
+@pytest.mark.parametrize("server", [script(REFUSED), lists_ok(no(status(500))), lists_ok([Wait(0.1)])])
+def test_who_asks_all_the_time_does_not_end_every_wait(server):
+    """resync_now for each failed request, while the server is away: its requests stay bounded."""
+
+    class Asking(World):
+        resync_at = property(lambda self: self.now, lambda self, value: None)
+
+    world = Asking(server)
+    world.run(seconds=30)
+    assert len(world.asked) <= 2 * (BURST + 31)
 
 
 # -- what makes no sense

@@ -43,6 +43,9 @@ one that brought something is resumed no sooner."""
 WATCH = 300, 600
 """Seconds that a watch may last, drawn each time so that clients do not come back together."""
 
+BURST = 5
+"""Lists that are made at once when asked for, by load balancers of one service that are opened one after the other;
+then it is one a second, and so it is for whoever calls resync_now in a loop."""
 BLIND = 120.0
 """Seconds without a working watch after which a server that answers is asked for a list."""
 ANSWERED = {Code.FORBIDDEN, Code.SERVER, Code.SHORT, Code.BROKEN, Code.UNANSWERED}
@@ -77,15 +80,17 @@ class Reflector:
         self._known = clock()
         """When everything was known last: a list was complete, or a watch worked."""
         self._blind = False  # the list is for want of a watch
+        self._next_turn = float("-inf")
 
     def run(self) -> Steps:
         """The whole life."""
         while True:
             listed = self._clock()
             yield from self._list()
-            yield from self._watch()
-            # Whoever calls resync_now in a loop gets one list a second.
-            yield from self._pace(listed)
+            if (yield from self._watch()):
+                yield from self._turn()
+            else:
+                yield from self._pace(listed)
 
     # -- list
 
@@ -124,24 +129,24 @@ class Reflector:
 
     # -- watch
 
-    def _watch(self) -> Steps:
-        """Until another list is needed."""
+    def _watch(self) -> Generator[Step, Answer, bool]:
+        """Until another list is needed; returns whether because somebody asked for it while all was well."""
         while True:
             started = self._clock()
             try:
                 resync = yield from self._stream()
             except Trouble as trouble:
                 if (yield from self._relist_after(trouble, self._clock() - started)):
-                    return
+                    return False
                 continue
             if resync:
                 self._quorum = True
-                return
+                return True
             lasted = self._clock() - started
             if lasted < SHORT and not self._events:
                 closed = Trouble(Code.SHORT, f"a watch was closed after {lasted:.1f} s with nothing in it", PROXY)
                 if (yield from self._relist_after(closed, lasted)):
-                    return
+                    return False
                 continue
             self._expired = self._silent = 0
             self._known = self._clock()
@@ -275,8 +280,18 @@ class Reflector:
 
     def _sleep(self, seconds: float) -> Generator[Step, Answer, bool]:
         resync = (yield Sleep(seconds)) is RESYNC
-        self._quorum = self._quorum or resync
+        if resync:
+            self._quorum = True
+            yield from self._turn()
         return resync
+
+    def _turn(self) -> Steps:
+        """Wait until a list that somebody asked for may be made."""
+        now = self._clock()
+        self._next_turn = max(self._next_turn, now - (BURST - 1) * SHORT)
+        if self._next_turn > now:
+            yield Sleep(self._next_turn - now, through=True)
+        self._next_turn += SHORT
 
     def _pace(self, since: float) -> Steps:
         """Let a second pass since then."""
