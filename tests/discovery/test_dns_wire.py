@@ -375,6 +375,16 @@ def test_nobody_listens(made):
     assert not feed.health.synced
 
 
+def test_a_nameserver_on_a_link_is_dialled_on_that_link():
+    """resolv.conf of an IPv6-only network: without the link's number the address means nothing (RFC 4007)."""
+    number, name = socket.if_nameindex()[0]
+    assert dialogue.socket_address((f"fe80::1%{name}", 53)) in (
+        (f"fe80::1%{name}", 53, 0, number),
+        ("fe80::1", 53, 0, number),
+    )
+    assert dialogue.socket_address(("fd00::10", 53)) == ("fd00::10", 53)
+
+
 def test_silence(made, brief):
     """Two rounds, then a failure that says for how long it was waited."""
     with Nameserver(lambda asked: None) as server:

@@ -22,7 +22,7 @@ from kubelb.discovery.dns.message import Query, Refused, Truncated, answers, que
 from kubelb.discovery.dns.steps import Answer, Failure, Question
 from kubelb.model import Address
 
-__all__ = ["TCP_TIMEOUT", "TIMEOUTS", "Dialogue"]
+__all__ = ["TCP_TIMEOUT", "TIMEOUTS", "Dialogue", "socket_address"]
 
 TIMEOUTS = 1.0, 2.0
 """Seconds that each nameserver is waited for over UDP, in the first and in the second round."""
@@ -99,7 +99,7 @@ class Dialogue:
         try:
             sock = self.sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
             sock.setblocking(False)
-            _check(sock.connect_ex(server), _PENDING)
+            _check(sock.connect_ex(socket_address(server)), _PENDING)
             if not tcp:
                 sock.send(wire)
         except OSError as error:
@@ -181,6 +181,19 @@ class Dialogue:
         said = "; ".join(f"{_name(server)}: {failure.reason}" for server, failure in self._failures.items())
         last = next(reversed(self._failures.values()), Failure("unreachable", "no nameserver is known"))
         return last._replace(reason=f"no nameserver has an answer for {self.question} ({said or last.reason})")
+
+
+def socket_address(server: Address) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What `connect` takes: a link-local nameserver (``fe80::1%eth0``) is dialled on its own link, and on no other.
+
+    Of a pair `connect` keeps the address and forgets the link.
+    """
+    ip, port = server
+    if "%" not in ip:
+        return server
+    found = socket.getaddrinfo(ip, port, socket.AF_INET6, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+    address, port, flow, link = found[0][4]  # type: ignore[misc]
+    return address, port, flow, link
 
 
 def _check(code: int, fine: Collection[int] = ()) -> None:
