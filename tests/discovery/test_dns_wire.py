@@ -457,6 +457,16 @@ def test_resolv_conf_is_read_again(made, tmp_path):
         assert feed.events == []
 
 
+@pytest.mark.parametrize(
+    "odd", [b"nameserver not-an-address", b"search two..dots one.", b"# caf\xe9", b"nameserver 127.0.0.1#53"]
+)
+def test_a_line_that_makes_no_sense_costs_itself(tmp_path, odd):
+    """As with the C library: the other nameservers and domains are used."""
+    path = tmp_path / "resolv.conf"
+    path.write_bytes(b"search one.\n" + odd + b"\nnameserver 127.0.0.2\n\noptions ndots:5\n")
+    assert Nameservers(path=str(path)).config() == Config((("127.0.0.2", 53),), ("one.",), 5)
+
+
 @pytest.mark.parametrize("content", [None, "", "nameserver not-an-address\n"])
 def test_no_nameserver_is_known(made, tmp_path, content):
     """Told with the file's name and the cure."""
@@ -467,6 +477,7 @@ def test_no_nameserver_is_known(made, tmp_path, content):
     feed.until(lambda _: feed.events)
     assert str(path) in feed.health.error
     assert feed.health.cure
+    assert feed.events[0].kind == "unreachable"
 
 
 def test_before_the_first_answer(made):

@@ -1,9 +1,12 @@
 """Whom to ask: the nameserver of the target, or those of ``/etc/resolv.conf``, read again when it has changed.
 
-dnspython reads the file (on Windows the registry), and no more than that: its resolver cannot be interrupted.
+dnspython reads the file (on Windows the registry), and no more than that: its resolver cannot be interrupted. Where it
+refuses the whole for one word, that word is left out, as the C library does.
 """
 
+import io
 import os
+from pathlib import Path
 
 from kubelb.discovery.dns.steps import Config, Failure
 from kubelb.model import Address
@@ -43,10 +46,16 @@ class Nameservers:
         return found.st_mtime_ns, found.st_size
 
     def _read(self) -> Config | Failure:
+        import dns.exception
         import dns.resolver
 
         try:
-            resolver = dns.resolver.Resolver(self._path)
+            try:
+                resolver = dns.resolver.Resolver(self._path)
+            except dns.resolver.NoResolverConfiguration:
+                raise
+            except (ValueError, dns.exception.DNSException):
+                resolver = dns.resolver.Resolver(io.StringIO(_sane(self._path)))
         except dns.resolver.NoResolverConfiguration:
             reason = f"no nameserver is known: {self._path} cannot be read, or names none"
             return Failure("unreachable", reason, "name one in the target: dns+srv://NAMESERVER/...")
@@ -56,3 +65,29 @@ class Nameservers:
         # dnspython puts the machine's own domain in front where the file has no search list; the root is no domain.
         search = tuple(str(name).lower() for name in (resolver.search or [resolver.domain]) if len(name) > 1)
         return Config(servers, search, 1 if resolver.ndots is None else resolver.ndots)
+
+
+def _sane(path: str) -> str:
+    """The file without nameservers that are no addresses and domains that are no names."""
+    import dns.inet
+
+    lines = []
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+        word, *rest = line.split() or [""]
+        if word == "nameserver":
+            rest = [each for each in rest[:1] if dns.inet.is_address(each)]
+        elif word in {"search", "domain"}:
+            rest = [each for each in rest if _is_name(each)]
+        lines.append(" ".join((word, *rest)))
+    return "\n".join(lines)
+
+
+def _is_name(text: str) -> bool:
+    import dns.exception
+    import dns.name
+
+    try:
+        dns.name.from_text(text)
+    except (dns.exception.DNSException, UnicodeError):
+        return False
+    return True
