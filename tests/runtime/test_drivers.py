@@ -28,7 +28,7 @@ from kubelb.runtime.aio import drive_async
 from kubelb.runtime.callback import CallbackDriver
 from kubelb.runtime.sync import drive
 
-REAL = 0.02
+REAL = 0.04
 """Seconds a unit, where a driver really waits."""
 
 
