@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from kubelb.target import Target
 
-__all__ = ["service_hosts"]
+__all__ = ["check_server_hostname", "service_hosts"]
 
 
 def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | None) -> frozenset[bytes] | None:
@@ -17,9 +17,7 @@ def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | No
     A DNS target also serves the very name that it looks up.
     """
     if hosts is not None:
-        if isinstance(hosts, str):
-            raise TypeError(f"hosts={hosts!r}: give a list of names, [{hosts!r}]")
-        return frozenset(_on_the_wire(host) for host in hosts)
+        return frozenset(_on_the_wire(f"hosts=[{host!r}]", host) for host in _listed(hosts))
     if not target.host:
         return None
     names = {target.host, target.host_name} - {""}
@@ -28,8 +26,26 @@ def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | No
     return frozenset(name.encode("ascii") for name in names)
 
 
-def _on_the_wire(host: str) -> bytes:
+def _listed(hosts: object) -> Iterable[object]:
+    if isinstance(hosts, str):
+        raise TypeError(f"hosts={hosts!r}: give a list of names, [{hosts!r}]")
+    if isinstance(hosts, bytes) or not isinstance(hosts, Iterable):
+        raise TypeError(f"hosts={hosts!r}: give a list of names, such as ['reviews.prod']")
+    return hosts
+
+
+def check_server_hostname(name: str | None) -> str | None:
+    """Return the name as certificates have it, None for none; raises ValueError for what is no name."""
+    return None if name is None else _on_the_wire(f"server_hostname={name!r}", name).decode()
+
+
+def _on_the_wire(option: str, host: object) -> bytes:
+    if not isinstance(host, str):
+        raise TypeError(f"{option}: give a name as text")
     text = host.lower().rstrip(".")
-    if not text or "/" in text or (":" in text and text.count(":") == 1):
-        raise ValueError(f"hosts=[{host!r}]: give bare names, without scheme and port")
-    return text.strip("[]").encode("ascii") if text.isascii() else text.encode("idna")
+    if not text or "/" in text or text.count(":") == 1 or any(sign.isspace() for sign in text):
+        raise ValueError(f"{option}: give bare names, without scheme, port and spaces")
+    try:
+        return text.strip("[]").encode("ascii" if text.isascii() else "idna")
+    except UnicodeError as error:
+        raise ValueError(f"{option}: no name that DNS could have: {error}") from error

@@ -75,6 +75,8 @@ def mount(
     <Adapter static:///127.0.0.1:9 endpoints=0>
     >>> session.close()
     """
+    if not isinstance(session, requests.Session):
+        raise TypeError(f"mount(session, lb): give a requests.Session first, not {type(session).__name__}")
     adapter = Adapter(
         lb_or_target,
         hosts=hosts,

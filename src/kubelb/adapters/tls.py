@@ -1,7 +1,8 @@
 """One SSLContext for all endpoints of a service, as fresh as its files.
 
-Making a context costs 30 to 55 ms and 0.8 MB, so a transport makes one, when its first https request comes, and every
-pool shares it. Certificates are verified against the service's name: the pod's address never gets here.
+Making a context costs 30 to 55 ms and 0.8 MB, so a transport makes one, and every pool shares it: when its first https
+request comes, or at once where it is made of files, for what cannot be used is the constructor's error and not a pod's.
+Certificates are verified against the service's name: the pod's address never gets here.
 
 Certificates are short-lived where something like cert-manager renews them, so each new connection looks whether the
 files are still the same (a few microseconds beside a handshake). Connections that are open stay as they are. Files that
@@ -18,14 +19,26 @@ from typing import Generic, TypeAlias, TypeVar
 from kubelb.core.events import Emit, TlsFilesChanged
 from kubelb.runtime.fork import register
 
-__all__ = ["Cert", "Fresh", "Verify", "check_files", "client_context", "fresh_context"]
+__all__ = [
+    "Cert",
+    "File",
+    "Fresh",
+    "Verify",
+    "check_files",
+    "check_path",
+    "client_context",
+    "failing_at",
+    "fresh_context",
+]
 
 T = TypeVar("T")
 
 Verify: TypeAlias = ssl.SSLContext | str | Path | bool
 """A context, a CA file or folder, True for the default CAs, False for no check at all (never in production)."""
 
-Cert: TypeAlias = str | tuple[str, str] | tuple[str, str, str] | None
+File: TypeAlias = str | Path
+
+Cert: TypeAlias = File | tuple[File, File] | tuple[File, File, str] | None
 """A client certificate: one PEM file with its key, (certificate, key), or (certificate, key, password)."""
 
 
@@ -84,15 +97,33 @@ class Fresh(Generic[T]):
 
 
 def fresh_context(verify: Verify, cert: Cert, default: Default, *, service: str, emit: Emit) -> Fresh[ssl.SSLContext]:
-    """Return what gives the SSLContext of these options; raises FileNotFoundError for a file that is not there."""
+    """Return what gives the SSLContext of these options.
+
+    Raises FileNotFoundError for a file that is not there, ssl.SSLError for one that says nothing to TLS.
+    """
     check_files(verify, cert)
-    return Fresh(partial(client_context, verify, cert, default), files_of(verify, cert), service=service, emit=emit)
+    files = files_of(verify, cert)
+    fresh = Fresh(partial(client_context, verify, cert, default), files, service=service, emit=emit)
+    if files:
+        fresh.get()
+    return fresh
 
 
 def files_of(verify: Verify, cert: Cert) -> tuple[str, ...]:
     """Return the files and folders behind these options."""
-    chain = () if cert is None else (cert,) if isinstance(cert, str) else cert[:2]
-    return (*([str(verify)] if isinstance(verify, str | Path) else []), *chain)
+    return (*([str(verify)] if isinstance(verify, str | Path) else []), *_chain(cert)[:2])
+
+
+def _chain(cert: Cert) -> tuple[str, ...]:
+    """Return certificate, key and password, as many as there are; raises TypeError for what is none of the forms."""
+    if cert is None:
+        return ()
+    parts = cert if isinstance(cert, tuple | list) else (cert,)
+    if parts is cert and len(parts) not in {2, 3}:
+        raise TypeError(f"cert= of {len(parts)} parts: give a file, (certificate, key) or (certificate, key, password)")
+    for part in parts[:2]:
+        check_path("cert", part)
+    return (*(str(part) for part in parts[:2]), *parts[2:])
 
 
 def stamps(files: tuple[str, ...]) -> Stamps:
@@ -109,13 +140,29 @@ def stamps(files: tuple[str, ...]) -> Stamps:
 
 
 def check_files(verify: Verify, cert: Cert) -> None:
-    """Raise FileNotFoundError, with the option's name, for a file that is not there."""
-    if isinstance(verify, str | Path) and not Path(verify).exists():
-        raise FileNotFoundError(f"verify={str(verify)!r}: no such CA file or folder")
-    chain = () if cert is None else (cert,) if isinstance(cert, str) else cert[:2]
-    for name in chain:
+    """Raise FileNotFoundError, with the option's name, for a file that is not there; TypeError for what is no file."""
+    if isinstance(verify, str | Path):
+        check_path("verify", verify)
+        if not str(verify) or not Path(verify).exists():
+            raise FileNotFoundError(f"verify={str(verify)!r}: no such CA file or folder")
+    elif not isinstance(verify, bool | ssl.SSLContext):
+        raise TypeError(f"verify: give a CA file or folder, an ssl.SSLContext, True or False, not {verify!r:.40}")
+    for name in _chain(cert)[:2]:
         if not Path(name).exists():
             raise FileNotFoundError(f"cert={name!r}: no such certificate or key file")
+
+
+def check_path(option: str, file: object) -> None:
+    """Raise for what is no path; nothing is repeated of what may be the content, a key, in place of its file."""
+    if not isinstance(file, str | Path):
+        raise TypeError(f"{option}: give the path of a PEM file, not {type(file).__name__}")
+    if "-----BEGIN" in str(file):
+        raise ValueError(f"{option}: give the path of a PEM file, not what is in it")
+
+
+def failing_at(option: str, files: object, error: OSError) -> OSError:
+    """Return the same kind of error, with the option and its files in its words."""
+    return type(error)(error.errno, f"{option}={files!r}: {error.strerror or error}")
 
 
 def client_context(verify: Verify, cert: Cert, default: Default) -> ssl.SSLContext:
@@ -137,15 +184,12 @@ def client_context(verify: Verify, cert: Cert, default: Default) -> ssl.SSLConte
                 else ssl.create_default_context(cafile=place)
             )
         except OSError as error:
-            error.add_note(f"kubelb: in verify={place!r}")
-            raise
-    if cert is not None:
-        chain = (cert,) if isinstance(cert, str) else cert
+            raise failing_at("verify", place, error) from error
+    if chain := _chain(cert):
         try:
             if isinstance(verify, ssl.SSLContext):  # the caller's: a pair that does not fit must not get half into it
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(*chain)
             context.load_cert_chain(*chain)
         except OSError as error:
-            error.add_note(f"kubelb: in cert={chain[0]!r}")
-            raise
+            raise failing_at("cert", chain[:2], error) from error
     return context

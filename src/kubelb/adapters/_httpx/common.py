@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.timeouts import Timeouts, longest
+from kubelb.adapters.balancers import balancer_of
 from kubelb.adapters.defaults import KEEPALIVE
-from kubelb.adapters.hosts import service_hosts
+from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, judge_status
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.tls import Cert, Verify, fresh_context
@@ -34,6 +36,25 @@ TLS = frozenset({"https", "wss"})
 _HINTS = ("key", "idempotent", "deadline")
 
 
+class Limits(Protocol):
+    """What `httpx.Limits` and `httpx2.Limits` have."""
+
+    max_connections: int | None
+    max_keepalive_connections: int | None
+    keepalive_expiry: float | None
+
+
+def _limiting(limits: Limits) -> dict[str, Any]:
+    """Return limits as httpcore takes them; refuses those under which no request would ever be sent."""
+    try:
+        options = {name: getattr(limits, name) for name in Limits.__annotations__}
+    except AttributeError:
+        raise TypeError(f"limits={limits!r}: give the client's own Limits(...)") from None
+    if (most := options["max_connections"]) is not None and (not isinstance(most, int) or most < 1):
+        raise ValueError(f"limits={limits!r}: max_connections must be 1 or more, or None")
+    return options
+
+
 class Common:
     """Base of both transports; `kit` is set by the module that names them."""
 
@@ -49,27 +70,24 @@ class Common:
         cert: Cert = None,
         http1: bool = True,
         http2: bool = False,
-        limits: Any = None,
+        limits: Limits | None = None,
     ) -> None:
         if not (http1 or http2):
             raise ValueError("http1=False, http2=False: at least one protocol is needed")
+        if http2 and find_spec("h2") is None:
+            raise ImportError(f"http2=True needs h2: pip install '{self.kit.httpx.__name__}[http2]'")
         self._owns = isinstance(lb_or_target, str)
-        self.lb = LoadBalancer(lb_or_target) if isinstance(lb_or_target, str) else lb_or_target
+        self.lb = balancer_of(lb_or_target)
         self._hosts = service_hosts(self.lb.target, self.lb.cluster_domain, hosts)
-        self._server_hostname = server_hostname
+        self._server_hostname = check_server_hostname(server_hostname)
         self._tls = fresh_context(
             verify, cert, self.kit.httpx.create_ssl_context, service=str(self.lb.target), emit=self.lb.tell
         )
         self._http1 = http1
         self._http2 = http2
-        limits = limits or self.kit.httpx.Limits(keepalive_expiry=KEEPALIVE)
-        self._pool_options = {
-            "max_connections": limits.max_connections,
-            "max_keepalive_connections": limits.max_keepalive_connections,
-            "keepalive_expiry": limits.keepalive_expiry,
-            "http1": http1,
-            "http2": http2,
-        }
+        if limits is None:
+            limits = self.kit.httpx.Limits(keepalive_expiry=KEEPALIVE)
+        self._pool_options = {**_limiting(limits), "http1": http1, "http2": http2}
         self._pools = Pools(self._make_pool)
         self._byte_stream = self.kit.httpx.ByteStream
         self.open: set[Any] = set()

@@ -6,6 +6,7 @@ lies around it: the request line and the Response, built from the caller's own r
 """
 
 import contextlib
+import ssl
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,11 +20,12 @@ from kubelb.adapters._requests.connections import plain_pool
 from kubelb.adapters._requests.meaning import outcome_of
 from kubelb.adapters._requests.prepared import Call, Place, place_of
 from kubelb.adapters._requests.tls import Contexts, Secured, TlsPools
-from kubelb.adapters.hosts import service_hosts
+from kubelb.adapters.balancers import balancer_of
+from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import judge_status
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.refusals import Refusals
-from kubelb.adapters.tls import Cert, Verify, check_files
+from kubelb.adapters.tls import Cert, Fresh, Verify
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.core.steps import Send
@@ -57,17 +59,17 @@ class Sending(HTTPAdapter):
         cert: Cert = None,
         pool_maxsize: int = 10,
     ) -> None:
-        if pool_maxsize < 1:
+        size: object = pool_maxsize
+        if not isinstance(size, int) or size < 1:
             raise ValueError(f"pool_maxsize={pool_maxsize!r}: give 1 or more")
         super().__init__(pool_maxsize=pool_maxsize)
-        check_files(verify, cert)
         self._owns = isinstance(lb_or_target, str)
-        self.lb = LoadBalancer(lb_or_target) if isinstance(lb_or_target, str) else lb_or_target
+        self.lb = balancer_of(lb_or_target)
         self._contexts = Contexts(verify, cert, service=str(self.lb.target), emit=self.lb.tell)
         served = service_hosts(self.lb.target, self.lb.cluster_domain, hosts)
         self.hosts: frozenset[str] | None = None if served is None else frozenset(name.decode() for name in served)
         """The names that it serves; None for any."""
-        self._server_hostname = server_hostname
+        self._server_hostname = check_server_hostname(server_hostname)
         self._size = pool_maxsize
         self._pools = Pools(self._make_pool)
         self._clock = self.lb.balancer.clock
@@ -101,11 +103,17 @@ class Sending(HTTPAdapter):
             raise self._wrong_host(request, place)
         secured = None
         if place.tls:
-            secured = Secured(self._server_hostname or place.name, self._contexts.get(verify, cert))
+            secured = Secured(self._server_hostname or place.name, self._context(request, verify, cert))
         call = Call(request, self.request_url(request, None), place, Limits(timeout), secured, self._key_source)
         if call.deadline is not None and call.deadline <= 0:
             raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
         return self._watched(call) if self.lb.watch.on() else self._send(call)
+
+    def _context(self, request: requests.PreparedRequest, verify: Any, cert: Any) -> Fresh[ssl.SSLContext]:
+        try:
+            return self._contexts.get(verify, cert)
+        except ssl.SSLError as error:  # of a session's or a call's own files
+            raise requests.exceptions.SSLError(error, request=request) from error
 
     def _watched(self, call: Call) -> requests.Response:
         scheme, port = ("https" if call.place.tls else "http"), call.place.port

@@ -13,7 +13,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util import create_urllib3_context
 
 from kubelb.adapters._requests.connections import tls_pool
-from kubelb.adapters.tls import Fresh, fresh_context
+from kubelb.adapters.tls import Fresh, check_files, files_of, fresh_context
 from kubelb.core.events import Emit
 from kubelb.model import Address
 
@@ -32,11 +32,14 @@ class Contexts:
 
     def __init__(self, verify: Any, cert: Any, *, service: str, emit: Emit) -> None:
         self._verify = verify
-        self._cert = cert
+        self._cert = tuple(cert) if isinstance(cert, list) else cert
         self._service = service
         self._emit = emit
         self._made: dict[Any, Fresh[ssl.SSLContext]] = {}
         self.after_fork_in_child()
+        check_files(verify, cert)
+        if files_of(verify, cert):
+            self.get(True, None)  # what cannot be used is the constructor's error
 
     def after_fork_in_child(self) -> None:
         """A lock that a thread of the parent held would never be released."""
@@ -45,8 +48,9 @@ class Contexts:
     def get(self, verify: Any, cert: Any) -> Fresh[ssl.SSLContext]:
         """Return what gives the contexts for the connections of a call.
 
-        Raises FileNotFoundError for a file that is not there, ValueError for a `cert` beside an SSLContext: loaded into
-        it, the certificate would be shown by the connections of every other call.
+        Raises FileNotFoundError for a file that is not there, ssl.SSLError for one that cannot be used, ValueError for
+        a `cert` beside an SSLContext: loaded into it, the certificate would be shown by the connections of every other
+        call.
         """
         if verify is None or verify is True or (self._verify is not True and verify == _from_environment()):
             verify = self._verify

@@ -1,0 +1,14 @@
+"""What every adapter begins with: a LoadBalancer, or a target for one of its own."""
+
+from kubelb.loadbalancer import LoadBalancer
+
+__all__ = ["balancer_of"]
+
+
+def balancer_of(lb_or_target: LoadBalancer | str) -> LoadBalancer:
+    """Return the load balancer; raises TargetError for a text that is no target, TypeError for anything else."""
+    if isinstance(lb_or_target, str):
+        return LoadBalancer(lb_or_target)
+    if not isinstance(lb_or_target, LoadBalancer):
+        raise TypeError(f"{lb_or_target!r}: give a kubelb.LoadBalancer, or a target such as 'reviews.prod:http'")
+    return lb_or_target
