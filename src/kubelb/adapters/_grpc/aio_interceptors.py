@@ -7,11 +7,12 @@ grpcio 1.80 takes only its own errors from interceptors: any other is raised a s
 loop and a third time in a finalizer, and the end of the call is told to nobody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc.aio
 from grpc import StatusCode
+from grpc.aio import ClientInterceptor
 
 from kubelb.adapters._grpc.aio_metadata import sendable
 
@@ -52,8 +53,14 @@ KINDS = {
 
 def guarded(given: Sequence[Any] | None) -> Sequence[Any] | None:
     """Return the interceptors of a sub-channel; kinds of calls that are not intercepted stay as quick as they are."""
-    if not given:
-        return given
+    if given is None:
+        return None
+    if isinstance(given, ClientInterceptor) or not isinstance(given, Iterable):
+        raise TypeError(f"interceptors={given!r}: give a list of them")
+    given = tuple(given)
+    for each in given:
+        if not isinstance(each, ClientInterceptor):
+            raise TypeError(f"interceptors=[{each!r}]: give objects of classes that derive from grpc.aio's")
     kinds = [kind for kind in KINDS if any(isinstance(each, kind) for each in given)]
     first, last = ([_made(kind, KINDS[kind], way) for kind in kinds] for way in (_outermost, _innermost))
     return [*first, *given, *last]

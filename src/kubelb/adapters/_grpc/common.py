@@ -12,11 +12,12 @@ from weakref import WeakSet
 import grpc
 
 from kubelb.adapters._grpc.calling import Calling
-from kubelb.adapters._grpc.options import Options, default_authority, sub_options
+from kubelb.adapters._grpc.options import Options, check_compression, default_authority, sub_options
 from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannels
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
 from kubelb.adapters._grpc.watch import Check
+from kubelb.adapters.balancers import balancer_of
 from kubelb.adapters.tls import Fresh
 from kubelb.core.state import EndpointState
 from kubelb.loadbalancer import LoadBalancer
@@ -43,8 +44,9 @@ class Common:
     ) -> None:
         self._owns = isinstance(lb_or_target, str)
         self.repeatable = repeatable(idempotent)
-        self.lb = LoadBalancer(lb_or_target) if isinstance(lb_or_target, str) else lb_or_target
+        self.lb = balancer_of(lb_or_target)
         self._options = sub_options(default_authority(self.lb.target, self.lb.cluster_domain), options)
+        check_compression(compression)
         self._compression = compression
         self._files: Fresh[grpc.ChannelCredentials] | None = None
         self._credentials: grpc.ChannelCredentials | None = None

@@ -9,14 +9,17 @@ Whatever the user gives is last, and counts. gRPC's own retries are left as they
 only what no server has seen, on the same sub-channel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
+
+import grpc
 
 from kubelb.target import Target
 
-__all__ = ["Options", "default_authority", "sub_options"]
+__all__ = ["Options", "check_compression", "default_authority", "sub_options"]
 
 Options: TypeAlias = Sequence[tuple[str, Any]]
+"""As gRPC has them: pairs of a name and a number, a text, or one of gRPC's own objects."""
 
 _DEFAULTS: Options = (
     ("grpc.enable_http_proxy", 0),
@@ -35,8 +38,30 @@ def default_authority(target: Target, cluster_domain: str) -> str | None:
 
 
 def sub_options(authority: str | None, given: Options | None) -> Options:
-    """Return the options of every sub-channel."""
-    given = tuple(given or ())
+    """Return the options of every sub-channel; raises TypeError for what is none."""
+    given = _checked(given)
     named = {name for name, _ in given}
     ours = [*_DEFAULTS, *([("grpc.default_authority", authority)] if authority else [])]
     return (*((name, value) for name, value in ours if name not in named), *given)
+
+
+def check_compression(compression: Any) -> None:
+    """Raise TypeError for what is no `grpc.Compression`."""
+    if compression is not None and compression not in tuple(grpc.Compression):
+        raise TypeError(f"compression={compression!r}: give a grpc.Compression, such as grpc.Compression.Gzip")
+
+
+def _checked(given: Any) -> Options:
+    """gRPC would look at them when the first connection is made, and take a float for an address in memory."""
+    if given is None:
+        return ()
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise TypeError(f"options={given!r}: give pairs, such as [('grpc.keepalive_time_ms', 30000)]")
+    checked = tuple(given)
+    for option in checked:
+        if not isinstance(option, tuple | list) or len(option) != 2 or not isinstance(option[0], str | bytes):
+            raise TypeError(f"options=[{option!r}]: give pairs, such as ('grpc.keepalive_time_ms', 30000)")
+        value = option[1]
+        if isinstance(value, float) or not (isinstance(value, str | bytes) or hasattr(value, "__int__")):
+            raise TypeError(f"options=[({option[0]!r}, {value!r})]: give an int or a str")
+    return checked

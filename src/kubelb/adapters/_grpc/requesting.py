@@ -4,7 +4,8 @@ gRPC says nothing of whether a method may be repeated, so none may unless its us
 channel's `idempotent=`, for a block of code in `kubelb.hints`.
 """
 
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from kubelb.adapters.http import balanced
@@ -17,17 +18,22 @@ ReadKey: TypeAlias = Callable[[], str | bytes | None]
 
 Idempotent: TypeAlias = bool | Collection[str]
 """Methods that may be sent again although they may have been processed: full names, ``/pkg.Service/*``, or all."""
+_METHOD = re.compile(r"/[^/*]+/(\*|[^/*]+)")
 
 
 def repeatable(idempotent: Idempotent) -> Callable[[str], bool]:
-    """Return what says of a full method name whether it is among these; raises ValueError for what is none."""
+    """Return what says of a full method name whether it is among these; ValueError or TypeError for what is none."""
     if isinstance(idempotent, bool):
         return lambda _: idempotent
     if isinstance(idempotent, str):
         raise TypeError(f"idempotent={idempotent!r}: give a list of methods, [{idempotent!r}]")
+    if not isinstance(idempotent, Iterable):
+        raise TypeError(f"idempotent={idempotent!r}: give a list of methods, or True for all")
     names = frozenset(idempotent)
     for name in names:
-        if not name.startswith("/") or name.count("/") != 2:
+        if not isinstance(name, str):
+            raise TypeError(f"idempotent=[{name!r}]: give texts such as '/pkg.Service/Method' or '/pkg.Service/*'")
+        if not _METHOD.fullmatch(name):
             raise ValueError(
                 f"idempotent=[{name!r}]: give full names such as '/pkg.Service/Method' or '/pkg.Service/*'"
             )

@@ -20,7 +20,7 @@ except ImportError as error:
 from kubelb.adapters._grpc.channel import SyncChannel
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
-from kubelb.adapters._grpc.tls import Credentials, TlsFiles
+from kubelb.adapters._grpc.tls import Credentials, TlsFiles, check_credentials
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["Channel", "TlsFiles", "insecure_channel", "secure_channel"]
@@ -73,7 +73,8 @@ def secure_channel(
 ) -> Channel:
     """Return a channel with TLS, verified against the authority, never against a pod's address.
 
-    `credentials` are gRPC's own, or `TlsFiles`, which are read again when they have changed. The rest is as for
-    `insecure_channel`.
+    `credentials` are gRPC's own, or `TlsFiles`, which are read again when they have changed; TypeError for anything
+    else, None included. The rest is as for `insecure_channel`.
     """
+    check_credentials(credentials)
     return Channel(lb_or_target, credentials, options, compression, idempotent)
