@@ -109,6 +109,24 @@ def test_a_generator_is_sent_once(world: World, raw, balance) -> None:
     assert broken.delivered == 1
 
 
+@pytest.mark.parametrize("kind", [OSError, TimeoutError, KeyError])
+def test_a_body_that_cannot_be_produced(world: World, service, balance, kind: type[Exception]) -> None:
+    """Its own exception comes out as it is, once: a file that cannot be read is no pod's fault."""
+
+    def parts():
+        yield b"one"
+        raise kind("mine")
+
+    lb = balance(*service(2))
+    client = world.client(lb)
+    for _ in range(6):
+        with pytest.raises(kind, match="mine"):
+            world.request(client, "PUT", URL, content=world.body(parts()))
+    assert [(view.state, view.failures, view.in_flight) for view in lb.endpoints()] == [("ready", 0, 0)] * 2
+    assert sum(view.picks for view in lb.endpoints()) == 6
+    assert world.request(client, "PUT", URL, content=world.body([b"one"])).status_code == 200
+
+
 @pytest.mark.parametrize(("file", "again"), [(b"bytes", True), (io.BytesIO(b"seeks"), True), (None, False)])
 def test_multipart(world: World, raw, balance, file, again: bool) -> None:
     """Files that are bytes or that seek can be sent again; others cannot."""

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kubelb.adapters._httpx.kit import Kit
+from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters._httpx.timeouts import Timeouts, longest
 from kubelb.adapters.balancers import balancer_of
 from kubelb.adapters.defaults import KEEPALIVE
@@ -200,12 +201,13 @@ class Common:
         elif host[-1:] == b".":
             extensions.setdefault("sni_hostname", host[:-1].decode())  # certificates know no trailing dot
         target = extensions.get("target", url.raw_path)
+        stream = request.stream
         kit = self.kit
         return kit.Request(
             request.method.encode("ascii"),
             kit.httpcore.URL(scheme=url.raw_scheme, host=host, port=url.port, target=target),
             request.headers.raw if attempt is None else carrying(request.headers.raw, attempt.carrier()),
-            request.stream,
+            stream if type(stream) is self._byte_stream else Produced(stream, timeouts),
             extensions,
         )
 
@@ -228,7 +230,7 @@ class Common:
     def _failed(self, error: Exception, request: Any, timeouts: Timeouts, lease: Lease) -> Outcome:
         """Return the outcome of an attempt that raised, and settle it."""
         outcome = self.kit.outcome(error, timeouts)
-        outcome.error = self.kit.mapped(error, request)
+        outcome.error = error if timeouts.producer_failed else self.kit.mapped(error, request)
         settle(lease, outcome)
         if lease.state.removed:
             self.left(lease)

@@ -74,7 +74,9 @@ class Kit:
     def outcome(self, error: Exception, timeouts: Timeouts) -> Outcome:
         """Return what an exception says about the attempt; what is not httpcore's is the caller's own."""
         unknown = (
-            _SOCKETS if isinstance(error, OSError) else (Verdict.CANCELLED, Sent.MAYBE, False, type(error).__name__)
+            _SOCKETS
+            if isinstance(error, OSError) and not timeouts.producer_failed
+            else (Verdict.CANCELLED, Sent.MAYBE, False, type(error).__name__)
         )
         verdict, sent, retryable, reason = self._outcomes.get(type(error), unknown)
         if type(error) in self._broken and (timeouts.cut_short or not timeouts.connected):

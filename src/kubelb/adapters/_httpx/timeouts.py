@@ -22,7 +22,7 @@ __all__ = ["Timeouts", "longest"]
 class Timeouts(dict[str, float | None]):
     """What httpcore is given as the request's ``timeout`` extension. Times in the balancer's seconds."""
 
-    __slots__ = ("_clock", "_until", "connected", "cut_short", "headers_until")
+    __slots__ = ("_clock", "_until", "connected", "cut_short", "headers_until", "producer_failed")
 
     def __init__(
         self, client: Mapping[str, float | None], headers_until: float | None, until: float | None, clock: Clock
@@ -35,6 +35,8 @@ class Timeouts(dict[str, float | None]):
         """Whether this attempt had to connect."""
         self.cut_short = False
         """Whether the server stopped reading before the request was written."""
+        self.producer_failed = False
+        """Whether the request's body raised while it was read."""
 
     def get(self, key: str, default: Any = None) -> Any:
         if key == "connect":
