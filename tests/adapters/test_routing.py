@@ -194,6 +194,38 @@ def test_a_key_chooses_and_unknown_hints_are_refused(world, service, balance):
         world.get(client, "http://reviews.prod/", extensions={"kubelb": {"idempotnet": True}})
 
 
+@pytest.mark.parametrize(
+    ("hints", "said"),
+    [
+        (5, r"extensions={'kubelb': 5}: give a dict"),
+        ("key", r"extensions={'kubelb': 'key'}: give a dict"),
+        ({"idempotent": "no"}, r"extensions\['kubelb'\]: idempotent='no': give True or False"),
+        ({"deadline": "2"}, r"extensions\['kubelb'\]: deadline='2': give a number of seconds"),
+        ({"deadline": float("nan")}, r"extensions\['kubelb'\]: deadline=nan: give a number"),
+        ({5: 1}, r"extensions\['kubelb'\] knows .*, not \[5\]"),
+    ],
+)
+def test_hints_of_another_kind_are_refused(world, service, balance, hints, said):
+    """Before anything is sent; "no" above all must not mean yes."""
+    svc = service(1)
+    client = world.client(balance(*svc))
+    with pytest.raises(TypeError, match=said):
+        world.get(client, "http://reviews.prod/", extensions={"kubelb": hints})
+    assert svc[0].requests == 0
+
+
+def test_a_hint_of_none_says_nothing(world, service, balance):
+    """A GET stays one that may be repeated."""
+    svc = service(2)
+    svc[0].fail(503)
+    client = world.client(balance(*svc, policy="round_robin"))
+    for _ in range(2):
+        response = world.get(
+            client, "http://reviews.prod/", extensions={"kubelb": dict.fromkeys(["idempotent", "key"])}
+        )
+        assert response.status_code == 200
+
+
 def test_no_endpoints_is_a_connect_error(world, cluster, service):
     """What kubelb refuses is both its own error and the client's, and can be pickled."""
     import pickle

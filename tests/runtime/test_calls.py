@@ -141,6 +141,28 @@ def test_classify_judges_results_and_errors_and_may_use_constants() -> None:
     assert sum(state.failures for state in lb.balancer.states()) == 2 * 3
 
 
+@pytest.mark.parametrize("end", ["result", ConnectionRefusedError()])
+def test_a_classify_that_returns_no_outcome(end: Any) -> None:
+    """It is named, with what it may return."""
+    with pytest.raises(TypeError, match="classify returned 5: give an Outcome, or None"):
+        both(LoadBalancer(STATIC), Script(end), classify=lambda _result, _error: 5)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_call_is_not_for_async_functions(ready: bool) -> None:
+    """What `call` got would be awaited by somebody else, after the lease's end: it says so, and takes no part in it."""
+    begun = []
+
+    async def ask(attempt: Attempt) -> None:
+        begun.append(attempt)
+
+    # A call that must wait for its first endpoints goes through the flow.
+    with LoadBalancer(STATIC) if ready else balancer(Source(3), ready_timeout=10.0) as lb:
+        with pytest.raises(TypeError, match=r"call\(.*ask\): it is an async function; await acall\(.*ask\) instead"):
+            lb.call(ask)
+        assert (begun, in_flight(lb)) == ([], 0)
+
+
 def test_a_classify_that_raises_leaves_nothing_in_flight() -> None:
     """Its own error comes out, even while somebody keeps it."""
 

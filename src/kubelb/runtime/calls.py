@@ -25,7 +25,7 @@ from kubelb.runtime import sync
 from kubelb.runtime.driving import settle
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.hinting import current
-from kubelb.runtime.judging import Classify, judge_error, judge_result
+from kubelb.runtime.judging import Classify, Coroutine, judge_error, judge_result, not_awaited
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.telemetry.watch import AioSeen, Seen, Watch
 
@@ -122,6 +122,8 @@ class Calls:
                 except Exception as error:  # noqa: BLE001
                     outcome = judge_error(error, classify)
                 else:
+                    if type(result) is Coroutine:
+                        raise not_awaited(result)
                     if classify is None and not self.always_flow:
                         lease.release()
                         return result
@@ -139,6 +141,8 @@ class Calls:
                 result = fn(Attempt(step.lease.state.endpoint, step.number, left))
             except Exception as error:  # noqa: BLE001
                 return judge_error(error, classify)
+            if type(result) is Coroutine:
+                raise not_awaited(result)
             return judge_result(result, classify)
 
         return cast(T, _unpack(self.run(request, send, first=outcome, deadline=ends)))

@@ -59,8 +59,8 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
     - `deadline`: seconds from the beginning of the block after which every request in it has ended, all tries included.
 
     Blocks nest: the inner one's `key` and `idempotent` replace the outer one's where they are given, and the earlier
-    deadline counts. Raises `ValueError` for a deadline that is not a positive number, `TypeError` for a key or an
-    `idempotent` of another type.
+    deadline counts. Raises `ValueError` for a deadline that is not a positive number, `TypeError` for one of
+    another type.
 
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80")
@@ -83,6 +83,8 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
             raise TypeError(f"hints(key={key!r}): give text or bytes, e.g. str(key)")
         if not isinstance(idempotent, bool | None):
             raise TypeError(f"hints(idempotent={idempotent!r}): give True or False")
+        if not isinstance(deadline, int | float | None):
+            raise TypeError(f"hints(deadline={deadline!r}): give a positive number of seconds")
         if deadline is not None and not 0 < deadline < math.inf:
             raise ValueError(f"hints(deadline={deadline!r}): give a positive number of seconds")
         self._key = key

@@ -7,11 +7,12 @@ application's own (a ValueError says nothing about a pod) and goes to the caller
 
 from collections.abc import Callable
 from copy import copy
+from types import CoroutineType as Coroutine
 from typing import Any, TypeAlias
 
 from kubelb.model import Outcome, Sent, Verdict
 
-__all__ = ["Classify", "judge_error", "judge_result"]
+__all__ = ["Classify", "Coroutine", "judge_error", "judge_result", "not_awaited"]
 
 Classify: TypeAlias = Callable[[Any, Exception | None], Outcome | None]
 """Called with (result, None) or (None, error); returns an Outcome, or None for kubelb's own judgement.
@@ -21,7 +22,7 @@ The Outcome may be a constant of the user's: what belongs to one attempt is kept
 
 def judge_error(error: Exception, classify: Classify | None = None) -> Outcome:
     """Return the outcome of an attempt that raised."""
-    outcome = classify(None, error) if classify else None
+    outcome = _classified(classify(None, error)) if classify else None
     outcome = _judged(error) if outcome is None else copy(outcome)
     outcome.error = error
     return outcome
@@ -29,9 +30,22 @@ def judge_error(error: Exception, classify: Classify | None = None) -> Outcome:
 
 def judge_result(result: Any, classify: Classify | None) -> Outcome:
     """Return the outcome of an attempt that returned."""
-    outcome = classify(result, None) if classify else None
+    outcome = _classified(classify(result, None)) if classify else None
     outcome = Outcome() if outcome is None else copy(outcome)
     outcome.value = result
+    return outcome
+
+
+def not_awaited(result: Any) -> TypeError:
+    """Return the error for an `async def` that was given to `call`: what it would do would not be accounted for."""
+    name = result.__qualname__
+    result.close()
+    return TypeError(f"call({name}): it is an async function; await acall({name}) instead")
+
+
+def _classified(outcome: object) -> Outcome | None:
+    if not isinstance(outcome, Outcome | None):
+        raise TypeError(f"classify returned {outcome!r}: give an Outcome, or None for kubelb's own judgement")
     return outcome
 
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kubelb.adapters._httpx.kit import Kit
@@ -43,6 +44,19 @@ class Limits(Protocol):
     max_connections: int | None
     max_keepalive_connections: int | None
     keepalive_expiry: float | None
+
+
+def _check_hints(hints: Any) -> None:
+    """Refuse what is no hint: nothing else looks at what is in a request's extensions."""
+    if not isinstance(hints, Mapping):
+        raise TypeError(f"extensions={{'kubelb': {hints!r}}}: give a dict of {sorted(_HINTS)}")
+    if unknown := hints.keys() - {*_HINTS}:
+        raise TypeError(f"extensions['kubelb'] knows {sorted(_HINTS)}, not {sorted(unknown, key=str)}")
+    if not isinstance(said := hints.get("idempotent"), bool | None):
+        raise TypeError(f"extensions['kubelb']: idempotent={said!r}: give True or False")
+    deadline = hints.get("deadline")
+    if deadline is not None and (not isinstance(deadline, int | float) or isnan(deadline)):
+        raise TypeError(f"extensions['kubelb']: deadline={deadline!r}: give a number of seconds")
 
 
 def _limiting(limits: Limits) -> dict[str, Any]:
@@ -139,8 +153,8 @@ class Common:
 
     def _hints(self, request: Any) -> Mapping[str, Any] | None:
         hints: Mapping[str, Any] | None = request.extensions.get("kubelb")
-        if hints and (unknown := hints.keys() - {*_HINTS}):
-            raise TypeError(f"extensions['kubelb'] knows {sorted(_HINTS)}, not {sorted(unknown)}")
+        if hints is not None:
+            _check_hints(hints)
         if (hinted := current()) is not None:
             own = hints or {}
             counting = hinted.beside(own.get("key"), own.get("idempotent"), own.get("deadline"))
@@ -157,7 +171,8 @@ class Common:
         idempotent = request.method in IDEMPOTENT_METHODS or "idempotency-key" in request.headers
         key = None
         if hints:
-            idempotent = hints.get("idempotent", idempotent)
+            said = hints.get("idempotent")
+            idempotent = idempotent if said is None else said
             key = hints.get("key")
         if key is None and self._key_source is not None:
             key = self._key_source.read(request.headers.get, lambda: request.url.raw_path)
