@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -84,6 +85,34 @@ def clients(lb: kubelb.LoadBalancer) -> None:
         session.mount("http://reviews.prod/", adapter3.Adapter("reviews.prod:http", verify="ca.pem", pool_maxsize=20))
         mounted: adapter3.Adapter = adapter3.mount(session, lb, hosts=["reviews"], server_hostname="reviews.prod")
         print(mounted, session.get("http://reviews/").status_code)
+
+
+class Signing(httpx.BaseTransport):
+    """A transport around ours, as applications have them."""
+
+    def __init__(self, inner: adapter.Transport) -> None:
+        self.inner = inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self.inner.handle_request(request)
+
+
+class Counting(adapter.Transport):
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return super().handle_request(request)
+
+
+class CountingAsync(adapter2.AsyncTransport):
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return await super().handle_async_request(request)
+
+
+def paths(lb: kubelb.LoadBalancer, folder: Path) -> None:
+    pair = (folder / "client.pem", folder / "client.key")
+    adapter.Transport(lb, verify=folder / "ca.pem", cert=pair, limits=httpx.Limits(max_connections=1))
+    adapter2.AsyncTransport(lb, cert=pair, limits=httpx2.Limits())
+    adapter3.Adapter(lb, verify=folder, cert=(*pair, "password"))
+    rpc_adapter.TlsFiles(folder / "ca.pem")
 
 
 def rpc(lb: kubelb.LoadBalancer) -> grpc.Channel:

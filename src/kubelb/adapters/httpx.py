@@ -9,6 +9,8 @@
 URL, Host, SNI, certificate check and cookies keep the service's name; only the address that is dialled is the pod's.
 """
 
+from typing import TYPE_CHECKING
+
 try:
     import httpcore
     import httpx
@@ -51,6 +53,10 @@ class Transport(SyncTransport, httpx.BaseTransport):
 
     kit = _KIT
 
+    if TYPE_CHECKING:  # both clients share the method, which therefore knows neither's types
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response: ...
+
 
 class AsyncTransport(AioTransport, httpx.AsyncBaseTransport):
     """A transport for `httpx.AsyncClient` under asyncio; options as `Transport`.
@@ -69,3 +75,7 @@ class AsyncTransport(AioTransport, httpx.AsyncBaseTransport):
     """
 
     kit = _KIT
+
+    if TYPE_CHECKING:
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
