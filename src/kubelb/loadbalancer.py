@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 from weakref import WeakMethod
 
 from kubelb.clock import Clock, monotonic
@@ -48,6 +48,14 @@ SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+sr
 SEED = -1
 """Version of the seed's snapshot: the changes of a source's first one are to its own version 0."""
 
+KINDS = {
+    "retry": Retry,
+    "outliers": OutlierDetection,
+    "limits": ConcurrencyLimits,
+    "breaker": CircuitBreaker,
+    "slow_start": SlowStart,
+}
+
 Changed: TypeAlias = Callable[[Difference], None]
 
 
@@ -77,7 +85,8 @@ class LoadBalancer(Calls):
     - `telemetry`: False for no metrics and spans, a Telemetry to say where they go; by default wherever OpenTelemetry
       is set up to send them.
 
-    Raises `TargetError` for a name or nameserver that cannot be parsed, `ValueError` for an option out of range.
+    Raises `TargetError` for a name or nameserver that cannot be parsed, `ValueError` for an option out of range,
+    `TypeError` for one of another kind.
 
     >>> lb = LoadBalancer("static:///127.0.0.1:8080,127.0.0.2:8080", policy="round_robin")
     >>> len({lb.call(lambda attempt: attempt.endpoint.authority) for _ in range(4)})
@@ -113,6 +122,10 @@ class LoadBalancer(Calls):
         rng: random.Random | None = None,
     ) -> None:
         self.target: Target = parse_target(target)
+        _check_kinds(retry=retry, outliers=outliers, limits=limits, breaker=breaker, slow_start=slow_start)
+        if not isinstance(telemetry, Telemetry | bool):
+            raise TypeError(f"telemetry={telemetry!r}: give True, False or a kubelb.Telemetry(...)")
+        _check_seconds(ready_timeout)
         self.cluster_domain = cluster_domain
         self.ready_timeout = ready_timeout
         self.retry = retry or Retry(attempts=1, budget=None)
@@ -282,6 +295,9 @@ class LoadBalancer(Calls):
             self._emit(DiscoveryFailed(str(self.target), "internal", f"discovery cannot begin: {error}", cure))
             self.balancer.at_next_pick(self._begin)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled or copied: it is a process's own; make one in each, by its target")
+
     def _make_source(self) -> Discovery:
         return source_for(self.target, self._options, self._clock, self._emit)
 
@@ -322,3 +338,15 @@ class LoadBalancer(Calls):
     def _emit(self, event: Event) -> None:
         self._log(event)
         self.watch.count(event)
+
+
+def _check_kinds(**options: object) -> None:
+    """Refuse ``retry=3`` or ``breaker=True``: found out later, it would be in the thread that brings the endpoints."""
+    for name, value in options.items():
+        if value is not None and not isinstance(value, KINDS[name]):
+            raise TypeError(f"{name}={value!r}: give a kubelb.{KINDS[name].__name__}(...), or None")
+
+
+def _check_seconds(ready_timeout: object) -> None:
+    if not isinstance(ready_timeout, int | float) or not ready_timeout >= 0:
+        raise ValueError(f"ready_timeout={ready_timeout!r}: give a number of seconds, 0 or more")

@@ -1,5 +1,7 @@
 """Options that a transport cannot be made of: an error of the constructor that names the value and the cure."""
 
+import copy
+import pickle
 import ssl
 import sys
 from pathlib import Path
@@ -49,6 +51,13 @@ def test_limits_under_which_nothing_would_be_sent(world: World, most: Any) -> No
     with pytest.raises(ValueError, match=r"limits=.*max_connections must be 1 or more, or None"):
         world.transport(STATIC, limits=world.httpx.Limits(max_connections=most))
     world.transport(STATIC, limits=world.httpx.Limits(max_connections=None))
+
+
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_transport_is_not_pickled(world: World, way: Any) -> None:
+    """It says why, and what to do."""
+    with pytest.raises(TypeError, match="it holds connections; make one in each process instead"):
+        way(world.transport(STATIC))
 
 
 def test_http2_without_its_package(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 gRPC would look at most of them when the first connection is made: in a call, or in the thread that brings news of pods.
 """
 
+import copy
+import pickle
 import ssl
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,14 @@ def test_interceptors_that_are_none(given: Any) -> None:
     """A class, for one, in the place of its object."""
     with pytest.raises(TypeError, match=r"interceptors=.*: give "):
         aio.insecure_channel(TARGET, interceptors=given)
+
+
+@pytest.mark.parametrize("room", [balanced, aio])
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_channel_is_not_pickled(room: Any, way: Any) -> None:
+    """It says why, and what to do."""
+    with pytest.raises(TypeError, match="it holds connections; make one in each process instead"):
+        way(room.insecure_channel(TARGET))
 
 
 @pytest.mark.parametrize("room", [balanced, aio])

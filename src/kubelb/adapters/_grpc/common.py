@@ -68,6 +68,9 @@ class Common:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.lb.target} endpoints={len(self.subs)}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled or copied: it holds connections; make one in each process instead")
+
     # For its calls
 
     def start(self) -> None:

@@ -117,6 +117,9 @@ class Common:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.lb.target} endpoints={len(self._pools)}>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled or copied: it holds connections; make one in each process instead")
+
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
         raise NotImplementedError
 

@@ -5,6 +5,7 @@ the benchmarks go by these imports. Its string is its class's name in snake_case
 """
 
 import re
+from types import FunctionType
 
 from kubelb.core.keys import KeySource as KeySource
 from kubelb.core.policies.base import Picker as Picker
@@ -32,6 +33,8 @@ def policy_from(policy: Policy | str) -> Policy:
     if not isinstance(policy, str):
         if not callable(getattr(policy, "build", None)):
             raise TypeError(f"policy={policy!r} has no build(states, rng); give a Policy or one of {sorted(REGISTRY)}")
+        if isinstance(policy, type) and isinstance(policy.build, FunctionType):
+            raise TypeError(f"policy={policy.__qualname__} is a class; give an object of it, {policy.__qualname__}()")
         return policy
     if policy not in REGISTRY:
         raise ValueError(f"policy={policy!r} is unknown; there are {', '.join(REGISTRY)}")
