@@ -105,6 +105,20 @@ def test_failures_of_one_verb_leave_the_others(cluster: LocalCluster, http: urll
     assert ask(cluster, http, watch="true").json() == {"kind": "Status", "code": 410}
 
 
+def test_a_fault_that_no_request_would_meet(cluster: LocalCluster) -> None:
+    """A misspelt verb is refused: a test would pass for want of the fault that it is about."""
+    with pytest.raises(ValueError, match=r"api.forbid\(verb='wach'\): give one of list, watch"):
+        cluster.api.forbid("wach", "prod")
+    with pytest.raises(ValueError, match=r"api.fail\(verb='LIST'\): give one of list, watch"):
+        cluster.api.fail(429, verb="LIST")
+    with pytest.raises(TypeError, match=r"api.fail\('429'\): give an HTTP status"):
+        cluster.api.fail("429")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="handler=5: give a function"):
+        cluster.service("five.prod", handler=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="grpc=5: give True, or a function"):
+        cluster.service("five.prod", grpc=5)  # type: ignore[arg-type]
+
+
 def test_expire_leaves_open_watches(cluster: LocalCluster, http: urllib3.PoolManager) -> None:
     """They go on; who begins from before is answered 410."""
     cluster.service("reviews.prod")

@@ -226,11 +226,16 @@ class LocalCluster:
             `BidiStream`). The metadata `x-backend` of each answer names the pod.
         listen: False makes endpoints without servers, for sets of thousands.
 
-        Raises `ValueError` for a name that is malformed or taken, `ImportError` for what is not installed.
+        Raises `ValueError` for a name that is malformed or taken, `TypeError` for a `handler` or `grpc` that cannot be
+        called, `ImportError` for what is not installed.
         """
         plant = self._running()
         if handler is not None and grpc:
             raise ValueError("handler= answers HTTP, grpc= answers gRPC: a service has one of them")
+        if handler is not None and not callable(handler):
+            raise TypeError(f"handler={handler!r}: give a function from Received to Reply")
+        if not isinstance(grpc, bool) and not callable(grpc):
+            raise TypeError(f"grpc={grpc!r}: give True, or a function of a grpc.Server and a Backend")
         name, port_name = _port_name(name, port_name, default="grpc" if grpc else "http")
         parts = name.split(".")
         if len(parts) > 2 or not all(parts):

@@ -15,6 +15,9 @@ from kubelb.testing.store import Store
 from kubelb.testing.users import READ, User, Users
 from kubelb.testing.watch import Bookmark, End, How, Line, error_line
 
+VERBS = ("list", "watch", "get", "create", "update", "patch", "delete")
+"""Kubernetes' words; the last three are only asked about."""
+
 
 class Api:
     """Scripted trouble with the API server. Methods may be called from any thread and return at once.
@@ -86,8 +89,12 @@ class Api:
 
         `verb` limits it to "list", "watch", "get" or "create"; `times` to so many requests (None: until `heal()`).
         Failures with `times` are used up in the order in which they were given, before one without; a failure
-        without `times` replaces the last such for the same `verb`.
+        without `times` replaces the last such for the same `verb`. Raises `ValueError` for a verb that
+        Kubernetes does not have, `TypeError` for a status that is no number.
         """
+        _check_verb("fail", verb)
+        if not isinstance(status, int):
+            raise TypeError(f"api.fail({status!r}): give an HTTP status, such as 429")
         extra = {"content-type": "application/json", **(headers or {})}
         details: dict[str, Any] | None = None
         if retry_after is not None:
@@ -200,7 +207,11 @@ class Api:
         return self._rotate(keep_old)
 
     def forbid(self, verb: str | None = None, namespace: str | None = None) -> None:
-        """Answer 403 to everybody: for one verb or all, in one namespace or everywhere."""
+        """Answer 403 to everybody: for one verb or all, in one namespace or everywhere.
+
+        Raises `ValueError` for a verb that Kubernetes does not have.
+        """
+        _check_verb("forbid", verb)
         self._faults.forbidden.add((verb, namespace))
 
     def allow(self) -> None:
@@ -221,3 +232,9 @@ class Api:
     def __repr__(self) -> str:
         state = "down" if not self._listener.listening else "up" if self._faults.flowing.is_set() else "frozen"
         return f"<Api {self._listener.host}:{self._listener.port} {state}, {self.watchers} watches>"
+
+
+def _check_verb(method: str, verb: str | None) -> None:
+    """A verb that no request has would make a test pass for want of a fault."""
+    if verb is not None and verb not in VERBS:
+        raise ValueError(f"api.{method}(verb={verb!r}): give one of {', '.join(VERBS)}")
