@@ -9,6 +9,7 @@ import pytest
 import trustme
 from tests.adapters_grpc.conftest import until
 
+import kubelb
 from kubelb.adapters import grpc as balanced
 
 NAME = "reviews.prod.svc.cluster.local"
@@ -41,6 +42,27 @@ def test_the_services_name_is_verified(server: Any, balance: Any) -> None:
     assert wrong.total == 0
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("named", rf"with TLS, is their certificate for '{NAME}'.*GRPC_VERBOSITY=info"),
+        ("nameless", r"certificate for a pod's address, for want of \('grpc.default_authority', NAME\)"),
+        ("plain", r"do the pods listen there, and without TLS\?.*GRPC_VERBOSITY=info"),
+    ],
+)
+def test_a_handshake_that_fails_says_what_to_look_at(server: Any, balance: Any, how: str, said: str) -> None:
+    """From here it looks like a closed port: the error names what was verified, and where gRPC says why."""
+    authority = trustme.CA()
+    lb = balance(server(credentials=served(authority, "other.prod.svc.cluster.local")))
+    made = {
+        "named": lambda: balanced.secure_channel(lb, trusting(authority), AS),
+        "nameless": lambda: balanced.secure_channel(lb, trusting(authority)),
+        "plain": lambda: balanced.insecure_channel(lb),
+    }
+    with made[how]() as channel, pytest.raises(kubelb.Unusable, match=said):
+        channel.unary_unary("/test.Echo/UU")(b"x", timeout=20)
+
+
 def test_the_wrong_one_of_two_is_passed_over(server: Any, balance: Any) -> None:
     """An address that now belongs to another service has no connection, so it gets no call."""
     authority = trustme.CA()
@@ -58,8 +80,6 @@ def test_the_name_comes_from_the_target(server: Any) -> None:
 
     with LocalCluster() as cluster:
         cluster.service("reviews.prod:grpc", replicas=2, grpc=True, tls=True)
-        import kubelb
-
         with (
             kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig) as lb,
             balanced.secure_channel(lb, balanced.TlsFiles(ca=cluster.ca_file)) as channel,

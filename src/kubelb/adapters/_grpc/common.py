@@ -12,7 +12,7 @@ from weakref import WeakSet
 import grpc
 
 from kubelb.adapters._grpc.calling import Calling
-from kubelb.adapters._grpc.options import Options, check_compression, default_authority, sub_options
+from kubelb.adapters._grpc.options import Options, advice, check_compression, default_authority, sub_options
 from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannels
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
@@ -62,6 +62,7 @@ class Common:
             self._closed,
         )
         self.subs.dropped = self._forget
+        self.subs.advice = advice(self._options, secure=credentials is not None)
         self._kept: dict[Any, Calling] = {}
         self._callings: WeakSet[Calling] = WeakSet()
 

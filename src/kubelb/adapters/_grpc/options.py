@@ -16,7 +16,7 @@ import grpc
 
 from kubelb.target import Target
 
-__all__ = ["Options", "check_compression", "default_authority", "sub_options"]
+__all__ = ["Options", "advice", "check_compression", "default_authority", "sub_options"]
 
 Options: TypeAlias = Sequence[tuple[str, Any]]
 """As gRPC has them: pairs of a name and a number, a text, or one of gRPC's own objects."""
@@ -43,6 +43,18 @@ def sub_options(authority: str | None, given: Options | None) -> Options:
     named = {name for name, _ in given}
     ours = [*_DEFAULTS, *([("grpc.default_authority", authority)] if authority else [])]
     return (*((name, value) for name, value in ours if name not in named), *given)
+
+
+def advice(options: Options, *, secure: bool) -> str:
+    """Return what to look at where no connection can be made: a failed handshake looks like a closed port from here."""
+    if not secure:
+        return "do the pods listen there, and without TLS? GRPC_VERBOSITY=info logs each reason"
+    names = [value for name, value in options if name == "grpc.default_authority"]
+    name = repr(names[-1]) if names else "a pod's address, for want of ('grpc.default_authority', NAME)"
+    return (
+        "do the pods listen there with TLS, is their certificate for "
+        f"{name}, and of an authority that is trusted here? GRPC_VERBOSITY=info logs each reason"
+    )
 
 
 def check_compression(compression: Any) -> None:

@@ -70,6 +70,8 @@ class SubChannels:
         self._abandoned: list[object] = []
         self.dropped: Callable[[EndpointState], None] = _nothing
         """Called when what was made for a state's channel is of no more use."""
+        self.advice = "do the pods listen there?"
+        """What to look at where nothing can be reached: core keeps its reasons for its own log."""
         self._reset()
 
     def _reset(self) -> None:
@@ -224,7 +226,8 @@ class SubChannels:
                 name = names.get(state_of(sub, False), "ready")
                 counts[name] = counts.get(name, 0) + 1
         if counts.keys() <= {"cannot be reached"}:
-            return Unusable(error.service, "no endpoint can be reached: every connect has failed", counts)
+            reason = f"no endpoint can be reached: every connect has failed; {self.advice}"
+            return Unusable(error.service, reason, counts)
         return NotReady(error.service, "no connection is ready yet", counts)
 
     def __len__(self) -> int:
