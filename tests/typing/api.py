@@ -124,6 +124,21 @@ def rpc(lb: kubelb.LoadBalancer) -> grpc.Channel:
     return grpc.intercept_channel(plain)
 
 
+def rpc_types(channel: rpc_adapter.Channel) -> bytes:
+    """Bytes without serializers, else what these take and give; a stub's class may say so too."""
+    text: str = channel.unary_unary("/shop.Reviews/Get", str.encode, bytes.decode)("7")
+    stated: grpc.UnaryStreamMultiCallable[int, float] = channel.unary_stream("/shop.Reviews/List")
+    print(text.upper(), [rating.is_integer() for rating in stated(7)])
+    get = channel.unary_unary("/shop.Reviews/Get")
+    return get.future(b"7").result() + channel.stream_unary("/shop.Reviews/Add")(iter([b"7"]))
+
+
+async def rpc_aio_types(channel: rpc_adapter_aio.Channel) -> bytes:
+    text: str = await channel.unary_unary("/shop.Reviews/Get", str.encode, bytes.decode)("7")
+    parts = [part async for part in channel.unary_stream("/shop.Reviews/List")(text.encode())]
+    return b"".join(parts) + await channel.unary_unary("/shop.Reviews/Get")(b"7")
+
+
 async def rpc_aio(lb: kubelb.LoadBalancer) -> grpc.aio.Channel:
     async with rpc_adapter_aio.insecure_channel(lb, interceptors=[]) as channel:
         await channel.unary_unary("/shop.Reviews/Get")(b"")

@@ -8,10 +8,10 @@ The state of the whole is looked at only while somebody waits for it.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 import grpc
@@ -20,7 +20,7 @@ import grpc.aio
 from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from kubelb.adapters._grpc.aio_interceptors import guarded
 from kubelb.adapters._grpc.aio_waiting import AioWaiting
-from kubelb.adapters._grpc.common import Common, Deserializer, Serializer, address_of
+from kubelb.adapters._grpc.common import Common, address_of
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.tls import Credentials
@@ -31,6 +31,9 @@ from kubelb.core.table import Difference
 from kubelb.errors import Closed
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import register
+
+if TYPE_CHECKING:
+    from kubelb.adapters._grpc.common import Q, R
 
 __all__ = ["AioChannel"]
 
@@ -66,40 +69,40 @@ class AioChannel(Common, grpc.aio.Channel):
     def unary_unary(
         self,
         method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.aio.UnaryUnaryMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(UnaryUnary, method, request_serializer, response_deserializer, _registered_method)
 
     def unary_stream(
         self,
         method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.aio.UnaryStreamMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(UnaryStream, method, request_serializer, response_deserializer, _registered_method)
 
     def stream_unary(
         self,
         method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.aio.StreamUnaryMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(StreamUnary, method, request_serializer, response_deserializer, _registered_method)
 
     def stream_stream(
         self,
         method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.aio.StreamStreamMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(StreamStream, method, request_serializer, response_deserializer, _registered_method)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -24,6 +24,9 @@ from kubelb.core.table import Difference
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import register
 from kubelb.runtime.worker import worker
+
+if TYPE_CHECKING:
+    from kubelb.adapters._grpc.common import Q, R
 
 __all__ = ["SyncChannel"]
 
@@ -51,40 +54,40 @@ class SyncChannel(Common, grpc.Channel):
     def unary_unary(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.UnaryUnaryMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(UnaryUnary, method, request_serializer, response_deserializer, _registered_method)
 
     def unary_stream(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.UnaryStreamMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(UnaryStream, method, request_serializer, response_deserializer, _registered_method)
 
     def stream_unary(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.StreamUnaryMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(StreamUnary, method, request_serializer, response_deserializer, _registered_method)
 
     def stream_stream(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: "Callable[[Q], bytes] | None" = None,
+        response_deserializer: "Callable[[bytes], R] | None" = None,
         _registered_method: bool | None = False,
-    ) -> Any:
+    ) -> "grpc.StreamStreamMultiCallable[Q, R]":
         """Return the multicallable of a method; the same one each time."""
         return self._calling(StreamStream, method, request_serializer, response_deserializer, _registered_method)
 

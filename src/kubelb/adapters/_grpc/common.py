@@ -6,7 +6,7 @@ endpoint is first picked for it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakSet
 
 import grpc
@@ -22,10 +22,16 @@ from kubelb.adapters.tls import Fresh
 from kubelb.core.state import EndpointState
 from kubelb.loadbalancer import LoadBalancer
 
-__all__ = ["Common", "Deserializer", "Serializer", "address_of"]
+__all__ = ["Common", "address_of"]
 
-Serializer = Callable[[Any], bytes]
-Deserializer = Callable[[bytes], Any]
+C = TypeVar("C", bound=Calling)
+
+if TYPE_CHECKING:
+    import typing_extensions  # the type checker's own; typing's TypeVars have defaults since Python 3.13
+
+    Q = typing_extensions.TypeVar("Q", default=bytes)
+    R = typing_extensions.TypeVar("R", default=bytes)
+    """What a method takes and gives: bytes, where nothing is said of how to make them of something else."""
 
 KEPT = 1000
 """Multicallables kept at most; more are made and forgotten, as for methods with serializers made for each call."""
@@ -63,7 +69,7 @@ class Common:
         )
         self.subs.dropped = self._forget
         self.subs.advice = advice(self._options, secure=credentials is not None)
-        self._kept: dict[Any, Calling] = {}
+        self._kept: dict[Any, Any] = {}
         self._callings: WeakSet[Calling] = WeakSet()
 
     def __repr__(self) -> str:
@@ -85,16 +91,17 @@ class Common:
         if self.subs.leaving:
             self.subs.leave()
 
-    def _calling(self, kind: Callable[..., Any], *facts: Any) -> Any:
+    def _calling(self, kind: Callable[..., C], *facts: Any) -> C:
         key = (kind, *facts)
         try:
-            return self._kept[key]
-        except KeyError:
-            made = kind(self, *facts)
+            kept = cast("C | None", self._kept.get(key))
         except TypeError:  # a serializer that cannot be hashed
             return kind(self, *facts)
+        if kept is not None:
+            return kept
+        made = kind(self, *facts)
         if len(self._kept) < KEPT:
-            made = self._kept.setdefault(key, made)
+            made = cast(C, self._kept.setdefault(key, made))
         self._callings.add(made)
         return made
 
