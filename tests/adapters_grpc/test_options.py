@@ -41,6 +41,7 @@ def test_a_secure_channel_is_never_without_tls(room: Any, credentials: Any) -> N
         ({"options": [(5, 5)]}, TypeError, r"options=\[\(5, 5\)\]: give pairs"),
         ({"options": [("grpc.x", None)]}, TypeError, r"options=\[\('grpc.x', None\)\]: give an int or a str"),
         ({"options": [("grpc.x", 1e3)]}, TypeError, r"options=\[\('grpc.x', 1000.0\)\]: give an int or a str"),
+        ({"options": [("grpc.x", 1 << 31)]}, ValueError, r"options=\[\('grpc.x', 2147483648\)\]: give an int of 32"),
         ({"compression": "gzip"}, TypeError, r"compression='gzip': give a grpc.Compression"),
         ({"compression": 5}, TypeError, r"compression=5: give a grpc.Compression"),
         ({"idempotent": None}, TypeError, r"idempotent=None: give a list of methods, or True"),

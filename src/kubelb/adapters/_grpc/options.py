@@ -29,6 +29,8 @@ _DEFAULTS: Options = (
     ("grpc.max_reconnect_backoff_ms", 4000),  # gRPC adds a fifth at most: a pod that is back is found within 5 s
 )
 
+_LARGEST = 1 << 31
+
 
 def default_authority(target: Target, cluster_domain: str) -> str | None:
     """Return the service's name in full; None where the target names none (``static:///``)."""
@@ -38,7 +40,7 @@ def default_authority(target: Target, cluster_domain: str) -> str | None:
 
 
 def sub_options(authority: str | None, given: Options | None) -> Options:
-    """Return the options of every sub-channel; raises TypeError for what is none."""
+    """Return the options of every sub-channel; raises TypeError or ValueError for what is none."""
     given = _checked(given)
     named = {name for name, _ in given}
     ours = [*_DEFAULTS, *([("grpc.default_authority", authority)] if authority else [])]
@@ -76,4 +78,6 @@ def _checked(given: Any) -> Options:
         value = option[1]
         if isinstance(value, float) or not (isinstance(value, str | bytes) or hasattr(value, "__int__")):
             raise TypeError(f"options=[({option[0]!r}, {value!r})]: give an int or a str")
+        if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+            raise ValueError(f"options=[({option[0]!r}, {value!r})]: give an int of 32 bits")
     return checked
