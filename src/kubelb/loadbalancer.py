@@ -34,6 +34,7 @@ from kubelb.model import Health, Snapshot
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.fork import register
+from kubelb.runtime.hinting import seconds
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.worker import worker
 from kubelb.target import Target, parse_nameserver, parse_target
@@ -200,7 +201,7 @@ class LoadBalancer(Calls):
         Raises NotReady when time is up, with what discovery is stuck on; UnknownService or NoEndpoints at once where
         the service is known and has nothing to send to; Closed.
         """
-        until = self._clock() + (self.ready_timeout if timeout is None else timeout)
+        until = self._until(timeout)
         feed = self.feed()
         while feed is not None and not self._known() and self._clock() < until:
             wait_until(feed, self._known, until, self._clock)
@@ -208,7 +209,7 @@ class LoadBalancer(Calls):
 
     async def await_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """The same for asyncio."""
-        until = self._clock() + (self.ready_timeout if timeout is None else timeout)
+        until = self._until(timeout)
         feed = self.feed()
         while feed is not None and not self._known() and self._clock() < until:
             await await_until(feed, self._known, until, self._clock)
@@ -300,6 +301,9 @@ class LoadBalancer(Calls):
 
     def _make_source(self) -> Discovery:
         return source_for(self.target, self._options, self._clock, self._emit)
+
+    def _until(self, timeout: float | None) -> float:
+        return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))
 
     def _known(self) -> bool:
         hopeless = self._feed is not None and bool(self._feed.problem)

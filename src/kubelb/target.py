@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kubelb.errors import TargetError
 from kubelb.model import Address
 
-__all__ = ["Target", "parse_nameserver", "parse_target"]
+__all__ = ["Target", "check_domain", "parse_nameserver", "parse_target"]
 
 # RFC 1035 labels, as Kubernetes demands of Service names; namespaces may begin with a digit (RFC 1123).
 _SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -163,10 +163,19 @@ def _host(text: str, rest: str, nameserver: Address | None) -> Target:
 def _dns_name(text: str, name: str) -> str:
     """Lower case, as it was given otherwise: a dot at the end says that it is complete."""
     name = name.lower()
-    labels = name.removesuffix(".").split(".")
-    if len(name) > 254 or not all(_LABEL.match(label) for label in labels):
+    if not _is_name(name):
         raise TargetError(f"target {text!r}: {name!r} is no DNS name (letters, digits, '-' and dots, 253 at most)")
     return name
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= 254 and all(_LABEL.match(label) for label in name.removesuffix(".").split("."))
+
+
+def check_domain(domain: object) -> None:
+    """Raise `TargetError` for a cluster's domain that is no DNS name."""
+    if not isinstance(domain, str) or not _is_name(domain.lower()):
+        raise TargetError(f"cluster_domain={domain!r}: give the domain that the cluster's DNS serves, as cluster.local")
 
 
 def _service_of(host: str) -> tuple[str, str]:

@@ -1,6 +1,8 @@
 """LoadBalancer.call and acall: what comes back, how often, and that nothing stays behind."""
 
 import asyncio
+import contextlib
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import tenacity
 
 from core.kit import Clock, pods
-from kubelb import Attempt, ConcurrencyLimits, LoadBalancer, Retry
+from kubelb import Attempt, ConcurrencyLimits, LoadBalancer, Retry, hints
 from kubelb.errors import Closed, DeadlineExceeded, NoEndpoints, NotReady, Overloaded
 from kubelb.model import CANCELLED, Outcome, Sent, Verdict
 
@@ -262,7 +264,21 @@ def test_a_key_goes_to_the_policy() -> None:
     assert seen == [("user-7", False)] * 2 + [(None, True)] * 2
     with pytest.raises(TypeError, match=r"key=7: give text or bytes, e.g. str\(key\)"):
         both(lb, Script(1), key=7)
+    with pytest.raises(TypeError, match="idempotent='no': give True or False"):
+        both(lb, Script(1), idempotent="no")
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("deadline", [math.nan, "5"])
+def test_a_deadline_is_a_number(deadline: Any) -> None:
+    """NaN bounds nothing, and text would be found out by an addition; also inside a block that has one."""
+    lb = LoadBalancer(STATIC)
+    script = Script(1)
+    for block in (contextlib.nullcontext(), hints(deadline=5.0)):
+        with block, pytest.raises(ValueError, match=f"deadline={deadline!r}: give a number of seconds"):
+            both(lb, script, deadline=deadline)
+    assert not script.seen
+    lb.close()
 
 
 ENDS = [

@@ -2,8 +2,11 @@
 
 import asyncio
 import gc
+import math
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.stalls import elapsed
@@ -243,3 +246,49 @@ def test_options_out_of_range_are_refused() -> None:
             LoadBalancer(STATIC, fallback_port=port)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="policy"):
         LoadBalancer(STATIC, policy="best")
+    for patience in (-1, math.nan, "5", None):
+        with pytest.raises(ValueError, match=f"ready_timeout={patience!r}: give a number of seconds"):
+            LoadBalancer(STATIC, ready_timeout=patience)  # type: ignore[arg-type]
+    for domain in ("", ".cluster.local", "cluster..local", "clüster.local", None):
+        with pytest.raises(TargetError, match=f"cluster_domain={domain!r}: give"):
+            LoadBalancer(STATIC, cluster_domain=domain)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "cure"),
+    [
+        ("require_serving", "false", "True or False"),
+        ("avoid_terminating", None, "True or False"),
+        ("max_stale", "60", "a positive number"),
+        ("kubeconfig", 5, "a string, or None"),
+        ("zone", b"eu-1a", "a string, or None"),
+    ],
+)
+def test_options_of_another_type_are_refused(option: str, value: Any, cure: str) -> None:
+    """When the load balancer is made, not by its first request or on a thread of its own."""
+    with pytest.raises((TypeError, ValueError), match=f"{option}={value!r}: give .*{cure}"):
+        LoadBalancer("svc.ns:http", **{option: value})
+    LoadBalancer("svc.ns:http", kubeconfig=Path("/nowhere")).close()  # type: ignore[arg-type]  # as `open` takes it
+
+
+@pytest.mark.parametrize("seed", [[], 5, ["10.0.0.1"], [b"10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.1:80"]])
+def test_a_seed_that_is_none_is_named(seed: Any) -> None:
+    """The option, and what was wrong with it."""
+    with pytest.raises(TargetError, match=r"seed=.*: give 'ip:port' texts, one at least, or None"):
+        LoadBalancer("svc.ns", seed=seed)
+
+
+def test_waiting_without_an_end() -> None:
+    """Infinity is as long as it takes; NaN and text are no time."""
+    with no_threads_left():
+        source = Source(None)
+        lb = balancer(source, ready_timeout=math.inf)
+        timer = threading.Timer(0.05, lambda: source.say(pods(2)))
+        timer.start()
+        assert lb.call(lambda attempt: attempt.number, deadline=math.inf) == 1
+        lb.wait_ready(math.inf)
+        asyncio.run(lb.await_ready(math.inf))
+        for timeout in (math.nan, "5"):
+            with pytest.raises(ValueError, match=f"timeout={timeout!r}: give a number of seconds"):
+                lb.wait_ready(timeout)  # type: ignore[arg-type]
+        lb.close()

@@ -34,6 +34,7 @@ from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.keys import KeySource
 from kubelb.core.lease import Lease
+from kubelb.core.options import check_kind
 from kubelb.core.policies import PeakEwma, Policy, policy_from
 from kubelb.core.policies.weights import strange_weights
 from kubelb.core.refusal import refusal
@@ -80,6 +81,10 @@ class Balancer:
         rng: random.Random | None = None,
         emit: Emit = discard,
     ) -> None:
+        check_kind("outliers", outliers, OutlierDetection)
+        check_kind("limits", limits, ConcurrencyLimits)
+        check_kind("breaker", breaker, CircuitBreaker)
+        check_kind("slow_start", slow_start, SlowStart)
         self.policy = policy_from(policy)
         self.key_source: KeySource | None = getattr(self.policy, "key_source", None)
         """Where adapters find the key of a request whose caller gives none; None where the policy wants no such key."""

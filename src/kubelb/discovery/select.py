@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import TypeAlias
 
 from kubelb.clock import Clock
 from kubelb.core.events import Emit
+from kubelb.core.options import number
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import TargetError
 from kubelb.model import Address, Endpoint
-from kubelb.target import Target, parse_target
+from kubelb.target import Target, check_domain, parse_target
 
 Make: TypeAlias = Callable[[Emit], Discovery]
 
@@ -36,11 +38,19 @@ class Options:
     def __post_init__(self) -> None:
         if self.traffic_policy not in ("Cluster", "Local"):
             raise ValueError(f"traffic_policy={self.traffic_policy!r}: give 'Cluster' or 'Local'")
-        if self.max_stale is not None and not self.max_stale > 0:
+        if self.max_stale is not None and not number(self.max_stale) > 0:
             raise ValueError(f"max_stale={self.max_stale!r}: give a positive number of seconds, or None")
         port = self.fallback_port
         if port is not None and (type(port) is not int or not 1 <= port <= 65535):
             raise ValueError(f"fallback_port={port!r}: give a number from 1 to 65535, or None")
+        check_domain(self.cluster_domain)
+        for name in ("require_serving", "avoid_terminating"):
+            if not isinstance(flag := getattr(self, name), bool):
+                raise TypeError(f"{name}={flag!r}: give True or False")
+        for name in ("node", "zone", "kubeconfig", "context"):
+            text = getattr(self, name)
+            if not isinstance(text, str | None) and not (name == "kubeconfig" and isinstance(text, PathLike)):
+                raise TypeError(f"{name}={text!r}: give a string, or None")
 
 
 def check_options(target: Target, options: Options) -> None:
@@ -117,4 +127,8 @@ def seed_endpoints(addresses: Iterable[str]) -> tuple[Endpoint, ...]:
     """Return endpoints for ``"ip:port"`` texts; raises `TargetError` for anything else."""
     if isinstance(addresses, str):
         raise TargetError(f"seed={addresses!r}: give a list of 'ip:port' texts")
-    return tuple(Endpoint(ip, port) for ip, port in parse_target("static:///" + ",".join(addresses)).addresses)
+    try:
+        texts = ",".join(addresses)
+        return tuple(Endpoint(ip, port) for ip, port in parse_target(f"static:///{texts}").addresses)
+    except (TypeError, TargetError) as error:
+        raise TargetError(f"seed={addresses!r}: give 'ip:port' texts, one at least, or None; {error}") from None

@@ -24,7 +24,7 @@ from kubelb.model import ANY, CANCELLED, IDEMPOTENT, Attempt, Health, Outcome, R
 from kubelb.runtime import sync
 from kubelb.runtime.driving import settle
 from kubelb.runtime.feed import Feed
-from kubelb.runtime.hinting import current
+from kubelb.runtime.hinting import current, seconds
 from kubelb.runtime.judging import Classify, Coroutine, judge_error, judge_result, not_awaited
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.telemetry.watch import AioSeen, Seen, Watch
@@ -114,7 +114,7 @@ class Calls:
             key, idempotent, deadline = hinted.beside(key, idempotent, deadline)
         request = ANY if key is None and not idempotent else _request(key, idempotent)
         outcome: Outcome | None = None
-        if self.balancer.version is not None and (deadline is None or deadline > 0):
+        if (deadline is None or seconds("deadline", deadline) > 0) and self.balancer.version is not None:
             lease = self.balancer.pick(request)
             try:
                 try:
@@ -183,7 +183,7 @@ class Calls:
                 raise
             if self.settled(request, settle(lease, outcome)):
                 return cast(T, _unpack(outcome))
-        ends = None if deadline is None else self._clock() + deadline
+        ends = None if deadline is None else self._clock() + seconds("deadline", deadline)
 
         async def send(step: Send) -> Outcome:
             import asyncio
@@ -298,6 +298,8 @@ class Calls:
 
 
 def _request(key: str | bytes | None, idempotent: bool | None) -> Request:
+    if not isinstance(idempotent, bool | None):
+        raise TypeError(f"idempotent={idempotent!r}: give True or False")
     return IDEMPOTENT if key is None else Request(key=key, idempotent=bool(idempotent))
 
 

@@ -15,8 +15,16 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from kubelb.clock import Clock, monotonic
+from kubelb.core.options import number
 
-__all__ = ["Hinted", "current", "hints"]
+__all__ = ["Hinted", "current", "hints", "seconds"]
+
+
+def seconds(name: str, value: float) -> float:
+    """Return the seconds that are left as they are, zero or less where none are; raises ValueError for no number."""
+    if math.isnan(number(value)):
+        raise ValueError(f"{name}={value!r}: give a number of seconds, or None")
+    return value
 
 
 class Hinted(NamedTuple):
@@ -41,7 +49,7 @@ class Hinted(NamedTuple):
         return (
             self.key if key is None else key,
             self.idempotent if idempotent is None else idempotent,
-            left if deadline is None else deadline if left is None else min(deadline, left),
+            left if deadline is None else deadline if left is None else min(seconds("deadline", deadline), left),
         )
 
 

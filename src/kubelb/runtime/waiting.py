@@ -16,7 +16,7 @@ def wait_until(feed: Feed, changed: Callable[[], bool], until: float, clock: Clo
     feed.add_waiter(wake)
     try:
         if not changed():
-            event.wait(max(0.0, until - clock()))
+            event.wait(min(max(0.0, until - clock()), threading.TIMEOUT_MAX))
     finally:
         feed.remove_waiter(wake)
 

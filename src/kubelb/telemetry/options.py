@@ -26,3 +26,11 @@ class Telemetry:
     service: str = ""
     tracer_provider: "TracerProvider | None" = None
     meter_provider: "MeterProvider | None" = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.service, str):
+            raise TypeError(f"Telemetry(service={self.service!r}): give a string, '' for the target")
+        for name, maker in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
+            provider = getattr(self, name)
+            if provider is not None and not callable(getattr(provider, maker, None)):
+                raise TypeError(f"Telemetry({name}={provider!r}): it has no {maker}(); give a provider, or None")

@@ -16,6 +16,8 @@ place of 60, since an endpoint here is a pod and not a whole service.
 import math
 from dataclasses import dataclass
 
+from kubelb.core.options import check_flags, number, whole
+
 __all__ = ["CircuitBreaker"]
 
 
@@ -48,23 +50,24 @@ class CircuitBreaker:
 
     def __post_init__(self) -> None:
         for name in ("failure_rate", "slow_call_rate"):
-            if not 0 < (rate := getattr(self, name)) <= 1:
+            if not 0 < number(rate := getattr(self, name)) <= 1:
                 raise ValueError(f"CircuitBreaker({name}={rate!r}): give a share above 0 and up to 1, 0.5 for 50 %")
-        if not self.slow_call_duration > 0:
+        if not number(self.slow_call_duration) > 0:
             raise ValueError(
                 f"CircuitBreaker(slow_call_duration={self.slow_call_duration!r}): give positive seconds, "
                 "math.inf where no call is too slow"
             )
         for name in ("window", "minimum_calls", "trials"):
-            if not (isinstance(number := getattr(self, name), int) and number >= 1):
-                raise ValueError(f"CircuitBreaker({name}={number!r}): give a whole number, 1 or more")
+            if not (whole(count := getattr(self, name)) and count >= 1):
+                raise ValueError(f"CircuitBreaker({name}={count!r}): give a whole number, 1 or more")
         if max(self.minimum_calls, self.trials) > self.window:
             raise ValueError(
                 f"CircuitBreaker(minimum_calls={self.minimum_calls!r}, trials={self.trials!r}, "
                 f"window={self.window!r}): give a window that holds as many, or it never opens, or never closes"
             )
-        if not 0 < self.open_for < math.inf:
+        if not 0 < number(self.open_for) < math.inf:
             raise ValueError(f"CircuitBreaker(open_for={self.open_for!r}): give a positive number of seconds")
+        check_flags(self, "per_endpoint", "per_service", "observe")
         if not (self.per_endpoint or self.per_service):
             raise ValueError(
                 "CircuitBreaker(per_endpoint=False, per_service=False): give one of them, or breaker=None for none"

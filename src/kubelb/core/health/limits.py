@@ -21,6 +21,7 @@ from weakref import ref
 
 from kubelb.core.events import Emit, LimitReached
 from kubelb.core.lease import Lease
+from kubelb.core.options import check_flags, whole
 from kubelb.core.refusal import Unconnected
 from kubelb.core.state import EndpointState, Usable
 from kubelb.errors import Overloaded, Unusable
@@ -65,10 +66,11 @@ class ConcurrencyLimits:
             ("max_retries", 0),
         ):
             number = getattr(self, name)
-            if number is not None and not (isinstance(number, int) and number >= least):
+            if number is not None and not (whole(number) and number >= least):
                 raise ValueError(
                     f"ConcurrencyLimits({name}={number!r}): give a whole number, {least} or more, None for no limit"
                 )
+        check_flags(self, "observe")
 
 
 class Counted(Lease):

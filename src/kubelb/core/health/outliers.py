@@ -21,6 +21,7 @@ import math
 from dataclasses import dataclass
 
 from kubelb.core.health.shares import NOTES
+from kubelb.core.options import check_flags, number, whole
 
 __all__ = ["OutlierDetection"]
 
@@ -54,26 +55,27 @@ class OutlierDetection:
 
     def __post_init__(self) -> None:
         for name in ("consecutive_failures", "minimum_requests"):
-            if not (isinstance(number := getattr(self, name), int) and number >= 1):
-                raise ValueError(f"OutlierDetection({name}={number!r}): give a whole number, 1 or more")
-        if not 0 < self.base_ejection <= self.max_ejection < math.inf:
+            if not (whole(count := getattr(self, name)) and count >= 1):
+                raise ValueError(f"OutlierDetection({name}={count!r}): give a whole number, 1 or more")
+        if not 0 < number(self.base_ejection) <= number(self.max_ejection) < math.inf:
             raise ValueError(
                 f"OutlierDetection(base_ejection={self.base_ejection!r}, max_ejection={self.max_ejection!r}): "
                 "give positive seconds, the base not above the maximum"
             )
-        if not 0 <= self.jitter < 1:
+        if not 0 <= number(self.jitter) < 1:
             raise ValueError(f"OutlierDetection(jitter={self.jitter!r}): give a share from 0 to below 1")
-        if self.failure_share is not None and not 0 <= self.failure_share < 1:
+        if self.failure_share is not None and not 0 <= number(self.failure_share) < 1:
             raise ValueError(
                 f"OutlierDetection(failure_share={self.failure_share!r}): give a share from 0 to below 1, "
                 "None to switch this rule off"
             )
-        if not 0 < self.window < math.inf:
+        if not 0 < number(self.window) < math.inf:
             raise ValueError(f"OutlierDetection(window={self.window!r}): give a positive number of seconds")
-        if not 0 <= self.peer_factor < math.inf:
+        if not 0 <= number(self.peer_factor) < math.inf:
             raise ValueError(
                 f"OutlierDetection(peer_factor={self.peer_factor!r}): give a number, 0 to compare with nobody"
             )
+        check_flags(self, "observe")
 
     @property
     def pace(self) -> float:

@@ -14,6 +14,7 @@ import math
 import random
 from dataclasses import dataclass
 
+from kubelb.core.options import number
 from kubelb.core.policies.base import Picker
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
@@ -36,9 +37,9 @@ class SlowStart:
     min_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.window < math.inf:
+        if not 0 <= number(self.window) < math.inf:
             raise ValueError(f"SlowStart(window={self.window!r}): give seconds, 0 to switch it off")
-        if not 0 < self.min_share <= 1:
+        if not 0 < number(self.min_share) <= 1:
             raise ValueError(f"SlowStart(min_share={self.min_share!r}): give a share above 0 and up to 1")
 
     def share(self, age: float) -> float:

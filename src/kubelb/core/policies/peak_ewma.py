@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 
+from kubelb.core.options import number
 from kubelb.core.policies.base import Picker
 from kubelb.core.policies.random import RandomPicker
 from kubelb.core.state import NEVER, EndpointState
@@ -44,7 +45,7 @@ class PeakEwma:
 
     def __post_init__(self) -> None:
         for name, value in (("decay", self.decay), ("failure_penalty", self.failure_penalty)):
-            if not 0 < value < math.inf:
+            if not 0 < number(value) < math.inf:
                 raise ValueError(f"PeakEwma({name}={value!r}): give a positive number of seconds")
 
     def build(self, states: Sequence[EndpointState], rng: random.Random) -> Picker:

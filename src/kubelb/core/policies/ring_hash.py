@@ -26,6 +26,7 @@ from itertools import accumulate
 from typing import Any
 
 from kubelb.core.keys import KeySource
+from kubelb.core.options import number, whole
 from kubelb.core.policies.load_bound import LoadBound
 from kubelb.core.policies.ring import BITS, SLOTS, Digest, Ring
 from kubelb.core.policies.weights import weights_of
@@ -85,7 +86,7 @@ class RingHash:
 
     def __post_init__(self) -> None:
         KeySource(self.header, self.cookie, self.path)
-        if self.balance_factor is not None and not 1 <= self.balance_factor < math.inf:
+        if self.balance_factor is not None and not 1 <= number(self.balance_factor) < math.inf:
             raise ValueError(
                 f"RingHash(balance_factor={self.balance_factor!r}): give 1 or more, e.g. 1.25, or None for no bound"
             )
@@ -94,7 +95,7 @@ class RingHash:
             ("max_ring_size", self.max_ring_size, 1 << 23),
         )
         for name, value, limit in numbers:
-            if not (isinstance(value, int) and 1 <= value <= limit):
+            if not (whole(value) and 1 <= value <= limit):
                 raise ValueError(f"RingHash({name}={value!r}): give a whole number from 1 to {limit}")
 
     @property
@@ -153,10 +154,10 @@ class RingPicker:
         self._sums = None if min(points) == max(points) else [part / total for part in accumulate(points)]
         self._states: list[EndpointState | None] = [None] * (max(ring.slots.values()) + 1)
         self._shares = [0.0] * len(self._states)
-        for state, number in zip(states, points, strict=True):
+        for state, part in zip(states, points, strict=True):
             slot = ring.slots[names[state]]
             self._states[slot] = state
-            self._shares[slot] = number / total
+            self._shares[slot] = part / total
         factor = config.balance_factor
         leases = [state.leases for state in states]
         self._bound = None if factor is None else LoadBound(factor, leases, min(points) / total)

@@ -9,6 +9,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubelb.core.options import check_kind, number
+
 __all__ = ["FullJitter"]
 
 
@@ -28,10 +30,11 @@ class FullJitter:
     rng: random.Random | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.base <= self.cap < math.inf:
+        if not 0 <= number(self.base) <= number(self.cap) < math.inf:
             raise ValueError(
                 f"FullJitter(base={self.base!r}, cap={self.cap!r}): give seconds, the base not above the cap"
             )
+        check_kind("rng", self.rng, random.Random)
 
     def delay(self, number: int, rng: random.Random) -> float:
         """Return the seconds to wait after attempt `number`, counted from 1."""

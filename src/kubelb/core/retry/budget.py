@@ -19,6 +19,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kubelb.core.options import number
+
 __all__ = ["BudgetState", "RetryBudget"]
 
 SLOTS = 10
@@ -34,11 +36,11 @@ class RetryBudget:
     window: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ratio < math.inf:
+        if not 0 <= number(self.ratio) < math.inf:
             raise ValueError(f"RetryBudget(ratio={self.ratio!r}): give a share of 0 or more, 0.2 for 20 %")
-        if not 0 <= self.floor < math.inf:
+        if not 0 <= number(self.floor) < math.inf:
             raise ValueError(f"RetryBudget(floor={self.floor!r}): give tries a second, 0 or more")
-        if not 0 < self.window < math.inf:
+        if not 0 < number(self.window) < math.inf:
             raise ValueError(f"RetryBudget(window={self.window!r}): give a positive number of seconds")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from kubelb.core.options import check_kind, whole
 from kubelb.core.retry.backoff import FullJitter
 from kubelb.core.retry.budget import RetryBudget
 from kubelb.model import Outcome, Request, Sent, Verdict
@@ -17,6 +18,11 @@ __all__ = ["Retry", "may_repeat", "worth_repeating"]
 
 Strategy: TypeAlias = Callable[[Any], Any]
 """A tenacity strategy: a callable over its RetryCallState."""
+_SUCH_AS = {
+    "wait": "wait_fixed(0.1)",
+    "stop": "stop_after_delay(2), or None",
+    "retry": "retry_if_exception_type(OSError), or None",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,13 @@ class Retry:
     retry: Strategy | None = None
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"Retry(attempts={self.attempts!r}): give 1 or more; the first try counts")
+        if not (whole(self.attempts) and self.attempts >= 1):
+            raise ValueError(f"Retry(attempts={self.attempts!r}): give a whole number, 1 or more; the first try counts")
+        check_kind("budget", self.budget, RetryBudget)
+        given: tuple[tuple[str, object], ...] = (("wait", self.wait), ("stop", self.stop), ("retry", self.retry))
+        for name, strategy in given:
+            if not (callable(strategy) or (strategy is None and name != "wait")):
+                raise TypeError(f"Retry({name}={strategy!r}): give a strategy of tenacity's, such as {_SUCH_AS[name]}")
 
 
 def may_repeat(request: Request, outcome: Outcome) -> bool:
