@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from kubelb.model import ANY
 
 from .kit import Rig, pod
 
-STRANGE = [0.0, -0.0, -1.0, math.nan, math.inf, -math.inf]
+STRANGE: list[Any] = [0.0, -0.0, -1.0, math.nan, math.inf, -math.inf, "3", None]
 
 
 def states(*weights: float) -> tuple[EndpointState, ...]:
@@ -34,7 +35,7 @@ def served(everyone: tuple[EndpointState, ...], picks: int, seed: int = 5) -> li
 
 
 @pytest.mark.parametrize("strange", STRANGE)
-def test_a_strange_weight_counts_as_the_mean_of_the_others(strange: float) -> None:
+def test_a_strange_weight_counts_as_the_mean_of_the_others(strange: Any) -> None:
     """So it serves; where all are strange, all count the same."""
     assert weights_of(states(4.0, strange, 2.0)) == [1.0, 0.75, 0.5]
     assert weights_of(states(strange, 3.0)) == [1.0, 1.0]
@@ -48,8 +49,8 @@ def test_whatever_they_are_weights_are_shares(weights: list[float]) -> None:
     assert sum(served(states(*weights), 50)) == 50
 
 
-@pytest.mark.parametrize("strange", [-1.0, math.nan, math.inf])
-def test_it_is_told_with_value_and_cure(strange: float) -> None:
+@pytest.mark.parametrize("strange", [-1.0, math.nan, math.inf, "3", None])
+def test_it_is_told_with_value_and_cure(strange: Any) -> None:
     """Once, when the endpoint comes into use; zero, which DNS may say, is nothing to tell."""
     rig = Rig(0, "weighted_round_robin")
     rig.set((pod(0, weight=strange), pod(1, weight=0.0), pod(2)))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from kubelb.core.events import Skipped
+from kubelb.core.options import number
 from kubelb.core.state import EndpointState
 
 __all__ = ["strange_weights", "weights_of"]
@@ -25,7 +26,7 @@ def weights_of(states: Sequence[EndpointState]) -> list[float]:
     >>> weights_of([EndpointState(Endpoint("10.0.0.1", 80, weight=weight), None) for weight in (4.0, 0.0, 2.0)])
     [1.0, 0.75, 0.5]
     """
-    weights = [state.endpoint.weight for state in states]
+    weights = [number(state.endpoint.weight) for state in states]
     heaviest = max((weight for weight in weights if 0 < weight < math.inf), default=1.0)
     # Divided before they are summed: the sum of large ones would be infinite. And a small one is still more than none.
     sane = [max(weight / heaviest, TINY) for weight in weights if 0 < weight < math.inf]
@@ -42,5 +43,5 @@ def strange_weights(service: str, states: Iterable[EndpointState]) -> list[Skipp
             "it counts as the mean of the other weights; give a positive number, or leave the endpoint out",
         )
         for state in states
-        if not 0 <= state.endpoint.weight < math.inf
+        if not 0 <= number(state.endpoint.weight) < math.inf
     ]
