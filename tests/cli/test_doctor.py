@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from kubelb.cli.app import app
 from kubelb.cli.doctor import around
 from kubelb.cli.doctor.around import Mesh, look_around, look_up
+from kubelb.cli.doctor.command import run_command
 from kubelb.cli.doctor.finding import Mark
 from kubelb.testing import LocalCluster
 
@@ -189,10 +191,67 @@ def test_a_sidecar_beside_us():
 
 def test_names():
     """By the system's resolver; a name that is nowhere is no obstacle."""
-    assert look_up("localhost").mark is Mark.GOOD
-    found = look_up("reviews.prod.svc.invalid")
+    assert look_up("localhost", "").mark is Mark.GOOD
+    found = look_up("reviews.prod.svc.invalid", "ask elsewhere")
     assert found.mark is Mark.NOTE
     assert "does not resolve" in found.text
+    assert found.cure == "ask elsewhere"
+
+
+def test_names_matter_where_slices_cannot_be_read(cluster):
+    """Not while they can be, nor for a target that is slices alone; else they are what kubelb falls back on."""
+    domain = "--cluster-domain=elsewhere.invalid"
+    _, found = doctor(cluster, "reviews.prod:http", domain)
+    assert found["DNS"]["cure"] == "not needed while EndpointSlices can be read"
+    cluster.api.forbid("list", "prod")
+    _, found = doctor(cluster, "reviews.prod:http", domain)
+    assert "falls back on DNS" in found["DNS"]["cure"]
+    _, found = doctor(cluster, "kube:///reviews.prod:http", domain)
+    assert found["DNS"]["cure"].startswith("not needed")
+
+
+def crossed(found: dict[str, dict]) -> dict:
+    (finding,) = [finding for finding in found.values() if finding["mark"] == "bad"]
+    return finding
+
+
+def test_every_cross_has_its_cure(cluster):
+    """Once: a reason that ends with it, or is without one, helps nobody who has never seen it."""
+    cluster.service("pods.prod:http", replicas=1, headless=True)
+    target = cluster.dns.target("pods.prod", "http")
+
+    def ends(name: str) -> dict:
+        code, found = doctor(cluster, name)
+        assert code == 1
+        assert crossed(found)["cure"]
+        assert crossed(found)["cure"] not in crossed(found)["text"]
+        return crossed(found)
+
+    assert ends("nobody.prod:http")["cure"] == "check both names (kubectl get endpointslices)"
+    cluster.services[1][0].not_ready()
+    assert ends("pods.prod:http")["cure"] == "see its pods' readiness"
+    cluster.services[1][0].ready()
+    cluster.service("empty.prod", replicas=0)
+    assert "kubectl get" in ends("empty.prod:http")["cure"]
+    cluster.api.fail(500)
+    assert "readyz" in ends("pods.prod:http")["cure"]
+    cluster.api.heal()
+    assert "kubectl get" in ends(cluster.dns.target("nobody.prod", "http"))["cure"]
+    cluster.dns.fail("SERVFAIL")
+    assert "serve this name" in ends(target)["cure"]
+    cluster.dns.heal()
+    cluster.dns.freeze()
+    assert "is the nameserver up" in ends(target)["cure"]
+    cluster.dns.heal()
+    cluster.dns.down()
+    assert "NetworkPolicy" in ends(target)["cure"]
+
+
+def test_a_domain_that_is_none(cluster):
+    """A wrong call."""
+    done = run("doctor", "--cluster-domain", ".local", "dns:///reviews.prod.svc.cluster.local:80")
+    assert done.returncode == 2
+    assert "cluster_domain='.local': give" in done.stderr
 
 
 def test_a_fixed_list(cluster):
@@ -201,6 +260,12 @@ def test_a_fixed_list(cluster):
     code, found = doctor(cluster, f"static:///{addresses}")
     assert code == 0
     assert list(found) == ["target", "network", "mesh"]
+
+
+def test_nobody_listens(monkeypatch: pytest.MonkeyPatch):
+    """`>&-`: the exit code is all that is wanted."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run_command("static:///127.0.0.1:1", kubeconfig=None, context=None, cluster_domain="x", as_json=False) == 1
 
 
 def test_no_target():

@@ -32,8 +32,8 @@ MESHES = (
 )
 
 
-def look_up(name: str) -> Finding:
-    """Ask the system's resolver; only the steps down from EndpointSlices need it."""
+def look_up(name: str, cure: str) -> Finding:
+    """Ask the system's resolver; only steps down from EndpointSlices need it, and `cure` says whether they are due."""
     found: list[str] = []
     failed: list[str] = []
 
@@ -49,7 +49,7 @@ def look_up(name: str) -> Finding:
     if found:
         return good("DNS", f"{name} is {', '.join(sorted(set(found))[:5])}")
     why = failed[0] if failed else f"no answer in {PATIENCE:g} s"
-    return note("DNS", f"{name} does not resolve: {why}", "not needed while the API server can be asked")
+    return note("DNS", f"{name} does not resolve: {why}", cure)
 
 
 def reach(endpoints: Sequence[Endpoint]) -> Iterator[Finding]:

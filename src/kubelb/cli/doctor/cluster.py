@@ -93,7 +93,7 @@ def _slices(target: Target, slices: list[Slice], odd: list[str]) -> Iterator[Fin
 def _endpoints(target: Target, slices: list[Slice], snapshot: Snapshot) -> Iterator[Finding]:
     """The port, where there is one to speak of, and what can be used."""
     if not snapshot.exists:
-        yield bad("slices", snapshot.problem)
+        yield _empty("slices", target, snapshot.problem)
         return
     table = PortTable()
     for piece in slices:
@@ -110,7 +110,13 @@ def _endpoints(target: Target, slices: list[Slice], snapshot: Snapshot) -> Itera
         parked = f", {len(snapshot.parked)} not to be used now" if snapshot.parked else ""
         yield good("endpoints", f"{len(snapshot.endpoints)} to be used{parked}")
     else:
-        yield bad("endpoints", snapshot.problem)
+        yield _empty("endpoints", target, snapshot.problem)
+
+
+def _empty(what: str, target: Target, problem: str) -> Finding:
+    """Why there is nothing to send to: what stands behind a semicolon is what to do about it."""
+    text, _, cure = problem.partition("; ")
+    return bad(what, text, cure or f"kubectl get service,endpointslices,pods --namespace {target.namespace}")
 
 
 def _zone(view: View, snapshot: Snapshot) -> Iterator[Finding]:

@@ -16,12 +16,17 @@ from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.locate import locate
 from kubelb.discovery.select import seed_endpoints
 from kubelb.errors import TargetError
-from kubelb.target import Target, parse_target
+from kubelb.target import Target, check_domain, parse_target
 
 __all__ = ["run_command"]
 
 SIGNS = {Mark.GOOD: ("✔", "+"), Mark.NOTE: ("!", "!"), Mark.BAD: ("✘", "x")}
 """The second is for a terminal or a pipe that knows no more than ASCII."""
+NOT_NEEDED = "not needed while EndpointSlices can be read"
+NEEDED = (
+    "kubelb falls back on DNS where EndpointSlices cannot be read, and cannot from here: run where the cluster's "
+    "nameserver is asked, or see --cluster-domain"
+)
 COLOURS = {Mark.GOOD: typer.colors.GREEN, Mark.NOTE: typer.colors.YELLOW, Mark.BAD: typer.colors.RED}
 
 
@@ -29,6 +34,7 @@ def run_command(name: str, *, kubeconfig: str | None, context: str | None, clust
     """Print what is found and return the exit code: 0 all is well, 1 something is in the way, 2 not a target."""
     try:
         target = parse_target(name)
+        check_domain(cluster_domain)
     except TargetError as error:
         typer.echo(f"kubelb: {error}", err=True)
         return 2
@@ -55,17 +61,19 @@ def check(target: Target, kubeconfig: str | None, context: str | None, cluster_d
         yield look_around()
         return
     view = View(os.environ.get("NODE_NAME", ""), os.environ.get("KUBELB_ZONE", ""))
+    spare = target.scheme == "kube"
     for found in examine(target, locate(kubeconfig, context), view):
         if isinstance(found, Known):
+            spare = True
             yield from reach(found.snapshot.endpoints)
         else:
             yield found
-    yield look_up(f"{target.host}.svc.{cluster_domain}")
+    yield look_up(f"{target.host}.svc.{cluster_domain}", NOT_NEEDED if spare else NEEDED)
     yield look_around()
 
 
 def _show(finding: Finding) -> None:
-    plain = "utf" not in (sys.stdout.encoding or "").lower()
+    plain = "utf" not in (getattr(sys.stdout, "encoding", None) or "").lower()
     sign = typer.style(SIGNS[finding.mark][plain], fg=COLOURS[finding.mark], bold=True)
     typer.echo(f"{sign} {finding.what:<13} {finding.text}")
     if finding.cure:

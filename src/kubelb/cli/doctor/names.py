@@ -10,6 +10,8 @@ from kubelb.target import Target
 
 __all__ = ["ask"]
 
+CURE = "compare the name with kubectl get service,endpointslices --all-namespaces, and the cluster's domain"
+
 
 def ask(target: Target, cluster_domain: str) -> Iterator[Finding]:
     """The endpoints behind the name, and whether they can be reached; or why there are none."""
@@ -17,7 +19,8 @@ def ask(target: Target, cluster_domain: str) -> Iterator[Finding]:
         try:
             lb.wait_ready(around.PATIENCE)
         except LoadBalancerError as error:
-            yield bad("DNS", error.reason, lb.health().cure)
+            health = lb.health()
+            yield bad("DNS", health.error, health.cure) if health.error else bad("DNS", error.reason, CURE)
             return
         health, snapshot = lb.health(), lb.balancer.snapshot
     assert snapshot is not None

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Collection
 
 from kubelb.discovery.dns.message import Query, Refused, Truncated, answers, query, read
-from kubelb.discovery.dns.steps import Answer, Failure, Question
+from kubelb.discovery.dns.steps import LIES, Answer, Failure, Question
 from kubelb.model import Address
 
 __all__ = ["TCP_TIMEOUT", "TIMEOUTS", "Dialogue", "socket_address"]
@@ -141,7 +141,7 @@ class Dialogue:
         message = answers(self._query, wire, tcp=self._tcp)
         if message is None:
             if self._tcp:
-                self._fail(Failure("malformed", "what came over TCP is no answer to the question"), now)
+                self._fail(Failure("malformed", "what came over TCP is no answer to the question", LIES), now)
             return  # over UDP anybody may have sent it: the real answer may still come
         if isinstance(message, Truncated):
             self.close()
@@ -155,7 +155,8 @@ class Dialogue:
                 self.close()
                 if self._open(now, tcp=self._tcp):
                     return
-            self._fail(Failure("server-error", found.rcode), now)
+            cure = "does that nameserver serve this name, and is it well? Its own log tells"
+            self._fail(Failure("server-error", found.rcode, cure), now)
         elif isinstance(found, Failure):
             self._fail(found, now)
         else:

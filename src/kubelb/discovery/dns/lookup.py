@@ -16,7 +16,7 @@ from collections.abc import Collection, Generator, Iterable
 
 from kubelb.discovery.dns.finding import FAMILIES, Finding
 from kubelb.discovery.dns.names import candidates, service_part
-from kubelb.discovery.dns.steps import CONFIG, Answer, Ask, Config, Failure, Question, Reply, Srv, Step, Trouble
+from kubelb.discovery.dns.steps import CONFIG, LIES, Answer, Ask, Config, Failure, Question, Reply, Srv, Step, Trouble
 from kubelb.model import Endpoint
 from kubelb.target import Target
 
@@ -27,7 +27,6 @@ LOOKUPS = 200
 ALIASES = 8
 """Names in a chain of CNAMEs that come one by one; dnspython follows 16 within an answer."""
 _SELDOM = 0.1
-_LIES = "ask the nameserver by hand (dig), and see who else may write to this zone"
 _KINDS = {"IPv4": "A", "IPv6": "AAAA"}
 
 Asking = Generator[Step, Reply, Finding]
@@ -88,7 +87,7 @@ class Lookup:
         addresses, unknown, ttl = yield from self._targets(answer, records)
         endpoints = _endpoints(records, addresses)
         if not any(endpoints.values()):
-            raise Trouble(Failure("malformed", f"the SRV records of {name} lead to no address and port", _LIES))
+            raise Trouble(Failure("malformed", f"the SRV records of {name} lead to no address and port", LIES))
         virtual = ""
         if {record.target for record in records} == {service_part(name)}:
             virtual = ", ".join(sorted({each.ip for family in endpoints.values() for each in family}))
@@ -149,7 +148,7 @@ class Lookup:
         if failures and not found:
             raise Trouble(failures[0])  # one family is not there, and of the other nobody knows
         if not found and warnings:
-            raise Trouble(Failure("malformed", f"{name}: {warnings[0][1]}", _LIES))
+            raise Trouble(Failure("malformed", f"{name}: {warnings[0][1]}", LIES))
         if not found:
             return Finding(min(reply.ttl for reply in heard), absent=_absent(heard))
         partial = any(reply.partial for reply in found)
@@ -219,7 +218,7 @@ def _ask_one(question: Question) -> Generator[Step, Reply, Answer]:
         if not reply.alias:
             return reply._replace(ttl=ttl)
         asked = Question(reply.alias, question.kind)
-    raise Trouble(Failure("malformed", f"{question}: its aliases (CNAME) do not come to an end"))
+    raise Trouble(Failure("malformed", f"{question}: its aliases (CNAME) do not come to an end", LIES))
 
 
 def _ask_or_nothing(question: Question) -> Generator[Step, Reply, Answer | None]:

@@ -16,7 +16,7 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from kubelb.discovery.dns.steps import Answer, Failure, Question, Srv
+from kubelb.discovery.dns.steps import LIES, Answer, Failure, Question, Srv
 
 __all__ = ["PAYLOAD", "Query", "Refused", "Truncated", "answers", "query", "read"]
 
@@ -80,7 +80,7 @@ def read(message: dns.message.Message, question: Question) -> Answer | Failure |
         chain = message.resolve_chaining()
     except dns.exception.DNSException as error:
         why = "its aliases (CNAME) go in circles" if isinstance(error, dns.message.ChainTooLong) else "it says both"
-        return Failure("malformed", f"the answer for {question} makes no sense: {why}")
+        return Failure("malformed", f"the answer for {question} makes no sense: {why}", LIES)
     exists = rcode == dns.rcode.NOERROR
     partial = bool(message.flags & dns.flags.TC)
     if chain.answer is None:

@@ -105,6 +105,9 @@ class DnsDiscovery:
         stale = synced and self._max_stale is not None and age is not None and age >= self._max_stale
         if not synced and not error:
             error = "no answer yet from a nameserver" if self._runner else "not started"
+            cure = (
+                "is the nameserver up, and may this process reach it (NetworkPolicy, firewall)?" if self._runner else ""
+            )
         return Health(self._target.scheme, synced, stale, age, error, cure)
 
     def resync_now(self) -> None:

@@ -69,6 +69,10 @@ class Answer(NamedTuple):
     """What in it made no sense and was left out."""
 
 
+LIES = "ask the nameserver by hand (dig), and see who else may write to this zone"
+"""The cure of an answer that makes no sense."""
+
+
 class Failure(NamedTuple):
     """No answer of any nameserver. `kind` is a word of `DiscoveryFailed`."""
 

@@ -125,7 +125,8 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
     if code == HTTPStatus.TOO_MANY_REQUESTS:
         return Trouble(Code.THROTTLED, f"{asked}: {text}", "the API server is overloaded and asks to wait", wait=wait)
     if code >= 500:
-        return Trouble(Code.SERVER, f"{asked}: {text}", wait=wait)
+        cure = "the API server is not well: kubectl get --raw '/readyz?verbose', or its own log, may tell why"
+        return Trouble(Code.SERVER, f"{asked}: {text}", cure, wait=wait)
     cure = "check that the server is a Kubernetes API server, 1.21 or later" if code == HTTPStatus.NOT_FOUND else ""
     return Trouble(Code.REJECTED, f"{asked}: {text}", cure, wait=wait)
 
