@@ -153,6 +153,19 @@ def test_a_policy_that_raises_is_replaced_by_chance_and_reported() -> None:
     assert "no table today" in event.reason
 
 
+def test_a_policy_that_builds_no_picker_costs_it_its_turn_too() -> None:
+    """A forgotten return would be an AttributeError of every request."""
+
+    class Forgetful:
+        def build(self, states: object, rng: object) -> None:
+            """Make one, and keep it to itself."""
+
+    rig = Rig(2, Forgetful())  # type: ignore[arg-type]
+    assert len(rig.picks(50)) == 2
+    (event,) = rig.told(Skipped)
+    assert "None has no pick(request, now); return a Picker" in event.reason
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_same_seed_picks_the_same(name: str) -> None:
     """Chance is a parameter."""

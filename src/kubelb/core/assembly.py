@@ -81,6 +81,8 @@ class Assembly:
         """Have the policy make a picker for these; where it fails, one that picks at random, and an event."""
         try:
             picker = self._make(states, self._rng)
+            if not callable(getattr(picker, "pick", None)):
+                raise TypeError(f"{picker!r} has no pick(request, now); return a Picker")  # noqa: TRY301 - one report
         except Exception as error:  # noqa: BLE001
             self._make = self._policy.build
             reason = f"build raised {error!r}; picking at random"
