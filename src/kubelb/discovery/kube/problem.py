@@ -42,7 +42,9 @@ def explain(facts: Facts) -> str:
     if facts.ambiguous:
         return f"{name} has several ports and the target names none; name one of: {there}"
     if not facts.has_port and facts.ports:
-        return f"no endpoint of {name} has the port {facts.port!r}; the ports there are, as name:number: {there}"
+        unnamed = any(port.startswith(":") for port in facts.ports) and isinstance(facts.port, str)
+        hint = " (one without a name is asked for by its number)" if unnamed else ""
+        return f"no endpoint of {name} has the port {facts.port!r}; the ports there are, as name:number: {there}{hint}"
     if not facts.rows and not facts.total:
         return f"{name} has no endpoints: no pod matches its selector, or none of them has an address yet"
     if facts.rows and not facts.kinds & set(facts.families):
