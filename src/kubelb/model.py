@@ -111,6 +111,14 @@ class Snapshot:
     """Why `endpoints` is empty, in words for the user."""
     changes: Changes | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        for name in ("endpoints", "parked"):
+            if type(given := getattr(self, name)) is not tuple:  # an Endpoint is a tuple too
+                kind = type(given).__name__
+                raise TypeError(
+                    f"Snapshot({name}=...) is of type {kind}: give a tuple of Endpoints, (endpoint,) for one"
+                )
+
 
 class Request:
     """What an adapter knows about a call. Nearly every call is the constant `ANY`."""

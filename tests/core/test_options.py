@@ -76,3 +76,14 @@ def test_a_mechanism_is_given_by_its_options(name: str, kind: str) -> None:
     for value in (True, 5, getattr(kubelb, kind)):
         with pytest.raises(TypeError, match=rf"{name}=.*: give a kubelb\.{kind}, or None"):
             Balancer(**{name: value})
+
+
+def test_a_snapshot_holds_tuples() -> None:
+    """A list, an Endpoint where the comma is missing, nothing: told when the snapshot is made, not by its update."""
+    endpoint = kubelb.Endpoint("10.0.0.1", 80)
+    strange: Any
+    for strange, kind in (([endpoint], "list"), (endpoint, "Endpoint"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=rf"endpoints=\.\.\.\) is of type {kind}: give a tuple of Endpoints"):
+            kubelb.Snapshot(1, strange)
+        with pytest.raises(TypeError, match=r"Snapshot\(parked="):
+            kubelb.Snapshot(1, (), strange)
