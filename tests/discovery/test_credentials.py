@@ -464,6 +464,15 @@ def test_kubeconfigs_that_make_no_sense(tmp_path, text):
     assert SECRET not in str(caught.value)
 
 
+def test_a_file_that_is_no_kubeconfig(tmp_path):
+    """Some text, or broken YAML: the kind of error alone would leave everybody guessing; its content is never told."""
+    for text, kind in (("some text", "TypeError"), ("{", "ParserError")):
+        (tmp_path / "config").write_text(text)
+        with pytest.raises(CredentialsError, match=f"cannot be used: {kind} while it was read: is it one") as raised:
+            Kubeconfig(str(tmp_path / "config")).open()
+        assert text not in str(raised.value)
+
+
 def test_without_the_package(made, tmp_path, authority, monkeypatch):
     """A missing package is told with the pip command, as a failure and not as a crash, and is an ImportError."""
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", authority, {"token": "t"})

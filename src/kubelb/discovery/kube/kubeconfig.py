@@ -60,7 +60,7 @@ class Kubeconfig:
             load(self.paths, context=self.context, client_configuration=settings)
         except Exception as error:  # noqa: BLE001  yaml errors, ConfigException, whatever a plugin raises
             raise CredentialsError(
-                f"the kubeconfig {self.paths} cannot be used: {_words(error)}",
+                f"the kubeconfig {self.paths} cannot be used: {_words(error, ' while it was read: is it one?')}",
                 "kubectl cluster-info with the same file",
             ) from None
         server = str(settings.host).rstrip("/")
@@ -122,8 +122,8 @@ def _get(node: Any, key: str) -> str | None:
     return str(value) if value else None
 
 
-def _words(error: Exception) -> str:
-    """The kind of error and its first line: never the file's content, which holds secrets."""
+def _words(error: Exception, doubt: str = "") -> str:
+    """The kind of error, or the package's own words: never the file's content, which holds secrets."""
     if type(error).__name__ == "ConfigException":
         return " ".join(str(error).split())[:200]
-    return type(error).__name__
+    return f"{type(error).__name__}{doubt}"
