@@ -341,6 +341,18 @@ def test_lists_stand_in_for_a_watch_that_never_works(watch):
     assert world.told[-1] == "recovered"
 
 
+def test_a_watch_that_breaks_at_once_is_a_failure_the_second_time():
+    """Told the first time, it would last on a quiet service although the next watch works: nothing comes to mend it."""
+    world = World(lists_ok([Wait(0.3), BROKEN], [LONG]))
+    world.run(seconds=100)
+    assert world.told == ["replace 1"]
+    first, second = (asked.at for asked in world.asked if asked.watch)
+    assert 1 <= second - first <= 1.3
+    world = World(lists_ok([Wait(0.3), BROKEN], [Wait(0.3), BROKEN], [line(bookmark(101)), LONG]))
+    world.run(seconds=100)
+    assert world.told == ["replace 1", "failed unreachable", "recovered"]
+
+
 def test_no_lists_while_the_server_is_away_or_asks_to_wait():
     """An hour of refused connections, or of 429, and then the watch goes on where it was."""
     for answer in (REFUSED, no(status(429))):

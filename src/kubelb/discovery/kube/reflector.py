@@ -77,6 +77,7 @@ class Reflector:
         self._expired = 0
         self._malformed = 0
         self._silent = 0
+        self._brief = 0  # watches that broke at once, in a row
         self._known = clock()
         """When everything was known last: a list was complete, or a watch worked."""
         self._blind = False  # the list is for want of a watch
@@ -148,7 +149,7 @@ class Reflector:
                 if (yield from self._relist_after(closed, lasted)):
                     return False
                 continue
-            self._expired = self._silent = 0
+            self._expired = self._silent = self._brief = 0
             self._known = self._clock()
             self._good()
             yield from self._pace(started)
@@ -157,6 +158,7 @@ class Reflector:
         """Wait as this trouble demands; returns whether to list again, else the watch goes on where it was."""
         code = trouble.code
         self._silent = self._silent + 1 if code is Code.SILENT else 0
+        self._brief = self._brief + 1 if code is Code.BROKEN else 0
         if code is Code.EXPIRED:
             # A restarted server says this to everybody at once, so nobody comes at once; said twice, it is a failure.
             self._expired += 1
@@ -166,7 +168,12 @@ class Reflector:
                 yield from self._wait(trouble)
             return True
         if code is Code.BROKEN and (lasted >= SHORT or self._events):
+            self._brief = 0
             self._known = self._clock()
+            return (yield from self._sleep(max(self._rng.random(), SHORT - lasted)))
+        if code is Code.BROKEN and self._brief == 1:
+            # A server restarts a moment after it was asked. Told, this would last for as long as a quiet service says
+            # nothing on its next watch, up to a minute, and DNS would stand in for slices that are read all the while.
             return (yield from self._sleep(max(self._rng.random(), SHORT - lasted)))
         if code is Code.SILENT and self._silent == 1:
             return False  # a quiet service and no bookmarks, or a frozen peer: the next connect will tell
@@ -244,7 +251,7 @@ class Reflector:
         if version and not older(version, self.cursor):
             self.cursor = version
         self._known = self._clock()
-        self._expired = self._malformed = 0
+        self._expired = self._malformed = self._brief = 0
         self._good()
 
     # -- failure and recovery
