@@ -22,6 +22,7 @@ from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
+from kubelb.core.options import check_kind, number
 from kubelb.core.policies import Policy
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
@@ -48,14 +49,6 @@ SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+sr
 """Where endpoints will come from, for as long as there is no source that says so itself."""
 SEED = -1
 """Version of the seed's snapshot: the changes of a source's first one are to its own version 0."""
-
-KINDS = {
-    "retry": Retry,
-    "outliers": OutlierDetection,
-    "limits": ConcurrencyLimits,
-    "breaker": CircuitBreaker,
-    "slow_start": SlowStart,
-}
 
 Changed: TypeAlias = Callable[[Difference], None]
 
@@ -123,7 +116,7 @@ class LoadBalancer(Calls):
         rng: random.Random | None = None,
     ) -> None:
         self.target: Target = parse_target(target)
-        _check_kinds(retry=retry, outliers=outliers, limits=limits, breaker=breaker, slow_start=slow_start)
+        check_kind("retry", retry, Retry)
         if not isinstance(telemetry, Telemetry | bool):
             raise TypeError(f"telemetry={telemetry!r}: give True, False or a kubelb.Telemetry(...)")
         _check_seconds(ready_timeout)
@@ -344,13 +337,6 @@ class LoadBalancer(Calls):
         self.watch.count(event)
 
 
-def _check_kinds(**options: object) -> None:
-    """Refuse ``retry=3`` or ``breaker=True``: found out later, it would be in the thread that brings the endpoints."""
-    for name, value in options.items():
-        if value is not None and not isinstance(value, KINDS[name]):
-            raise TypeError(f"{name}={value!r}: give a kubelb.{KINDS[name].__name__}(...), or None")
-
-
 def _check_seconds(ready_timeout: object) -> None:
-    if not isinstance(ready_timeout, int | float) or not ready_timeout >= 0:
+    if not number(ready_timeout) >= 0:
         raise ValueError(f"ready_timeout={ready_timeout!r}: give a number of seconds, 0 or more")

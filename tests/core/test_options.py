@@ -57,7 +57,7 @@ def test_a_retry_has_a_way_to_wait() -> None:
 
 def test_a_generator_of_chance_is_one() -> None:
     """A seed in its place is refused."""
-    with pytest.raises(TypeError, match=r"rng=7: give a random\.Random, or None"):
+    with pytest.raises(TypeError, match=r"rng=7: give a random\.Random\(...\), or None"):
         kubelb.FullJitter(rng=7)  # type: ignore[arg-type]
     assert kubelb.FullJitter(rng=random.Random(7)).rng
 
@@ -74,7 +74,7 @@ def test_a_generator_of_chance_is_one() -> None:
 def test_a_mechanism_is_given_by_its_options(name: str, kind: str) -> None:
     """True, a number, the class in place of one made of it: refused at once, not by the first request."""
     for value in (True, 5, getattr(kubelb, kind)):
-        with pytest.raises(TypeError, match=rf"{name}=.*: give a kubelb\.{kind}, or None"):
+        with pytest.raises(TypeError, match=rf"{name}=.*: give a kubelb\.{kind}\(...\), or None"):
             Balancer(**{name: value})
 
 

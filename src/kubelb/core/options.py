@@ -35,4 +35,4 @@ def check_flags(options: object, *names: str) -> None:
 def check_kind(name: str, value: object, kind: type) -> None:
     """Raise TypeError for an option that is neither None nor of its kind: a number, a truth value, the class itself."""
     if not isinstance(value, kind | None):
-        raise TypeError(f"{name}={value!r}: give a {kind.__module__.partition('.')[0]}.{kind.__name__}, or None")
+        raise TypeError(f"{name}={value!r}: give a {kind.__module__.partition('.')[0]}.{kind.__name__}(...), or None")
