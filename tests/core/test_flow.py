@@ -72,6 +72,42 @@ def test_only_the_last_error_keeps_its_frames(again: Outcome) -> None:
     assert last.__traceback__ is not None
 
 
+def test_what_the_caller_is_handling_keeps_its_frames() -> None:
+    """Python makes it the context of whatever a try raises; it is the caller's, who may raise it again."""
+    rig = Rig(2)
+    handled = raised()
+    first, again = failed(), Outcome()
+    try:
+        raise handled
+    except ConnectionError:
+        first.error = raised()
+        assert first.error.__context__ is handled
+        flow = attempt_flow(
+            rig.balancer, IDEMPOTENT, Retry(attempts=2, wait=FullJitter(0, 0)), first=settle(rig.balancer.pick(), first)
+        )
+        step = flow.send(None)
+        assert isinstance(step, Send)
+        with pytest.raises(StopIteration):
+            flow.send(settle(step.lease, again))
+    assert first.error.__traceback__ is None
+    assert handled.__traceback__ is not None
+
+
+def test_an_error_that_two_tries_raised_is_the_last_ones() -> None:
+    """The caller's function may keep one and raise it again and again."""
+    rig = Rig(2)
+    first, again = failed(), failed()
+    first.error = again.error = raised()
+    flow = attempt_flow(
+        rig.balancer, IDEMPOTENT, Retry(attempts=2, wait=FullJitter(0, 0)), first=settle(rig.balancer.pick(), first)
+    )
+    step = flow.send(None)
+    assert isinstance(step, Send)
+    with pytest.raises(StopIteration):
+        flow.send(settle(step.lease, again))
+    assert again.error.__traceback__ is not None
+
+
 def test_a_first_outcome_without_a_lease_is_taken_too() -> None:
     """Where an adapter failed before it had one, the flow still tries."""
     rig = Rig(2)

@@ -16,6 +16,7 @@ Who owns a lease: the attempt it was sent with, until its outcome came; a cancel
 flow releases nothing, so it can be closed at any yield.
 """
 
+import sys
 from collections.abc import Callable, Collection, Generator
 from typing import TypeAlias
 
@@ -107,17 +108,19 @@ def attempt_flow(
     for lease in call.flying:
         yield Cancel(lease)
     outcome.tries = tuple(before for before in history if before is not outcome)
-    _forget_frames([before.error for before in outcome.tries])
+    _forget_frames([before.error for before in outcome.tries], outcome.error, sys.exception())
     return outcome
 
 
-def _forget_frames(errors: list[BaseException | None]) -> None:
+def _forget_frames(errors: list[BaseException | None], *kept: BaseException | None) -> None:
     """Drop the tracebacks of tries that are over: a note tells of each, and nobody raises its exception.
 
     A traceback holds every frame above it, and these the answer of the last try. With the cycles that exceptions make
     (urllib3 keeps one in a local of the frame that raised it) an answer that is dropped would live until a collection.
+
+    `kept` stay as they are: the last try's, and one that the caller is handling, which is a context of all of them.
     """
-    seen = set()
+    seen = {id(error) for error in kept}
     while errors:
         error = errors.pop()
         if error is not None and id(error) not in seen:
