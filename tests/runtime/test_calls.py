@@ -5,6 +5,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import tenacity
 
 from core.kit import Clock, pods
 from kubelb import Attempt, ConcurrencyLimits, LoadBalancer, Retry, hints
+from kubelb.core.lease import Lease
+from kubelb.core.steps import Send
 from kubelb.errors import Closed, DeadlineExceeded, NoEndpoints, NotReady, Overloaded
-from kubelb.model import CANCELLED, Outcome, Sent, Verdict
+from kubelb.model import CANCELLED, IDEMPOTENT, Outcome, Sent, Verdict
 
 from .kit import Source, balancer, in_flight, no_threads_left, until
 
@@ -178,6 +181,71 @@ def test_a_classify_that_raises_leaves_nothing_in_flight() -> None:
             lb.call(Script(end), classify=classify)
         kept.append(caught.value)
         assert in_flight(lb) == 0
+
+
+def test_a_classify_may_raise_what_ends_generators() -> None:
+    """A StopIteration of the caller's own is no end of the flow, and comes out of a retry as out of a first try."""
+    lb = LoadBalancer(STATIC, retry=QUICK)
+    judged: list[Exception | None] = []
+
+    def classify(result: Any, error: Exception | None) -> Outcome | None:
+        judged.append(error)
+        if len(judged) == 2:
+            raise StopIteration("nothing left to compare with")
+        return None
+
+    with pytest.raises(StopIteration, match="nothing left"):
+        lb.call(Script(ConnectionRefusedError()), classify=classify)
+    assert in_flight(lb) == 0
+
+
+def test_a_call_in_an_except_block_leaves_its_exception_alone() -> None:
+    """Retries forget the frames of their errors, but not those of the error that the caller is dealing with."""
+    lb = LoadBalancer(STATIC, retry=QUICK)
+    with pytest.raises(KeyError) as caught:
+        try:
+            raise KeyError("not in the cache")
+        except KeyError as error:
+            frames = error.__traceback__
+            for _ in range(2):
+                assert both(lb, Script(ConnectionRefusedError(), "good")) == "good"
+            assert error.__traceback__ is frames
+            raise
+    assert caught.value.__traceback__ is not None
+
+
+@pytest.mark.parametrize("world", ["threads", "asyncio"])
+def test_a_retry_that_ends_while_an_answer_is_thrown_away(world: str) -> None:
+    """Its endpoint was picked and will never be used: it is free, even while somebody keeps what ended the call."""
+    lb = LoadBalancer(STATIC, retry=QUICK)
+    thrown: list[Outcome] = []
+
+    def send(step: Send) -> Outcome:
+        return Outcome(Verdict.FAILED, retryable=True, open=True)
+
+    def discard(outcome: Outcome) -> None:
+        assert isinstance(outcome.lease, Lease)
+        outcome.lease.release(None)
+        thrown.append(outcome)
+        raise KeyboardInterrupt
+
+    async def asend(step: Send) -> Outcome:
+        return send(step)
+
+    async def adiscard(outcome: Outcome) -> None:
+        with suppress(KeyboardInterrupt):
+            discard(outcome)
+        raise asyncio.CancelledError
+
+    def acall() -> None:
+        with asyncio.Runner() as runner:
+            runner.run(lb.arun(IDEMPOTENT, asend, discard=adiscard))
+
+    with pytest.raises((KeyboardInterrupt, asyncio.CancelledError)) as caught:
+        lb.run(IDEMPOTENT, send, discard=discard) if world == "threads" else acall()
+    assert caught.value.__traceback__ is not None
+    assert len(thrown) == 1
+    assert in_flight(lb) == 0
 
 
 def test_a_retry_strategy_sees_results() -> None:

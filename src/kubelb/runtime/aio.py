@@ -33,7 +33,11 @@ async def drive_async(flow: Flow, send: SendSoon, *, wait: WaitNewer, clock: Clo
             step = flow.send(answer)
             answer = None
             if isinstance(step, Send):
-                await _discard_all(held, discard)
+                try:
+                    await _discard_all(held, discard)
+                except BaseException:
+                    settle_cancelled(step.lease)
+                    raise
                 if step.until is None and not race.running:
                     answer = await attempt(step, send)
                 else:

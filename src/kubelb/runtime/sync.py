@@ -44,10 +44,20 @@ def drive(
     answer: Outcome | None = None
     try:
         while True:
-            step = flow.send(answer)
+            try:
+                step = flow.send(answer)
+            except StopIteration as stop:  # nobody else's: what `send` calls may raise one of its own
+                outcome: Outcome = stop.value
+                with suppress(ValueError):
+                    held.remove(outcome)
+                return outcome
             answer = None
             if isinstance(step, Send):
-                _discard_all(held, discard)
+                try:
+                    _discard_all(held, discard)
+                except BaseException:
+                    settle_cancelled(step.lease)
+                    raise
                 if step.until is None and not race.running:
                     answer = attempt(step, send)
                 else:
@@ -65,11 +75,6 @@ def drive(
                 abort(step.lease)
             if answer is not None and answer.open:
                 held.append(answer)
-    except StopIteration as stop:
-        outcome: Outcome = stop.value
-        with suppress(ValueError):
-            held.remove(outcome)
-        return outcome
     finally:
         flow.close()
         held += race.cancel_all(abort)
