@@ -1,6 +1,7 @@
 """Cleaning up is not cut short by a native cancellation, which httpcore's own shield does not know."""
 
 import asyncio
+import contextlib
 
 import pytest
 from tests.adapters.world import AioWorld
@@ -51,6 +52,33 @@ def test_what_waits_is_not_waited_for(aio_world: AioWorld) -> None:
             await asyncio.wait_for(task, 2.0)
 
     aio_world.run(cancelled())
+
+
+def test_a_clean_up_that_fails_swallows_no_cancellation(aio_world: AioWorld) -> None:
+    """Its error is nobody's affair, and those who suppress it must not go on as if nobody had cancelled them."""
+    went_on: list[bool] = []
+
+    async def breaking() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        raise OSError("broken")
+
+    async def cleaning() -> None:
+        with contextlib.suppress(OSError):
+            await shielded(breaking())
+        went_on.append(True)
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(cleaning())
+        await asyncio.sleep(0)
+        task.cancel("for a reason")
+        with pytest.raises(asyncio.CancelledError, match="for a reason"):
+            await task
+        with pytest.raises(OSError, match="broken"):
+            await shielded(breaking())
+
+    aio_world.run(cancelled())
+    assert went_on == []
 
 
 def test_a_pool_closes_all_that_it_has_taken_out(aio_world: AioWorld) -> None:

@@ -3,7 +3,8 @@
 httpcore gives a connection back in several turns of the event loop, though none of them waits for anything. A native
 cancellation (`task.cancel()`, `asyncio.timeout`) that hits between two of them leaves a connection that counts as busy
 for ever; httpcore's own shield knows only anyio's cancel scopes. Here such a cancellation is put off until the
-coroutine has ended. It is not put off while the coroutine waits for a real event.
+coroutine has ended, and comes before an error of the coroutine's own. It is not put off while the coroutine waits for a
+real event.
 """
 
 import asyncio
@@ -41,6 +42,9 @@ class shielded:  # noqa: N801  # used as a function: `await shielded(coroutine)`
                     waits_for = coroutine.send(None)
         except StopIteration:
             pass
+        except Exception:
+            if cancelled is None:
+                raise
         finally:
             coroutine.close()
         if cancelled is not None:
