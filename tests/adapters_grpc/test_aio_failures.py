@@ -292,6 +292,36 @@ async def test_a_retry_of_the_users_own(server: Any, balance: Any, way: Any) -> 
     assert sum(each.total for each in servers) == 1
 
 
+@on_loop
+async def test_a_stream_that_a_retry_throws_away(server: Any, balance: Any) -> None:
+    """A strategy may refuse its first message: it is cancelled, not left to the server, and ends nothing else."""
+    from tenacity import retry_if_result
+
+    ends: list[Any] = []
+    release = threading.Event()
+    servers = [server(), server()]
+    for each in servers:
+        each.between = lambda number: release.wait(20) if number else None
+    refused = [b"x0"]
+    lb = balance(
+        *servers,
+        retry=kubelb.Retry(
+            wait=kubelb.FullJitter(0, 0), retry=retry_if_result(lambda _: bool(refused and refused.pop()))
+        ),
+    )
+    async with aio.insecure_channel(lb, idempotent=True) as channel:
+        call = channel.unary_stream("/test.Echo/US")(b"x", timeout=30)
+        call.add_done_callback(ends.append)
+        assert await call.read() == b"x0"
+        assert [each.total for each in servers] == [1, 1]
+        assert await eventually(lambda: in_flight(lb) == 1 and servers[0].active + servers[1].active == 1)
+        assert ends == []
+        release.set()
+        assert [await call.read() for _ in range(3)] == [b"x1", b"x2", grpc.aio.EOF]
+        assert await call.code() is grpc.StatusCode.OK
+    assert ends == [call]
+
+
 @pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_cancelled_while_it_waits(server: Any, balance: Any, way: Any) -> None:

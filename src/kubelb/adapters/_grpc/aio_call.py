@@ -162,7 +162,7 @@ class AioCall:
         connections = channel.patient if self._patient else channel.waiting
         try:
             outcome: Outcome = await calling.lb.arun(
-                self._wanted, self._send, first=first, deadline=ends, connections=connections
+                self._wanted, self._send, first=first, deadline=ends, connections=connections, discard=self._discard
             )
         except LoadBalancerError as error:
             return Outcome(error=calling.refused(error))
@@ -186,6 +186,9 @@ class AioCall:
         outcome.fresh = self._whole()
         outcome.retryable = outcome.retryable and not self._committed
         return outcome
+
+    async def _discard(self, outcome: Outcome) -> None:
+        """Throw away what an attempt has begun to bring."""
 
     async def _received(self, inner: Any, lease: Lease) -> Outcome:
         """Return what this attempt brings, its one response or its first one."""

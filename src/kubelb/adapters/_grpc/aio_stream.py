@@ -154,6 +154,10 @@ class ManyResponses(AioCall):
             raise error
         return Outcome(value=EOF)
 
+    async def _discard(self, outcome: Outcome) -> None:
+        if (rpc := self._rpc) is not None and rpc.lease is outcome.lease:
+            rpc.cancel()
+
     def _brought(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             self._finish(outcome.error)
@@ -219,7 +223,7 @@ class _Rpc(ref[ManyResponses]):
         outcome = ended(inner, self.lease)
         self._end()
         call = self()
-        if call is not None:
+        if call is not None and call._rpc is self:  # noqa: SLF001  # not thrown away by a retry
             call.ended(outcome, status)
 
     def cancel(self) -> None:
