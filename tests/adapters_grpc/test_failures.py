@@ -416,6 +416,55 @@ def test_the_users_own_strategy_judges_answers(server: Any, balance: Any) -> Non
     assert servers[0].total >= 1
 
 
+@pytest.mark.parametrize("way", EACH)
+def test_a_channel_that_is_closed_under_a_waiting_call(balance: Any, way: Any) -> None:
+    """The call has begun, so it ends as calls do: with an RpcError, which says what has happened."""
+    found: list[BaseException] = []
+    channel = balanced.insecure_channel(balance(f"127.0.0.1:{free_port()}"))
+
+    def call() -> None:
+        try:
+            way(channel, timeout=30, wait_for_ready=True)
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert until(lambda: channel.subs.started and len(channel.subs))
+    channel.close()
+    thread.join(10)
+    (error,) = found
+    assert isinstance(error, kubelb.Closed)
+    assert isinstance(error, grpc.RpcError)
+    assert error.code() is UNAVAILABLE
+
+
+def test_a_future_whose_channel_is_closed_can_be_asked(balance: Any) -> None:
+    """Everything that a Call answers."""
+    channel = balanced.insecure_channel(balance(f"127.0.0.1:{free_port()}"))
+    future = channel.unary_unary("/test.Echo/UU").future(b"x", timeout=30, wait_for_ready=True)
+    channel.close()
+    assert future.code() is UNAVAILABLE
+    assert "channel was closed" in future.details()
+    assert isinstance(future.exception(10), kubelb.Closed)
+
+
+def test_a_channel_that_is_closed_under_a_retry(server: Any, balance: Any) -> None:
+    """There is no other try: what the last one ended with says more than that."""
+    alone = server()
+    alone.behave = aborts(UNAVAILABLE)
+
+    def close_meanwhile(state: Any) -> float:
+        channel.close()
+        return 0.0
+
+    channel = balanced.insecure_channel(balance(alone, retry=kubelb.Retry(wait=close_meanwhile)), idempotent=True)
+    with pytest.raises(grpc.RpcError) as caught:
+        one(channel)
+    assert caught.value.details() == "as told"
+    assert alone.total == 1
+
+
 def test_nobody_is_left_waiting_by_a_closed_channel(balance: Any) -> None:
     """A call that waits for a connection ends when the balancer is closed."""
     lb = balance(f"127.0.0.1:{free_port()}")

@@ -258,6 +258,21 @@ def test_a_refusal_speaks_for_the_call(balance: Any, kind: str) -> None:
         assert told == [call]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_after_a_wait_is_told_to_callbacks(balance: Any, kind: str) -> None:
+    """A stream that nobody reads ends too, once its wait for a connection is over."""
+    told: list[Any] = []
+    with balanced.insecure_channel(balance(f"127.0.0.1:{free_port()}")) as channel:
+        call = begin(channel, kind, timeout=0.1, wait_for_ready=True)
+        call.add_done_callback(lambda ended: told.append((ended is call, ended.code())))
+        assert until(lambda: told)
+        assert told == [(True, grpc.StatusCode.DEADLINE_EXCEEDED)]
+        for _ in range(2):
+            with pytest.raises(kubelb.DeadlineExceeded):
+                next(call)
+        assert len(told) == 1
+
+
 @pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
 def test_a_callback_may_ask_for_the_status(server: Any, balance: Any, kind: str) -> None:
     """Also in the thread that has only just started a first attempt, which ended at once."""

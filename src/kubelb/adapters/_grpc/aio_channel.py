@@ -28,7 +28,6 @@ from kubelb.adapters._grpc.waiting import Poll
 from kubelb.adapters._grpc.watch import Check, quick_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
-from kubelb.errors import Closed
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import register
 
@@ -234,9 +233,6 @@ class AioChannel(Common, grpc.aio.Channel):
         task = self.loop.create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-    def _closed(self) -> Exception:
-        return Closed(str(self.lb.target), "the channel was closed")
 
     def after_fork_in_child(self) -> None:
         """The parent's loop does not run here."""

@@ -110,7 +110,13 @@ class Calling:
             # Picked in the moment its endpoint went away: the sub-channel was closed before it was asked.
             return Outcome(Verdict.NEUTRAL, sent=Sent.NEVER, reason="endpoint gone", error=error)
         lease.release(None)
-        raise error
+        raise self.refused(error) if isinstance(error, LoadBalancerError) else error
+
+    def refused_at_once(self, error: LoadBalancerError) -> Any:
+        """Return the refusal of a call that begins; raises what grpcio does where the channel is closed."""
+        if self.channel.subs.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!") from None
+        return self.refused(error)
 
     def refused(self, error: LoadBalancerError) -> Any:
         """Return kubelb's refusal as an RpcError."""

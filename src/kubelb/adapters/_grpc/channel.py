@@ -138,9 +138,6 @@ class SyncChannel(Common, grpc.Channel):
         worker.retain()
         worker.call_at(worker.clock(), partial(_close_late, channel))
 
-    def _closed(self) -> Exception:
-        return ValueError("Cannot invoke RPC on closed channel!")
-
     def _on_change(self, difference: Difference) -> None:  # noqa: ARG002
         if self.subs.started:
             self.subs.connect()

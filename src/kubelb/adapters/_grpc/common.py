@@ -20,6 +20,7 @@ from kubelb.adapters._grpc.watch import Check
 from kubelb.adapters.balancers import balancer_of
 from kubelb.adapters.tls import Fresh
 from kubelb.core.state import EndpointState
+from kubelb.errors import Closed
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["Common", "address_of"]
@@ -116,8 +117,8 @@ class Common:
         raise NotImplementedError
 
     def _closed(self) -> Exception:
-        """Return what a pick raises once the channel is closed."""
-        raise NotImplementedError
+        """Return what a pick raises once the channel is closed: it ends calls that wait, or try again."""
+        return Closed(str(self.lb.target), "the channel was closed")
 
     def _credentials_now(self) -> grpc.ChannelCredentials | None:
         return self._files.get() if self._files else self._credentials

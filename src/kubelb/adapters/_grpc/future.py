@@ -69,7 +69,7 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
         except NotReady:
             self._drive(None)
         except LoadBalancerError as error:
-            self._finish(None, calling.refused(error))
+            self._finish(None, calling.refused_at_once(error))
         else:
             self._attempt(lease)
 

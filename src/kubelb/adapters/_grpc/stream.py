@@ -79,7 +79,7 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         except NotReady:
             lease = None
         except LoadBalancerError as error:
-            self._refusal = calling.refused(error)
+            self._refusal = calling.refused_at_once(error)
             return
         if lease is None:
             self._open_when_ready()
@@ -137,6 +137,8 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
             if limiter is not None:
                 limiter.go_on(place)
             opened.set()
+            if self._refusal is not None:
+                self._endings.commit(over=True)
             return True
 
         channel.start()

@@ -44,7 +44,7 @@ class _OneResponse(Calling):
         except NotReady:
             lease = None
         except LoadBalancerError as error:
-            raise self.refused(error) from None
+            raise self.refused_at_once(error) from None
         if lease is None:
             return self._flow(invoke, wanted, timeout, wait_for_ready, None, replay)
         try:
