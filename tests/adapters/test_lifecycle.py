@@ -65,6 +65,56 @@ def test_an_endpoint_that_is_removed_in_mid_stream(world: World, raw, balance) -
     assert (old.delivered, new.delivered, new.open) == (1, 5, 1)
 
 
+def test_a_response_that_is_dropped_after_its_endpoint_has_gone(world: World, raw, balance) -> None:
+    """The next request closes what nobody else will, and the endpoint's pool."""
+
+    def stream(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+        peer.hang()
+
+    old, new = raw(stream), raw()
+    lb = balance(old)
+    client = world.client(lb)
+    response = world.open(client, "GET", URL)
+    lb._publish(Snapshot(7, balance(new).balancer.snapshot.endpoints))
+    assert (len(client._transport._pools), old.open) == (1, 1)
+    del response
+    gc.collect()
+    assert world.get(client, URL).status_code == 200
+    assert until_in(world, lambda: old.open == 0 and len(client._transport._pools) == 1)
+
+
+def test_a_half_read_response_in_the_collectors_hands(sync_world: World, raw, balance) -> None:
+    """It may come while a pool is made, inside the lock for that, and the endpoint may have gone meanwhile."""
+
+    def stream(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+        peer.hang()
+
+    lb = balance(raw(stream))
+    client = sync_world.client(lb)
+    response = sync_world.open(client, "GET", URL)
+    reading = response.iter_raw()
+    assert next(reading) == b"half"
+    circle: list[object] = [response, reading]
+    circle.append(circle)
+    lb._publish(Snapshot(7, balance(raw()).balancer.snapshot.endpoints))
+
+    def collect() -> None:
+        with client._transport._pools._lock:
+            gc.collect()
+
+    del response, reading, circle
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert sync_world.get(client, URL).status_code == 200
+    assert len(client._transport._pools) == 1
+
+
 def test_the_idle_connections_of_a_removed_endpoint(world: World, raw, balance) -> None:
     """They are closed at once, and those of the others are kept."""
     old, new = raw(), raw()

@@ -34,9 +34,10 @@ class Pools:
             return pools[state]
         except KeyError:
             with self._lock:
-                if state not in pools:
-                    pools[state] = self._make(state, tls)
-                return pools[state]
+                pool = pools.get(state)
+                if pool is None:
+                    pool = pools[state] = self._make(state, tls)
+                return pool
 
     def retired(self, states: Iterable[EndpointState]) -> list[Any]:
         """Take out and return the pools of those states that are gone and have nothing in flight."""
@@ -48,8 +49,8 @@ class Pools:
         return self._take([*self._plain, *self._tls])
 
     def _take(self, states: Iterable[EndpointState]) -> list[Any]:
-        with self._lock:
-            taken = [pools.pop(state, None) for state in states for pools in (self._plain, self._tls)]
+        # Without the lock: the collector may be here, inside it, at the end of a response that was dropped.
+        taken = [pools.pop(state, None) for state in states for pools in (self._plain, self._tls)]
         return [pool for pool in taken if pool is not None]
 
     def forget(self) -> None:

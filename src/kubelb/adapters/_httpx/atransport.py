@@ -165,6 +165,7 @@ class AioTransport(Common):
                 self.open.discard(watch)
                 with suppress(Exception):
                     await shielded(watch.inner.aclose())
+                self._close_soon([watch.state])
 
     @staticmethod
     async def _close(pools: Iterable[Any]) -> None:

@@ -6,8 +6,9 @@ abandoned or cancelled, nothing.
 
 A response that is dropped unread is the one case that needs a finalizer: httpcore would keep its connection for ever.
 It is a weak reference whose callback is a deque's `append`: no Python frame in which Ctrl-C could be swallowed, and no
-lock, because the collector may run it inside one. The next request closes what it finds in the deque. The reference is
-kept by the transport, for a response and its stream are a cycle and would take it along.
+lock, because the collector may run it inside one. The next request closes what it finds there, and the pool of an
+endpoint that is gone. The reference is kept by the transport, for a response and its stream are a cycle and would take
+it along.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.defaults import PATIENCE, SMALL
 from kubelb.core.lease import Lease
+from kubelb.core.state import EndpointState
 from kubelb.model import CANCELLED, SUCCESS, Outcome, Sent, Verdict
 
 __all__ = ["AsyncBody", "Body", "bodies"]
@@ -27,8 +29,9 @@ __all__ = ["AsyncBody", "Body", "bodies"]
 class _Watch(ref["_Ending"]):
     """A weak reference to a body that knows what must be closed when nobody closed it."""
 
-    __slots__ = ("inner",)
+    __slots__ = ("inner", "state")
     inner: Any
+    state: EndpointState
 
 
 class _Ending:
@@ -42,6 +45,7 @@ class _Ending:
         self._owner = owner
         self._watch: _Watch | None = _Watch(self, owner.lost.append)
         self._watch.inner = inner
+        self._watch.state = lease.state
         owner.open.add(self._watch)
 
     def _unwatch(self) -> None:
@@ -49,7 +53,8 @@ class _Ending:
         self._owner.open.discard(self._watch)
         self._watch = None
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome | None) -> None:
+        """End it. None says nothing and takes no lock of ours: so ends what the collector ends, inside any of them."""
         lease = self._lease
         lease.release(outcome)
         if lease.state.removed:
@@ -86,7 +91,7 @@ class Body(_Ending):
                 raise
             raise mapped from mapped.__cause__
         except BaseException:
-            self._finish(CANCELLED)
+            self._finish(None)
             raise
         self._finish(SUCCESS)
 
@@ -96,7 +101,7 @@ class Body(_Ending):
         try:
             self._inner.close()
         finally:
-            self._finish(CANCELLED)
+            self._finish(None)
 
     def discard(self, headers: Any) -> None:
         """Throw the response away, unless it is closed: its connection may be somebody else's by then."""

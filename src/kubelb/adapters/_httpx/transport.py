@@ -145,6 +145,7 @@ class SyncTransport(Common):
                 self.open.discard(watch)
                 with suppress(Exception):
                     watch.inner.close()
+                self._close(self._pools.retired([watch.state]))
 
     @staticmethod
     def _close(pools: Iterable[Any]) -> None:
