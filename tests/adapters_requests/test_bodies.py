@@ -5,6 +5,7 @@ import gc
 
 import pytest
 import requests
+from tests.adapters.raw import serve
 from tests.adapters_requests.conftest import URL, in_flight, state, until
 
 STREAM = "http://reviews.prod/stream?chunks=5&delay=0.005"
@@ -98,6 +99,29 @@ def test_answers_without_a_body_are_over_at_once(session, service, balance, meth
         kept.append(client.request(method, URL, stream=stream))
         assert in_flight(lb) == 0
     assert svc[0].connections == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", ["101 Switching Protocols", "103 Early Hints"])
+def test_a_connection_after_a_1xx_is_nobody_elses(session, raw, balance, status, stream):
+    """101: it speaks another protocol. 103: the answer is still to come, and the next request would take it."""
+
+    def informs(peer):
+        peer.request()
+        peer.send(f"HTTP/1.1 {status}\r\nUpgrade: chat\r\nConnection: upgrade\r\n\r\n".encode())
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")
+
+    server = raw(informs, serve)
+    lb = balance(server)
+    client = session(lb)
+    first = client.get(URL, stream=stream)
+    assert first.status_code == int(status[:3])
+    assert in_flight(lb) == stream
+    assert client.get(URL).text == "ok"
+    assert server.accepted == 2
+    first.close()
+    assert in_flight(lb) == 0
 
 
 def test_no_content(session, raw, balance):

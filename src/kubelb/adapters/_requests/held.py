@@ -39,7 +39,7 @@ class Held(HTTPResponse):
     def hold(self, lease: Lease, owner: Any, bounds: Any) -> bool:
         """Keep the lease until the body has ended; returns False where there is none (HEAD, 204), and the lease too."""
         self._bounds = bounds
-        if self.length_remaining == 0:
+        if self.length_remaining == 0 and self.status >= 200:
             self.read()  # nothing comes: this gives the connection back
         if self.isclosed():
             return False
@@ -85,6 +85,9 @@ class Held(HTTPResponse):
         connection: Any = self.connection
         if connection is None:
             return
+        if self.status < 200:
+            # 101: it speaks another protocol now. 103: http.client took a hint for the answer, which is still to come.
+            connection.close()
         if connection.sock is None:  # closed; and the collector may be here inside the lock of that very pool
             self._connection = None
             return
