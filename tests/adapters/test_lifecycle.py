@@ -157,6 +157,26 @@ def test_closing_a_transport(world: World, raw, balance) -> None:
         assert (transport.lb.balancer.refusal() is None) == (target is lb)
 
 
+def test_closing_a_transport_while_a_body_is_read(world: World, raw, balance) -> None:
+    """It loses its connection, with the client's own error, and the endpoint is not blamed for that."""
+
+    def stream(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+        peer.hang()
+
+    server = raw(stream)
+    lb = balance(server)
+    client = world.client(lb)
+    response = world.open(client, "GET", URL)
+    world.close(client._transport)
+    with pytest.raises(world.httpx.ReadError):
+        world.read(response)
+    world.close(response)
+    (state,) = lb.balancer.states()
+    assert (state.successes, state.failures, state.in_flight) == (1, 0, 0)
+
+
 def test_two_event_loops_at_once(aio_world: AioWorld, raw, balance) -> None:
     """The second is told to use a transport of its own, which may share the load balancer."""
     lb = balance(raw())

@@ -208,6 +208,7 @@ class AioTransport(Common):
     async def aclose(self) -> None:
         """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
         await self._close_lost()
+        self._absolve()
         await self._close(self._pools.all())
         if self._loop is not None and self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)

@@ -60,6 +60,10 @@ class _Ending:
         if lease.state.removed:
             self._owner.left(lease)
 
+    def absolve(self) -> None:
+        """Whatever becomes of it, it says nothing about the endpoint."""
+        self._lease.release(None)
+
     def _broken(self, error: Exception) -> Exception:
         """Return httpx's exception for one that ended the body."""
         kit = self._owner.kit

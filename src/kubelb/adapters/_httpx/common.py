@@ -130,6 +130,13 @@ class Common:
         """A request ended on an endpoint that is gone: it may have been the last there."""
         raise NotImplementedError
 
+    def _absolve(self) -> None:
+        """End what is being read for its endpoints: that its connection is closed now is no fault of theirs."""
+        for watch in tuple(self.open):
+            body = watch()
+            if body is not None:
+                body.absolve()
+
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self._pools.abandon()

@@ -163,6 +163,7 @@ class SyncTransport(Common):
     def close(self) -> None:
         """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
         self._close_lost()
+        self._absolve()
         self._close(self._pools.all())
         if self._owns:
             self.lb.close()
