@@ -273,6 +273,25 @@ def test_a_refusal_after_a_wait_is_told_to_callbacks(balance: Any, kind: str) ->
         assert len(told) == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropped_while_it_waits(server: Any, balance: Any, kind: str) -> None:
+    """Nobody waits any more: its place is free, its end is told, and no RPC is begun when there is a connection."""
+    port, told = free_port(), threading.Event()
+    lb = balance(f"127.0.0.1:{port}", limits=kubelb.ConcurrencyLimits(max_pending=1))
+    limiter = lb.balancer.limiter
+    with balanced.insecure_channel(lb) as channel:
+        call = begin(channel, kind, wait_for_ready=True)
+        assert call.add_callback(told.set)
+        assert len(limiter.pending) == 1
+        del call
+        gc.collect()
+        assert told.wait(10)
+        assert until(lambda: not limiter.pending)
+        other = server(port=port)
+        assert list(begin(channel, kind, wait_for_ready=True))
+        assert other.total == 1
+
+
 @pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
 def test_a_callback_may_ask_for_the_status(server: Any, balance: Any, kind: str) -> None:
     """Also in the thread that has only just started a first attempt, which ended at once."""

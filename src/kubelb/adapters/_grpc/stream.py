@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
+from weakref import ref
 
 import grpc
 
@@ -106,7 +107,10 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
             raise
 
     def _open_when_ready(self) -> None:
-        """Start the first attempt from the background as soon as there is a connection: a call does not block."""
+        """Start the first attempt from the background as soon as there is a connection: a call does not block.
+
+        A call that is dropped meanwhile is none any more, as one that has begun.
+        """
         calling, channel = self._calling, self._calling.channel
         limiter = calling.lb.balancer.limiter
         try:
@@ -118,31 +122,40 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         until = calling.clock() + (math.inf if self._connections.patient else calling.lb.ready_timeout)
         ends = math.inf if self._timeout is None else self._start + self._timeout
         run = contextvars.copy_context().run
+        weak, endings = ref(self), self._endings
 
         def step() -> bool:
-            now = calling.clock()
-            try:
-                lease = self._connections.pick(self._wanted, ())
-                self._unsent = run(self._open, lease, None if ends == math.inf else max(0.0, ends - now))
-            except NotReady as error:
-                if now < min(until, ends) and not self._cancelled:
-                    return False
-                late = DeadlineExceeded(error.service, f"the deadline passed: {error.reason}", error.counts)
-                refusal = calling.refused(calling.lb.explained(late if now >= ends else error))
-                self._refusal = Cancelled() if self._cancelled else refusal
-            except LoadBalancerError as error:
-                self._refusal = calling.refused(error)
-            except Exception as error:  # noqa: BLE001  # raised by the first `next`
-                self._refusal = error
+            call = weak()
+            if call is not None and not call._opens(until, ends, run):  # noqa: SLF001
+                return False
             if limiter is not None:
                 limiter.go_on(place)
             opened.set()
-            if self._refusal is not None:
-                self._endings.commit(over=True)
+            if call is None or call._refusal is not None:  # noqa: SLF001
+                endings.commit(over=True)
             return True
 
         channel.start()
         look_on(step)
+
+    def _opens(self, until: float, ends: float, run: Callable[..., Any]) -> bool:
+        """Start the first attempt if there is a connection; returns whether the wait is over, for whatever reason."""
+        calling = self._calling
+        now = calling.clock()
+        try:
+            lease = self._connections.pick(self._wanted, ())
+            self._unsent = run(self._open, lease, None if ends == math.inf else max(0.0, ends - now))
+        except NotReady as error:
+            if now < min(until, ends) and not self._cancelled:
+                return False
+            late = DeadlineExceeded(error.service, f"the deadline passed: {error.reason}", error.counts)
+            refusal = calling.refused(calling.lb.explained(late if now >= ends else error))
+            self._refusal = Cancelled() if self._cancelled else refusal
+        except LoadBalancerError as error:
+            self._refusal = calling.refused(error)
+        except Exception as error:  # noqa: BLE001  # raised by the first `next`
+            self._refusal = error
+        return True
 
     # The first message
 
