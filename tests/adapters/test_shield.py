@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 
 import pytest
+from tests.adapters.conftest import in_flight
+from tests.adapters.raw import OK, Peer
 from tests.adapters.world import AioWorld
 
 from kubelb.adapters._httpx.shield import shielded
@@ -95,6 +97,41 @@ def test_a_pool_closes_all_that_it_has_taken_out(aio_world: AioWorld) -> None:
 
     aio_world.run(cancelled())
     assert all(connection.closed for connection in connections)
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_request_that_is_cancelled_twice_gives_its_connection_back(
+    aio_world: AioWorld, raw, balance, turns: int
+) -> None:
+    """The second cancellation comes while httpcore cleans up after the first, before the headers or in the body."""
+
+    def headers(peer: Peer) -> None:
+        while True:
+            head = peer.request()
+            peer.send(OK if b"/whole" in head else b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
+
+    lb = balance(raw(headers))
+    limits = aio_world.httpx.Limits(max_connections=1)
+    client = aio_world.client(lb, tls={"limits": limits}, timeout=aio_world.httpx.Timeout(5, pool=0.1))
+
+    async def cancelled_twice(begun: int) -> None:
+        task = asyncio.ensure_future(client.get("http://reviews.prod/headers"))
+        for _ in range(begun):
+            await asyncio.sleep(0)
+        if begun == 12:
+            await asyncio.sleep(0.01)  # in the body by now
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    for begun in range(13):
+        aio_world.get(client, "http://reviews.prod/whole")
+        aio_world.run(cancelled_twice(begun))
+    assert aio_world.get(client, "http://reviews.prod/whole").text == "ok"
+    assert in_flight(lb) == 0
 
 
 async def shielded_close(thing: Closing) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kubelb.adapters._httpx.common import OPENED, TLS, Common
 from kubelb.adapters._httpx.dial import AsyncDial
-from kubelb.adapters._httpx.shield import shielded
+from kubelb.adapters._httpx.shield import cancelled_once, shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
@@ -94,7 +94,7 @@ class AioTransport(Common):
         """One attempt: httpcore's answer and httpx's response. A cancelled one has ended for the endpoint too."""
         try:
             pool = self._pools.get(lease.state, request.url.scheme in TLS)
-            answer = await pool.handle_async_request(self._core_request(request, timeouts, attempt))
+            answer = await cancelled_once(pool.handle_async_request(self._core_request(request, timeouts, attempt)))
             timeouts.headers_are_here()
             body = self.kit.AsyncBody(answer.stream, lease, timeouts, request, self)
             return answer, self._response(answer, body, request, lease, number)

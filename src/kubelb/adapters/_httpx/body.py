@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import ref
 
-from kubelb.adapters._httpx.shield import shielded
+from kubelb.adapters._httpx.shield import cancelled_once, shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.defaults import PATIENCE, SMALL
 from kubelb.core.lease import Lease
@@ -126,7 +126,8 @@ class AsyncBody(_Ending):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for part in self._inner:
+            parts = aiter(self._inner)
+            while (part := await cancelled_once(anext(parts, None))) is not None:
                 yield part
         except Exception as error:
             mapped = self._broken(error)
@@ -153,7 +154,8 @@ class AsyncBody(_Ending):
         try:
             with suppress(Exception):
                 if self._worth_reading(headers):
-                    async for _ in self._inner:
+                    parts = aiter(self._inner)
+                    while await cancelled_once(anext(parts, None)) is not None:
                         pass
         finally:
             with suppress(Exception):
