@@ -177,6 +177,25 @@ def test_closing_a_transport_while_a_body_is_read(world: World, raw, balance) ->
     assert (state.successes, state.failures, state.in_flight) == (1, 0, 0)
 
 
+def test_closing_a_transport_is_cancelled(aio_world: AioWorld, raw, balance) -> None:
+    """Its pools have been taken out by then, so nobody else could close those that are left."""
+    servers = [raw() for _ in range(4)]
+    client = aio_world.client(balance(*servers, policy="round_robin"))
+    for _ in servers:
+        aio_world.get(client, URL)
+    assert [server.open for server in servers] == [1, 1, 1, 1]
+
+    async def cancelled() -> None:
+        closing = asyncio.ensure_future(client._transport.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+    aio_world.run(cancelled())
+    assert until_in(aio_world, lambda: [server.open for server in servers] == [0, 0, 0, 0])
+
+
 def test_two_event_loops_at_once(aio_world: AioWorld, raw, balance) -> None:
     """The second is told to use a transport of its own, which may share the load balancer."""
     lb = balance(raw())

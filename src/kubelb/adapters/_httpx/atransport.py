@@ -169,9 +169,16 @@ class AioTransport(Common):
 
     @staticmethod
     async def _close(pools: Iterable[Any]) -> None:
+        """Close what was taken out, and so is known to nobody else: all of it, although somebody cancels that."""
+        cancelled: asyncio.CancelledError | None = None
         for pool in pools:
-            with suppress(Exception):
-                await shielded(pool.aclose())
+            try:
+                with suppress(Exception):
+                    await shielded(pool.aclose())
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _check_loop(self) -> None:
         loop = self._loop
