@@ -231,6 +231,29 @@ async def test_a_closed_channel(server: Any, balance: Any) -> None:
 
 
 @on_loop
+async def test_a_close_whose_grace_is_cut_short(server: Any, balance: Any) -> None:
+    """By a timeout of the caller's, say: the calls that run are cancelled, and the connections closed, all the same."""
+    release = threading.Event()
+    alone = server()
+    alone.behave = lambda method, context: release.wait(20)
+    lb = balance(alone)
+    for kind in ("unary_unary", "unary_stream"):
+        channel = aio.insecure_channel(lb)
+        call = getattr(channel, kind)("/test.Echo/UU" if kind == "unary_unary" else "/test.Echo/US")(b"x")
+        assert await eventually(lambda: alone.active == 1)
+        closing = asyncio.ensure_future(channel.close(grace=20))
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        assert await eventually(lambda: (in_flight(lb), alone.active) == (0, 0))
+        await channel.close()
+    release.set()
+
+
+@on_loop
 async def test_the_state_of_the_whole(server: Any, balance: Any) -> None:
     """IDLE until wanted, READY while any endpoint is, TRANSIENT_FAILURE when all are gone."""
     states = grpc.ChannelConnectivity

@@ -129,7 +129,7 @@ class AioChannel(Common, grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """End every call and connection, and the load balancer if it was made from a target here. Idempotent.
 
-        Calls that run have `grace` seconds to end, none by default; then they are cancelled.
+        Calls that run have `grace` seconds to end, none by default; then they are cancelled. So they are when this is.
         """
         if grace is not None and grace < 0:
             raise ValueError(f"close(grace={grace!r}): give seconds, 0 or more")
@@ -137,14 +137,24 @@ class AioChannel(Common, grpc.aio.Channel):
             self.here()
         channels = self.subs.take_all()
         self._kept.clear()
-        grace = await self._drained(grace) if grace else None
-        for task in tuple(self.flows):
-            task.cancel()
-        with suppress(Exception):
-            await asyncio.gather(*(channel.close(grace) for channel in channels))
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        try:
+            grace = await self._drained(grace) if grace else None
+            self._cancel_flows()
+            with suppress(Exception):
+                await asyncio.gather(*(channel.close(grace) for channel in channels))
+        except asyncio.CancelledError:  # the grace is over, and these are known to nobody else
+            self._cancel_flows()
+            for channel in channels:
+                self.aside(_closed(channel))
+            raise
+        if self._closing:
+            await asyncio.wait(self._closing)
         if self._owns:
             await self.lb.aclose()
+
+    def _cancel_flows(self) -> None:
+        for task in tuple(self.flows):
+            task.cancel()
 
     async def _drained(self, grace: float) -> float | None:
         """Wait for streams and flows; returns what is left of the time, for the rest to be waited for."""
