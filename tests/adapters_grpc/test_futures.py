@@ -15,6 +15,26 @@ import kubelb
 from kubelb.adapters import grpc as balanced
 
 
+def test_an_error_of_the_callers_own_ends_a_call(server: Any, balance: Any) -> None:
+    """It is what comes out, and knows no status; whoever asks for one all the same is told UNKNOWN."""
+
+    def broken(state: Any) -> float:
+        raise LookupError("the strategy is broken")
+
+    alone = server()
+    alone.behave = aborts(grpc.StatusCode.UNAVAILABLE)
+    told: list[Any] = []
+    with balanced.insecure_channel(balance(alone, retry=kubelb.Retry(wait=broken)), idempotent=True) as channel:
+        future = channel.unary_unary("/test.Echo/UU").future(b"x")
+        future.add_done_callback(lambda done: told.append(done.code()))
+        with pytest.raises(LookupError):
+            future.result(timeout=10)
+        assert until(lambda: told == [grpc.StatusCode.UNKNOWN])
+        assert (future.details(), future.debug_error_string()) == ("", "")
+        assert (future.initial_metadata(), future.trailing_metadata()) == ((), ())
+        assert not future.cancelled()
+
+
 def test_callbacks(server: Any, balance: Any) -> None:
     """Once each, with the future; at once where it has ended; one that raises harms nobody."""
     alone, go_on = server(), threading.Event()

@@ -274,6 +274,21 @@ def test_a_refusal_after_a_wait_is_told_to_callbacks(balance: Any, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_begun_after_a_wait(server: Any, balance: Any, kind: str) -> None:
+    """The caller's mistake is raised to whoever reads, and the call's end is told."""
+    port, told = free_port(), []
+    with balanced.insecure_channel(balance(f"127.0.0.1:{port}")) as channel:
+        call = begin(channel, kind, wait_for_ready=True, credentials="none of grpcio's")
+        call.add_done_callback(lambda ended: told.append(ended.code()))
+        server(port=port)
+        with pytest.raises(AttributeError):
+            next(call)
+        assert until(lambda: told == [grpc.StatusCode.UNKNOWN])
+        assert (call.details(), call.debug_error_string()) == ("", "")
+        assert (call.initial_metadata(), call.trailing_metadata()) == ((), ())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_dropped_while_it_waits(server: Any, balance: Any, kind: str) -> None:
     """Nobody waits any more: its place is free, its end is told, and no RPC is begun when there is a connection."""
     port, told = free_port(), threading.Event()

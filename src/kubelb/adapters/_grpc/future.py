@@ -22,7 +22,7 @@ import grpc
 from grpc import StatusCode
 
 from kubelb.adapters._grpc.codes import outcome_of
-from kubelb.adapters._grpc.refusals import Cancelled
+from kubelb.adapters._grpc.refusals import Cancelled, asked
 from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
@@ -224,7 +224,7 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
         return self._inner if self._error is None else self._error
 
     def _code(self) -> Any:
-        return StatusCode.OK if self._error is None else getattr(self._error, "code", lambda: StatusCode.UNKNOWN)()
+        return StatusCode.OK if self._error is None else asked(self._error, "code", StatusCode.UNKNOWN)
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """Have it called when the call has ended; False where it has."""
@@ -246,23 +246,23 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
 
     def initial_metadata(self) -> Any:
         """Return the server's, when the call has ended."""
-        return self._ended().initial_metadata()
+        return asked(self._ended(), "initial_metadata", ())
 
     def trailing_metadata(self) -> Any:
         """Return the server's, when the call has ended."""
-        return self._ended().trailing_metadata()
+        return asked(self._ended(), "trailing_metadata", ())
 
     def code(self) -> Any:
         """Return the status, when the call has ended."""
-        return self._ended().code()
+        return asked(self._ended(), "code", StatusCode.UNKNOWN)
 
     def details(self) -> Any:
         """Return the status's text, when the call has ended."""
-        return self._ended().details()
+        return asked(self._ended(), "details", "")
 
     def debug_error_string(self) -> Any:
         """Return what core knows of an error, when the call has ended."""
-        return self._ended().debug_error_string()
+        return asked(self._ended(), "debug_error_string", "")
 
 
 class _World:

@@ -14,7 +14,7 @@ from grpc import StatusCode
 from kubelb.adapters.refusals import Refusals
 from kubelb.errors import LoadBalancerError
 
-__all__ = ["Cancelled", "aio_refusal", "refusal"]
+__all__ = ["Cancelled", "aio_refusal", "asked", "refusal"]
 
 
 class _Ended(grpc.RpcError, grpc.Call):
@@ -90,6 +90,12 @@ class _AioLate(_AioEnded):
 
 _sync = Refusals(_Ended, _Late)
 _aio = Refusals(_AioEnded, _AioLate, __repr__=LoadBalancerError.__repr__)
+
+
+def asked(said: Any, what: str, otherwise: Any) -> Any:
+    """Return what a call that has ended says of itself; the caller's own exception, in its place, knows no status."""
+    answer = getattr(said, what, None)
+    return otherwise if answer is None else answer()
 
 
 def refusal(error: LoadBalancerError) -> Any:

@@ -24,7 +24,7 @@ import grpc
 from kubelb.adapters._grpc.calling import ended
 from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.adapters._grpc.endings import Endings
-from kubelb.adapters._grpc.refusals import Cancelled
+from kubelb.adapters._grpc.refusals import Cancelled, asked
 from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
@@ -278,26 +278,26 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
 
     def initial_metadata(self) -> Any:
         """Wait for the server's and return it."""
-        return self._call().initial_metadata()
+        return asked(self._call(), "initial_metadata", ())
 
     def trailing_metadata(self) -> Any:
         """Wait for the end and return the server's."""
-        return self._call().trailing_metadata()
+        return asked(self._call(), "trailing_metadata", ())
 
     def code(self) -> Any:
         """Wait for the end and return the status."""
         if not self._watched and (last := self._endings.last) is not None:  # a bare iterator could not say
             error: Any = last.error
             return grpc.StatusCode.OK if error is None else error.code()
-        return self._call().code()
+        return asked(self._call(), "code", grpc.StatusCode.UNKNOWN)
 
     def details(self) -> Any:
         """Wait for the end and return the status's text."""
-        return self._call().details()
+        return asked(self._call(), "details", "")
 
     def debug_error_string(self) -> Any:
         """Wait for the end and return what core knows of an error."""
-        return self._call().debug_error_string()
+        return asked(self._call(), "debug_error_string", "")
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """Have it called when the call has ended; False where it has."""
