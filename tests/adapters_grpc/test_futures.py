@@ -1,6 +1,7 @@
 """Futures: their whole interface, cancelling in every state, the context they run in, and many at once."""
 
 import contextvars
+import random
 import threading
 import time
 from typing import Any
@@ -108,7 +109,7 @@ def test_cancel(server: Any, balance: Any, moment: str) -> None:
         assert lb.balancer.states()[0].failures == (moment == "between")
 
 
-class Full:
+class Full(random.Random):
     """Chance that always draws the most."""
 
     def random(self) -> float:
