@@ -286,6 +286,26 @@ def test_sync_raises_what_stops_an_attempt_and_ends_the_other() -> None:
     assert sum(state.in_flight for state in rig.balancer.states()) == 0
 
 
+def test_sync_without_a_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of threads a hedged attempt is made in the caller's own."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    rig = Rig(3)
+    rig.balancer.clock = monotonic
+    here: list[int] = []
+
+    def send(step: Send) -> Outcome:
+        here.append(threading.get_ident())
+        return Outcome(value="answer")
+
+    assert drive(hedged(rig), send, wait=idle, clock=monotonic, discard=idle).value == "answer"
+    assert here == [threading.get_ident()]
+    assert sum(state.in_flight for state in rig.balancer.states()) == 0
+
+
 def test_sync_attempts_see_the_callers_context() -> None:
     """Context variables follow an attempt into its thread."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="lost")

@@ -58,11 +58,8 @@ def drive(
                 except BaseException:
                     settle_cancelled(step.lease)
                     raise
-                if step.until is None and not race.running:
-                    answer = attempt(step, send)
-                else:
-                    race.start(step)
-                    answer = race.next(step.until)
+                alone = step.until is None and not race.running
+                answer = attempt(step, send) if alone or not race.start(step) else race.next(step.until)
             elif isinstance(step, Next):
                 if race.running:
                     answer = race.next(step.until)
@@ -107,10 +104,16 @@ class _Race:
         self._lock = threading.Lock()
         self.running: set[Lease] = set()
 
-    def start(self, step: Send) -> None:
+    def start(self, step: Send) -> bool:
+        """Begin an attempt; False where there is no thread for it: better made in the caller's than not at all."""
         self.running.add(step.lease)
         run = contextvars.copy_context().run
-        threading.Thread(target=run, args=(self._attempt, step), name="kubelb-attempt", daemon=True).start()
+        try:
+            threading.Thread(target=run, args=(self._attempt, step), name="kubelb-attempt", daemon=True).start()
+        except RuntimeError:
+            self.running.discard(step.lease)
+            return False
+        return True
 
     def next(self, until: float | None) -> Outcome | None:
         """Return the next outcome, None at `until`; raises what stopped an attempt."""
