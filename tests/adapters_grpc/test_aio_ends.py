@@ -235,11 +235,14 @@ async def test_a_close_whose_grace_is_cut_short(server: Any, balance: Any) -> No
     """By a timeout of the caller's, say: the calls that run are cancelled, and the connections closed, all the same."""
     release = threading.Event()
     alone = server()
-    alone.behave = lambda method, context: release.wait(20)
     lb = balance(alone)
-    for kind in ("unary_unary", "unary_stream"):
+    for kind, method in (("unary_unary", "/test.Echo/UU"), ("unary_stream", "/test.Echo/US")):
+        alone.behave = lambda method, context: None
         channel = aio.insecure_channel(lb)
-        call = getattr(channel, kind)("/test.Echo/UU" if kind == "unary_unary" else "/test.Echo/US")(b"x")
+        await channel.unary_unary("/test.Echo/UU")(b"x")  # connected: the next one is no flow's
+        assert await eventually(lambda: alone.active == 0)
+        alone.behave = lambda method, context: release.wait(20)
+        call = getattr(channel, kind)(method)(b"x")
         assert await eventually(lambda: alone.active == 1)
         closing = asyncio.ensure_future(channel.close(grace=20))
         await asyncio.sleep(0.01)

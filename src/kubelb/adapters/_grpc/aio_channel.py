@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -56,8 +55,8 @@ class AioChannel(Common, grpc.aio.Channel):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.flows: set[asyncio.Task[Any]] = set()
         """Calls whose first attempt was not the whole story."""
-        self.streams: WeakSet[Any] = WeakSet()
-        """Those that run, for `close(grace)`: older grpcio does not wait for what is read between two messages."""
+        self.running: set[Any] = set()
+        """RPCs that no flow sees to, for `close(grace)`."""
         self._closing: set[asyncio.Task[None]] = set()
         self._abandoned: list[object] = []
         self.lb.on_change(self._on_change)
@@ -138,31 +137,24 @@ class AioChannel(Common, grpc.aio.Channel):
         channels = self.subs.take_all()
         self._kept.clear()
         try:
-            grace = await self._drained(grace) if grace else None
-            self._cancel_flows()
-            with suppress(Exception):
-                await asyncio.gather(*(channel.close(grace) for channel in channels))
-        except asyncio.CancelledError:  # the grace is over, and these are known to nobody else
-            self._cancel_flows()
+            if grace:
+                await self._drained(grace)
+        finally:  # also where the wait is cut short: what runs is known to nobody else
+            for task in tuple(self.flows):
+                task.cancel()
             for channel in channels:
                 self.aside(_closed(channel))
-            raise
         if self._closing:
             await asyncio.wait(self._closing)
         if self._owns:
             await self.lb.aclose()
 
-    def _cancel_flows(self) -> None:
-        for task in tuple(self.flows):
-            task.cancel()
-
-    async def _drained(self, grace: float) -> float | None:
-        """Wait for streams and flows; returns what is left of the time, for the rest to be waited for."""
+    async def _drained(self, grace: float) -> None:
+        """Wait for what runs. grpcio's own grace will not do: a close that is cut short there cancels nothing."""
         poll, clock = Poll(), self.lb.balancer.clock
         until = clock() + grace
-        while (self.streams or self.flows) and clock() < until:  # noqa: ASYNC110
+        while (self.running or self.flows) and clock() < until:  # noqa: ASYNC110
             await asyncio.sleep(min(poll.pause(), max(0.0, until - clock())))
-        return max(0.0, until - clock()) or None
 
     async def __aenter__(self) -> Self:
         return self
@@ -206,7 +198,7 @@ class AioChannel(Common, grpc.aio.Channel):
 
     def _start_anew(self) -> None:
         self.subs.forget()
-        self.flows, self.streams, self._closing = set(), WeakSet(), set()
+        self.flows, self.running, self._closing = set(), set(), set()
         for calling in self._callings:
             calling.forget_all()
 
@@ -247,8 +239,8 @@ class AioChannel(Common, grpc.aio.Channel):
     def after_fork_in_child(self) -> None:
         """The parent's loop does not run here."""
         super().after_fork_in_child()
-        self._abandoned += [self.flows, self.streams, self._closing]
-        self.loop, self.flows, self.streams, self._closing = None, set(), WeakSet(), set()
+        self._abandoned += [self.flows, self.running, self._closing]
+        self.loop, self.flows, self.running, self._closing = None, set(), set(), set()
 
 
 class _Process:

@@ -139,7 +139,7 @@ class ManyResponses(AioCall):
         rpc.requests, rpc.callbacks, rpc.over = self._request if self._late_writes else None, self._callbacks, False
         # `read` takes a late write's status for the end although there may be messages.
         self._pull = rpc.pull = partial(anext, aiter(inner), EOF) if self._late_writes else inner.read
-        rpc.channel.streams.add(inner)
+        rpc.channel.running.add(inner)
         inner.add_done_callback(rpc.ended)
 
     async def _received(self, inner: Any, lease: Lease) -> Outcome:
@@ -185,7 +185,7 @@ class ManyResponses(AioCall):
         """The caller's own: a request that cannot be serialized is never sent, and grpcio tells nobody of its end."""
         if self._rpc is not None and not self._rpc.over:
             self._rpc.over = True
-            self._calling.channel.streams.discard(self._rpc.inner)
+            self._calling.channel.running.discard(self._rpc.inner)
             self._rpc.lease.release(None)
             self._finish(error)
 
@@ -239,7 +239,7 @@ class _Rpc(ref[ManyResponses]):
 
     def _end(self) -> None:
         self.over = True
-        self.channel.streams.discard(self.inner)
+        self.channel.running.discard(self.inner)
         if self() is not None:
             return
         for callback in self.callbacks or ():

@@ -63,6 +63,7 @@ class OneResponse(AioCall):
 
     def _watch(self, inner: Any, lease: Lease) -> None:
         self._lease = lease
+        self._calling.channel.running.add(inner)
         inner.add_done_callback(self._first_ended)
 
     def _first_ended(self, inner: Any, *, last: bool = False, again: float = AGAIN[0]) -> None:
@@ -75,6 +76,7 @@ class OneResponse(AioCall):
             self._calling.channel.loop.call_later(again, look)
             return
         self._lease = None
+        self._calling.channel.running.discard(inner)
         if not went_well(inner):
             self._attempt_over(ended(inner, lease))
             return
@@ -95,6 +97,7 @@ class OneResponse(AioCall):
     def _give_up(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
+            self._calling.channel.running.discard(self._inner)
             lease.release(CANCELLED)
             self._finish(cancelled())
 
@@ -102,6 +105,7 @@ class OneResponse(AioCall):
         """The caller's own: a request that cannot be serialized is never sent, and grpcio tells nobody of its end."""
         lease, self._lease = self._lease, None
         if lease is not None:
+            self._calling.channel.running.discard(self._inner)
             lease.release(None)
             self._finish(error)
 
