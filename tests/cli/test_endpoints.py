@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from kubelb import LoadBalancer
+from kubelb.cli.app import app
 from kubelb.cli.endpoints.command import first, run_command, watch
 from kubelb.cli.endpoints.show import Look, Seen, heading
 from kubelb.model import Health
@@ -120,6 +122,18 @@ def test_a_fixed_list(ask: Any, capsys: Any) -> None:
     """Any target will do."""
     assert ask("static:///127.0.0.1:80", kubeconfig=None) == 0
     assert "127.0.0.1:80" in capsys.readouterr().out
+
+
+def test_another_nameserver(cluster: LocalCluster) -> None:
+    """Names are asked for where the options say; a nameserver that is none is told."""
+    service = cluster.service("named.prod", replicas=2, headless=True)
+    name = "dns+srv:///_http._tcp.named.prod.svc.cluster.local"
+    done = CliRunner().invoke(app, ["endpoints", name, "--nameserver", cluster.dns.address, "--json"])
+    assert done.exit_code == 0, done.output
+    assert {each["address"] for each in json.loads(done.stdout)["endpoints"]} == {pod.address for pod in service}
+    done = CliRunner().invoke(app, ["endpoints", name, "--nameserver", "somewhere"])
+    assert done.exit_code == 2
+    assert "give IP or IP:PORT" in done.stderr
 
 
 def test_watching_lines(cluster: LocalCluster, service: Service, capsys: Any) -> None:

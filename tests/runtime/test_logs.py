@@ -40,8 +40,8 @@ ALL = [
         "the circuit of e is open for 10.0 s: 11 of 20 calls failed",
     ),
     (events.CircuitChanged("s", "", "closed", "why"), "INFO", "the circuit of the service is closed: why"),
-    (events.DiscoveryFailed("s", "forbidden", "403", "add a Role"), "WARNING", "403; add a Role; the last known"),
-    (events.DiscoveryFailed("s", "unreachable", "no route"), "WARNING", "no route; the last known"),
+    (events.DiscoveryFailed("s", "forbidden", "403", "add a Role"), "WARNING", "403; add a Role; what is known"),
+    (events.DiscoveryFailed("s", "unreachable", "no route"), "WARNING", "no route; what is known"),
     (events.DiscoveryRecovered("s", 3.0), "INFO", "discovery is back after 3.0 s"),
     (events.Skipped("s", "slice x", "no ports"), "WARNING", "slice x left out: no ports"),
     (

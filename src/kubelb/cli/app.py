@@ -81,6 +81,8 @@ def endpoints(
     context: Annotated[str | None, typer.Option(help="One of its contexts; else the current one.")] = None,
     node: Annotated[str | None, typer.Option(help="Look as from this node; else $NODE_NAME.")] = None,
     zone: Annotated[str | None, typer.Option(help="Look as from this zone; else $KUBELB_ZONE, else learnt.")] = None,
+    nameserver: Annotated[str | None, typer.Option(help="Ask this one (IP, IP:PORT); else resolv.conf's.")] = None,
+    cluster_domain: Annotated[str, typer.Option(help="The cluster's DNS domain.")] = "cluster.local",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the first endpoints.")] = 5.0,
 ) -> None:
     """Show the endpoints of TARGET as a load balancer here would see them: which it would use, and why not the others.
@@ -97,6 +99,8 @@ def endpoints(
         context=context,
         node=node,
         zone=zone,
+        nameserver=nameserver,
+        cluster_domain=cluster_domain,
         timeout=timeout,
     )
     raise typer.Exit(code)

@@ -103,7 +103,7 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
             return level, (kind, event.service, event.endpoint, event.state), text
         case DiscoveryFailed():
             cure = f"; {event.cure}" if event.cure else ""
-            text = f"discovery {event.kind}: {event.reason}{cure}; the last known endpoints stay in use"
+            text = f"discovery {event.kind}: {event.reason}{cure}; what is known of endpoints stays in use"
             return logging.WARNING, (kind, event.service, event.kind), text
         case DiscoveryRecovered():
             return logging.INFO, (kind, event.service), f"discovery is back after {event.seconds:.1f} s"

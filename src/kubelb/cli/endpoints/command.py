@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from threading import Event
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -23,29 +24,13 @@ PAGE = 1000
 """Columns where there is no terminal: nothing is cut off."""
 
 
-def run_command(
-    target: str,
-    *,
-    watching: bool,
-    as_json: bool,
-    kubeconfig: str | None,
-    context: str | None,
-    node: str | None,
-    zone: str | None,
-    timeout: float,
-) -> int:
-    """Show and return the exit code: 0 there are endpoints to use, 1 there are none, 2 not a target."""
+def run_command(target: str, *, watching: bool, as_json: bool, timeout: float, **where: Any) -> int:
+    """Show and return the exit code: 0 there are endpoints to use, 1 there are none, 2 not a target.
+
+    `where` to look, and from where: options of a LoadBalancer.
+    """
     try:
-        lb = LoadBalancer(
-            target,
-            kubeconfig=kubeconfig,
-            context=context,
-            node=node,
-            zone=zone,
-            ready_timeout=timeout,
-            slow_start=None,
-            telemetry=False,
-        )
+        lb = LoadBalancer(target, **where, ready_timeout=timeout, slow_start=None, telemetry=False)
     except ValueError as error:
         typer.echo(f"kubelb: {error}", err=True)
         return 2

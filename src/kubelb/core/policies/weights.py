@@ -40,7 +40,7 @@ def strange_weights(service: str, states: Iterable[EndpointState]) -> list[Skipp
         Skipped(
             service,
             f"weight={state.endpoint.weight!r} of {state.endpoint.authority}",
-            "it counts as the mean of the other weights; give a positive number, or leave the endpoint out",
+            "the endpoint counts as the mean of the others; give a positive number, or leave the endpoint out",
         )
         for state in states
         if not 0 <= number(state.endpoint.weight) < math.inf
