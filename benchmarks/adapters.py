@@ -136,6 +136,11 @@ def aio(run: Run, lb, count: int, bare_url: str) -> None:
         )
         if count == ENDPOINTS and crew == 20 and ratio < (1.0 if run.smoke else THROUGHPUT):
             run.missed.append(f"20 in flight over {count} endpoints: {ratio:.2f}x the bare client")
+    if not run.smoke:  # many idle connections in one pool cost httpcore more than opening new ones
+        few = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+        clients.append(httpx.AsyncClient(timeout=60, transport=AsyncTransport(lb, limits=few)))
+        limited = partial(rate, loop, clients[-1], URL)
+        run.throughput("asyncio, limits 100 and 20", count, 100, partial(rate, loop, bare, bare_url), limited)
     for client in clients:
         loop.run_until_complete(client.aclose())
     loop.close()

@@ -35,7 +35,7 @@ class Transport(SyncTransport, httpx2.BaseTransport):
     - `server_hostname`: name for SNI and the certificate check, where it is not the URL's host;
     - `verify`, `cert`: CAs (True, a file or folder, an SSLContext) and client certificate;
     - `http1`, `http2`: protocols; ``http1=False, http2=True`` speaks HTTP/2 without TLS;
-    - `limits`: `httpx2.Limits` per endpoint.
+    - `limits`: `httpx2.Limits` of each endpoint's pool; by default no limit, and idle connections are kept for 4 s.
 
     Per call, ``extensions={"kubelb": {"key": ..., "idempotent": True, "deadline": 2.0}}``. The response's
     ``extensions["kubelb"]`` tells the endpoint and the number of attempts. When tries end the last one's own response
