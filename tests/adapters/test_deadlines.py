@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tenacity
 from tests.adapters.conftest import in_flight, state, until
-from tests.adapters.raw import OK, Peer
+from tests.adapters.raw import OK, Peer, half
 from tests.adapters.world import World
 
 from kubelb import DeadlineExceeded, LoadBalancer, NotReady, Retry
@@ -110,12 +110,6 @@ def test_a_timeout_does_not_bound_the_body(world: World, raw, balance) -> None:
 
 def test_a_hang_in_the_body(world: World, raw, balance) -> None:
     """One read longer than the read timeout ends it: ReadTimeout, a failure, no retry."""
-
-    def half(peer: Peer) -> None:
-        peer.request()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-        peer.hang()
-
     server = raw(half)
     lb = balance(server)
     with pytest.raises(world.httpx.ReadTimeout):

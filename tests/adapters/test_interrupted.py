@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.adapters.conftest import in_flight, state, until
-from tests.adapters.raw import Peer, blackhole, serve
+from tests.adapters.raw import Peer, blackhole, half, serve
 from tests.adapters.world import AioWorld, World
 
 URL = "http://reviews.prod/"
@@ -21,12 +21,6 @@ LEFT = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarni
 
 def hang(peer: Peer) -> None:
     peer.request()
-    peer.hang()
-
-
-def half(peer: Peer) -> None:
-    peer.request()
-    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
     peer.hang()
 
 

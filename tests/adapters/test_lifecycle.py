@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.adapters.conftest import until
-from tests.adapters.raw import OK, Peer
+from tests.adapters.raw import OK, Peer, half
 from tests.adapters.world import AioWorld, World
 
 from kubelb import Closed, LoadBalancer, Snapshot
@@ -67,13 +67,7 @@ def test_an_endpoint_that_is_removed_in_mid_stream(world: World, raw, balance) -
 
 def test_a_response_that_is_dropped_after_its_endpoint_has_gone(world: World, raw, balance) -> None:
     """The next request closes what nobody else will, and the endpoint's pool."""
-
-    def stream(peer: Peer) -> None:
-        peer.request()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
-        peer.hang()
-
-    old, new = raw(stream), raw()
+    old, new = raw(half), raw()
     lb = balance(old)
     client = world.client(lb)
     response = world.open(client, "GET", URL)
@@ -88,12 +82,7 @@ def test_a_response_that_is_dropped_after_its_endpoint_has_gone(world: World, ra
 def test_a_half_read_response_in_the_collectors_hands(sync_world: World, raw, balance) -> None:
     """It may come while a pool is made, inside the lock for that, and the endpoint may have gone meanwhile."""
 
-    def stream(peer: Peer) -> None:
-        peer.request()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
-        peer.hang()
-
-    lb = balance(raw(stream))
+    lb = balance(raw(half))
     client = sync_world.client(lb)
     response = sync_world.open(client, "GET", URL)
     reading = response.iter_raw()
@@ -159,13 +148,7 @@ def test_closing_a_transport(world: World, raw, balance) -> None:
 
 def test_closing_a_transport_while_a_body_is_read(world: World, raw, balance) -> None:
     """It loses its connection, with the client's own error, and the endpoint is not blamed for that."""
-
-    def stream(peer: Peer) -> None:
-        peer.request()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
-        peer.hang()
-
-    server = raw(stream)
+    server = raw(half)
     lb = balance(server)
     client = world.client(lb)
     response = world.open(client, "GET", URL)

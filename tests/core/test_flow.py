@@ -72,6 +72,17 @@ def test_only_the_last_error_keeps_its_frames(again: Outcome) -> None:
     assert last.__traceback__ is not None
 
 
+def try_again(rig: Rig, first: Outcome, again: Outcome) -> None:
+    """A flow that begins after `first` and ends with `again`."""
+    flow = attempt_flow(
+        rig.balancer, IDEMPOTENT, Retry(attempts=2, wait=FullJitter(0, 0)), first=settle(rig.balancer.pick(), first)
+    )
+    step = flow.send(None)
+    assert isinstance(step, Send)
+    with pytest.raises(StopIteration):
+        flow.send(settle(step.lease, again))
+
+
 def test_what_the_caller_is_handling_keeps_its_frames() -> None:
     """Python makes it the context of whatever a try raises; it is the caller's, who may raise it again."""
     rig = Rig(2)
@@ -82,13 +93,7 @@ def test_what_the_caller_is_handling_keeps_its_frames() -> None:
     except ConnectionError:
         first.error = raised()
         assert first.error.__context__ is handled
-        flow = attempt_flow(
-            rig.balancer, IDEMPOTENT, Retry(attempts=2, wait=FullJitter(0, 0)), first=settle(rig.balancer.pick(), first)
-        )
-        step = flow.send(None)
-        assert isinstance(step, Send)
-        with pytest.raises(StopIteration):
-            flow.send(settle(step.lease, again))
+        try_again(rig, first, again)
     assert first.error.__traceback__ is None
     assert handled.__traceback__ is not None
 
@@ -98,13 +103,7 @@ def test_an_error_that_two_tries_raised_is_the_last_ones() -> None:
     rig = Rig(2)
     first, again = failed(), failed()
     first.error = again.error = raised()
-    flow = attempt_flow(
-        rig.balancer, IDEMPOTENT, Retry(attempts=2, wait=FullJitter(0, 0)), first=settle(rig.balancer.pick(), first)
-    )
-    step = flow.send(None)
-    assert isinstance(step, Send)
-    with pytest.raises(StopIteration):
-        flow.send(settle(step.lease, again))
+    try_again(rig, first, again)
     assert again.error.__traceback__ is not None
 
 

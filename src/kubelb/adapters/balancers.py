@@ -1,8 +1,10 @@
 """What every adapter begins with: a LoadBalancer, or a target for one of its own."""
 
+from typing import Any
+
 from kubelb.loadbalancer import LoadBalancer
 
-__all__ = ["balancer_of"]
+__all__ = ["Connected", "balancer_of"]
 
 
 def balancer_of(lb_or_target: LoadBalancer | str) -> LoadBalancer:
@@ -12,3 +14,10 @@ def balancer_of(lb_or_target: LoadBalancer | str) -> LoadBalancer:
     if not isinstance(lb_or_target, LoadBalancer):
         raise TypeError(f"{lb_or_target!r}: give a kubelb.LoadBalancer, or a target such as 'reviews.prod:http'")
     return lb_or_target
+
+
+class Connected:
+    """Base of what holds connections, and so is one process's own."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled or copied: it holds connections; make one in each process instead")

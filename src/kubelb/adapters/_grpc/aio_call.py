@@ -22,6 +22,7 @@ from grpc import StatusCode
 
 from kubelb.adapters._grpc.aio_endings import LOCALLY, cancelled, now, tell
 from kubelb.adapters._grpc.aio_metadata import sendable
+from kubelb.adapters._grpc.refusals import asked
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
@@ -312,8 +313,7 @@ class AioCall:
         said = self._error or self._status
         if said is None:
             return await getattr(self._inner, what)()
-        answer = getattr(said, what, None)  # the caller's own exception knows no status
-        return otherwise if answer is None else answer()
+        return asked(said, what, otherwise)
 
     async def _raise(self) -> None:
         """Raise what the call has ended with, if it is not OK."""

@@ -17,7 +17,7 @@ from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannels
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
 from kubelb.adapters._grpc.watch import Check
-from kubelb.adapters.balancers import balancer_of
+from kubelb.adapters.balancers import Connected, balancer_of
 from kubelb.adapters.tls import Fresh
 from kubelb.core.state import EndpointState
 from kubelb.errors import Closed
@@ -38,7 +38,7 @@ KEPT = 1000
 """Multicallables kept at most; more are made and forgotten, as for methods with serializers made for each call."""
 
 
-class Common:
+class Common(Connected):
     """Base of both channels."""
 
     def __init__(
@@ -75,9 +75,6 @@ class Common:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.lb.target} endpoints={len(self.subs)}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError(f"{self!r} cannot be pickled or copied: it holds connections; make one in each process instead")
 
     # For its calls
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters._httpx.timeouts import Timeouts, longest
-from kubelb.adapters.balancers import balancer_of
+from kubelb.adapters.balancers import Connected, balancer_of
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, judge_status
@@ -70,7 +70,7 @@ def _limiting(limits: Limits) -> dict[str, Any]:
     return options
 
 
-class Common:
+class Common(Connected):
     """Base of both transports; `kit` is set by the module that names them."""
 
     kit: Kit
@@ -116,9 +116,6 @@ class Common:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.lb.target} endpoints={len(self._pools)}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError(f"{self!r} cannot be pickled or copied: it holds connections; make one in each process instead")
 
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
         raise NotImplementedError

@@ -170,8 +170,7 @@ class Reflector:
         if code is Code.BROKEN and (lasted >= SHORT or self._events):
             self._brief = 0
             self._known = self._clock()
-            return (yield from self._sleep(max(self._rng.random(), SHORT - lasted)))
-        if code is Code.BROKEN and self._brief == 1:
+        if code is Code.BROKEN and self._brief <= 1:
             # A server restarts a moment after it was asked. Told, this would last for as long as a quiet service says
             # nothing on its next watch, up to a minute, and DNS would stand in for slices that are read all the while.
             return (yield from self._sleep(max(self._rng.random(), SHORT - lasted)))
