@@ -26,7 +26,7 @@ _DEFAULTS: Options = (
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),  # also the time that a connect may take
-    ("grpc.max_reconnect_backoff_ms", 4000),  # gRPC adds a fifth at most: a pod that is back is found within 5 s
+    ("grpc.max_reconnect_backoff_ms", 3000),  # gRPC adds a fifth at most: a pod that is back is found within 5 s
 )
 
 _LARGEST = 1 << 31
