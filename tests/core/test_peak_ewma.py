@@ -72,12 +72,20 @@ def test_slow_once_is_not_slow_for_ever() -> None:
     assert min(seen[f"10.0.0.{number}"] for number in range(3)) > 120
 
 
-def test_a_stale_endpoint_gets_one_probe_per_decay() -> None:
-    """While it keeps failing, an endpoint is asked about once in 10 s: at most 15 times in 100 s, at least 5."""
+def test_who_keeps_failing_gets_one_probe_per_hold() -> None:
+    """It is asked about once in 4 s (`kubelb.core.charges`): at most 30 times in 100 s, at least 20."""
     rig = Rig(5, "peak_ewma", outliers=None)
     serve(rig, 20, 100, lambda ip: (0.01, failed() if ip == "10.0.0.0" else Outcome()))
     seen = serve(rig, 100, 100, lambda ip: (0.01, failed() if ip == "10.0.0.0" else Outcome()))
-    assert 5 <= seen["10.0.0.0"] <= 15
+    assert 20 <= seen["10.0.0.0"] <= 30
+
+
+def test_a_stale_endpoint_gets_one_probe_per_decay() -> None:
+    """A pod that is a thousand times as slow is asked about once in 10 s: at most 12 times in 100 s, at least 5."""
+    rig = Rig(5, "peak_ewma")
+    serve(rig, 20, 100, lambda ip: (5.0 if ip == "10.0.0.0" else 0.005, Outcome()))
+    seen = serve(rig, 100, 100, lambda ip: (5.0 if ip == "10.0.0.0" else 0.005, Outcome()))
+    assert 5 <= seen["10.0.0.0"] <= 12
 
 
 def test_the_probe_is_one_at_a_time() -> None:

@@ -41,10 +41,13 @@ class EndpointState:
 
     __slots__ = (
         "__weakref__",
+        "charge",
+        "charged",
         "circuits",
         "consecutive",
         "cost",
         "discard",
+        "doubts",
         "ejections",
         "endpoint",
         "failures",
@@ -76,7 +79,13 @@ class EndpointState:
         self.cost = 0.0
         """Peak EWMA of latency in seconds, as of `stamp`; lesser is better."""
         self.stamp = NEVER
-        """When `cost` was last fed."""
+        """When `cost` was last fed; earlier while a charge is held, see `kubelb.core.charges`."""
+        self.charge = 0.0
+        """Seconds that its last failure counts for, until it has succeeded again; then 0."""
+        self.charged = NEVER
+        """When that failure was."""
+        self.doubts = 0.0
+        """Failures of late: one less with every decay."""
         self.successes = 0
         self.failures = 0
         self.faults = 0
@@ -124,6 +133,7 @@ class EndpointState:
     def forget(self) -> None:
         """Begin anew: what was measured of it before it was last in use says nothing about it now."""
         self.cost, self.stamp, self.consecutive = 0.0, NEVER, 0
+        self.charge, self.charged, self.doubts = 0.0, NEVER, 0.0
         self.circuits = ()
         self.forget_share()
 

@@ -1,10 +1,10 @@
 """What leases report, turned into statistics: latency, failures in a row and of late; and a word to health.
 
-The latency of a success is a sample of peak EWMA (`kubelb.core.policies.peak_ewma` has the formula). A failure counts
-as `failure_penalty` seconds at least, a 429 as its Retry-After (the penalty where it names none, or a pod that refuses
-in a millisecond would look like the best of all). A cancelled request took at least as long as it took, so it can raise
-the cost as it stands now and never lower it; where there is no cost yet it is no sample. Kept for every policy, because
-users look at it.
+The latency of a success is a sample of peak EWMA (`kubelb.core.policies.peak_ewma` has the formula). A failure is
+charged (`kubelb.core.charges`): as `failure_penalty` seconds at least, a 429 as its Retry-After (the penalty where it
+names none, or a pod that refuses in a millisecond would look like the best of all). A cancelled request took at least
+as long as it took, so it can raise the cost as it stands now and never lower it; where there is no cost yet it is no
+sample. Kept for every policy, because users look at it.
 """
 
 import math
@@ -13,15 +13,13 @@ from math import exp
 from typing import TypeAlias
 
 from kubelb.clock import Clock
+from kubelb.core.charges import MAX_CHARGE, answered, charge, given_up
 from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Outcome, Verdict
 
 __all__ = ["CircuitTracker", "Tracker"]
-
-MAX_CHARGE = 300.0
-"""Seconds; a server's own hint is believed up to this (Envoy and Linkerd cap theirs so)."""
 
 Hear: TypeAlias = Callable[[Circuit, int, float, float], None]
 """Called with a circuit, what went wrong with a call, the start of that attempt, and now."""
@@ -52,22 +50,26 @@ class Tracker:
         self._judge = judge
         self._pace = pace
 
-    def succeeded(self, state: EndpointState, start: float) -> None:
-        """Take an ordinary success: what `record` does for one, without asking what it is."""
+    def succeeded(self, state: EndpointState, start: float) -> float:
+        """Take an ordinary success: what `record` does for one, without asking what it is. Return the time."""
         now = self._clock()
         if now >= state.turn:
             self._note(state, now)
         latency = now - start
         state.successes += 1
         state.consecutive = 0
-        cost = state.cost
-        if latency < cost:
-            weight = exp((state.stamp - now) / self._decay)
-            latency += (cost - latency) * weight
-        state.cost = latency
-        state.stamp = now
+        if state.charge:
+            answered(state, latency, start, now, self._decay)
+        else:
+            cost = state.cost
+            if latency < cost:
+                weight = exp((state.stamp - now) / self._decay)
+                latency += (cost - latency) * weight
+            state.cost = latency
+            state.stamp = now
         if state.phase is not _ACTIVE and self._judge:
             self._judge(state, 0, start, now)
+        return now
 
     def record(self, state: EndpointState, outcome: Outcome, start: float) -> None:
         """Take the end of an attempt, or its headers where the body is still to come."""
@@ -82,28 +84,21 @@ class Tracker:
             state.successes += 1
             if not outcome.open:
                 state.consecutive = 0
+            answered(state, latency, start, now, self._decay)
             if state.phase is not _ACTIVE and self._judge:
                 self._judge(state, 0, start, now)
         elif verdict is _CANCELLED or verdict is _NEUTRAL:
             state.others += 1
             if state.stamp != NEVER:
-                state.cost = max(latency, state.cost * exp((state.stamp - now) / self._decay))
-                state.stamp = now
-            return
+                given_up(state, latency, start, now, self._decay)
         else:
             state.failures += 1
             hint = min(outcome.retry_after or 0.0, MAX_CHARGE)
             if verdict is _FAILED:
-                latency = max(latency, hint, self._penalty)
+                charge(state, max(latency, hint, self._penalty), start, now, self._decay, max(latency, hint))
                 self._failed(state, start, now)
             else:
-                latency = max(latency, hint or self._penalty)
-        cost = state.cost
-        if latency < cost:
-            weight = exp((state.stamp - now) / self._decay)
-            latency = cost * weight + latency * (1.0 - weight)
-        state.cost = latency
-        state.stamp = now
+                charge(state, max(latency, hint or self._penalty), start, now, self._decay, max(latency, hint))
 
     def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> None:
         """Take the end of a body whose headers were a success: its own success ends a streak, a failure makes one."""
@@ -115,6 +110,7 @@ class Tracker:
             if now >= state.turn:
                 self._note(state, now)
             state.failures += 1
+            charge(state, self._penalty, start, now, self._decay, 0.0)
             self._failed(state, start, now)
 
     def _note(self, state: EndpointState, now: float) -> None:
@@ -154,9 +150,8 @@ class CircuitTracker(Tracker):
         self._hear = hear
         self._slow = circuits.config.slow_call_duration
 
-    def succeeded(self, state: EndpointState, start: float) -> None:
-        Tracker.succeeded(self, state, start)
-        now = state.stamp  # just set
+    def succeeded(self, state: EndpointState, start: float) -> float:
+        now = Tracker.succeeded(self, state, start)
         if now - start < self._slow:
             for circuit in state.circuits or self._circuits.of(state):
                 if circuit.phase is _CLOSED:
@@ -165,6 +160,7 @@ class CircuitTracker(Tracker):
                     self._hear(circuit, OK, start, now)
         else:
             self._write(state, SLOW, start, now)
+        return now
 
     def record(self, state: EndpointState, outcome: Outcome, start: float) -> None:
         Tracker.record(self, state, outcome, start)

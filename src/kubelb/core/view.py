@@ -25,7 +25,7 @@ class EndpointView(NamedTuple):
     state: str
     in_flight: int
     latency: float | None
-    """Peak EWMA; None before the first answer."""
+    """Peak EWMA, or what its last failure counts for; None before the first answer."""
     ejection: float | None
     """Seconds until its probe; None where it is not ejected."""
     weight: float
@@ -51,7 +51,7 @@ def view(
         zone=endpoint.zone,
         state=word,
         in_flight=state.in_flight,
-        latency=None if state.stamp == NEVER else state.cost,
+        latency=None if state.stamp == NEVER else state.charge or state.cost,
         ejection=max(0.0, state.until - now) if word == "ejected" else None,
         weight=endpoint.weight,
         picks=state.picks,

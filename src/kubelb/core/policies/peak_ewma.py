@@ -3,12 +3,13 @@
 `cost` is a moving average of latency that jumps up at once and comes down slowly (Finagle, `PeakEwma.scala`): a sample
 r above it replaces it, one below gives cost*w + r*(1-w) with w = exp(-dt/decay). It also decays while it is read, so
 that an endpoint which was slow once is tried again. Failures are charged as `failure_penalty` seconds, or an endpoint
-that fails in a millisecond would look like the best of all (Linkerd's load biaser, 2026).
+that fails in a millisecond would look like the best of all (Linkerd's load biaser, 2026): see `kubelb.core.charges` for
+how long.
 
 Two cases have no number to compare:
 - *never sampled*: one request is its probe (load 0); until that has ended the others are held off (load UNKNOWN);
 - *not sampled for one decay*: due one probe too. Decay alone is not enough: over a small set with one caller, two
-  slow answers sent everything to the third endpoint for good.
+  slow answers sent everything to the third endpoint for good. The end of a charge is stamped so as to be such a case.
 """
 
 import math
@@ -33,8 +34,8 @@ UNKNOWN = 1e6
 class PeakEwma:
     """The endpoint with the lesser expected wait, of two distinct random candidates.
 
-    `decay` is the time constant in seconds (10.0); `failure_penalty` the seconds that a failure counts for at least
-    (5.0).
+    `decay` is the time constant in seconds (10.0); `failure_penalty` the seconds of latency that a failure counts for
+    at least (5.0), until a probe succeeds: half a second later at first, up to four where failures go on.
 
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80", policy=kubelb.policies.PeakEwma(decay=5.0))
