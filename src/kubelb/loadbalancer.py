@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
-from weakref import WeakMethod
+from weakref import WeakMethod, ref
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.balancer import Balancer
@@ -37,6 +37,7 @@ from kubelb.runtime.feed import Feed
 from kubelb.runtime.fork import register
 from kubelb.runtime.hinting import seconds
 from kubelb.runtime.waiting import await_until, wait_until
+from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import worker
 from kubelb.target import Target, parse_nameserver, parse_target
 from kubelb.telemetry.logs import LogSink
@@ -217,7 +218,10 @@ class LoadBalancer(Calls):
     # Opening and closing
 
     def close(self) -> None:
-        """Stop discovery and refuse further calls; those under way may finish. Idempotent."""
+        """Stop discovery and refuse further calls; those under way may finish. Idempotent.
+
+        Discovery for a load balancer that was dropped without it stops within half a minute.
+        """
         with self._lock:
             self._closed = True
             feed, self._feed = self._feed, None
@@ -260,7 +264,10 @@ class LoadBalancer(Calls):
             if self._closed or self._static is not None:
                 return None
             if self._feed is None:
-                self._feed = Feed(self._make_source, self._publish, worker, self._clock)
+                # It holds us weakly: its threads would keep alive for ever who is dropped without `close`.
+                me = ref(self)
+                make, publish = weakly(self._make_source), weakly(self._publish)
+                self._feed = Feed(make, publish, worker, self._clock, gone=lambda: me() is None)
             self._feed.start()
             return self._feed
 
@@ -293,7 +300,7 @@ class LoadBalancer(Calls):
         raise TypeError(f"{self!r} cannot be pickled or copied: it is a process's own; make one in each, by its target")
 
     def _make_source(self) -> Discovery:
-        return source_for(self.target, self._options, self._clock, self._emit)
+        return source_for(self.target, self._options, self._clock, weakly(self._emit))
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))

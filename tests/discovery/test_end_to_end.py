@@ -243,6 +243,7 @@ def test_before_the_first_answer(made):
     with Server(lambda conn, request: conn.idle()) as server:
         feed = Reader(made, server.url)
         feed.until(lambda _: "waiting for an answer from" in feed.health.error)
+        assert "kubelb doctor" in feed.health.cure
         assert str(server.port) in feed.health.error
 
 

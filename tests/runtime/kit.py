@@ -58,10 +58,19 @@ class Source:
         self.stopped += 1
 
 
-def balancer(source: Source, **options: object) -> LoadBalancer:
+class Scripted(LoadBalancer):
+    """A LoadBalancer whose sources are what `make` returns."""
+
+    make: Callable[[], Source]
+
+    def _make_source(self) -> Source:
+        return self.make()
+
+
+def balancer(source: Source, **options: object) -> Scripted:
     """Return a LoadBalancer over a scripted source."""
-    lb = LoadBalancer("svc.ns:http", **options)  # type: ignore[arg-type]
-    lb._make_source = lambda: source  # type: ignore[method-assign]
+    lb = Scripted("svc.ns:http", **options)  # type: ignore[arg-type]
+    lb.make = lambda: source
     return lb
 
 

@@ -52,7 +52,7 @@ def test_the_child_goes_on_with_a_source_of_its_own() -> None:
             assert in_flight(lb) == 0
             assert all(lease.released for lease in held)
             mine = Source()
-            lb._make_source = lambda: mine  # type: ignore[method-assign]
+            lb.make = lambda: mine
             assert lb.call(lambda attempt: attempt.number) == 1
             end = time.monotonic() + 5
             while not mine.polls and time.monotonic() < end:
@@ -101,7 +101,7 @@ def test_a_lock_held_by_another_thread_does_not_hang_the_child() -> None:
         assert taken.wait(5)
 
         def child() -> None:
-            lb._make_source = lambda: Source()  # type: ignore[method-assign]
+            lb.make = lambda: Source()
 
             def refuse(attempt: object) -> None:
                 raise ConnectionRefusedError

@@ -12,6 +12,10 @@ The source's times are in its own clock; pacing is in the worker's, which keeps 
 that raises is reported by `threading.excepthook`, and the source asked again after `RETRY`; so is one that cannot be
 started or built just now, for want of a descriptor or a thread.
 
+A feed does not keep its consumer alive: where that was dropped without a `close`, the feed finds so within `LOOK` and
+closes itself. It looks, rather than being told by a finalizer, since stopping a source takes locks, and finalizers run
+inside other people's.
+
 Waiters come from both worlds: each is a callable that is called once, from the publishing thread, and must return at
 once. One that gives up is removed.
 """
@@ -23,6 +27,7 @@ from enum import Enum
 from kubelb.clock import Clock
 from kubelb.discovery.base import Discovery
 from kubelb.model import Snapshot
+from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import Worker
 
 __all__ = ["PACE", "Feed"]
@@ -31,6 +36,8 @@ PACE = 0.05
 """Seconds between two snapshots, at least."""
 RETRY = 1.0
 """Seconds until a source that raised is polled, or started, again."""
+LOOK = 30.0
+"""Seconds between two looks whether the consumer is still there."""
 
 
 class _State(Enum):
@@ -43,16 +50,23 @@ class _State(Enum):
 class Feed:
     """Connects one source with one consumer. `publish(snapshot)` runs on a runner thread and must not raise.
 
-    `make` builds the source, on a runner thread too: that may import a client library.
+    `make` builds the source, on a runner thread too: that may import a client library. `gone` says whether the
+    consumer is not there any more; then `make` may return None.
     """
 
     def __init__(
-        self, make: Callable[[], Discovery], publish: Callable[[Snapshot], None], worker: Worker, clock: Clock
+        self,
+        make: Callable[[], Discovery | None],
+        publish: Callable[[Snapshot], None],
+        worker: Worker,
+        clock: Clock,
+        gone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._make = make
         self._publish = publish
         self._worker = worker
         self._clock = clock
+        self._gone = gone
         self._lock = threading.Lock()
         self._state = _State.IDLE
         self._due = 0.0
@@ -75,6 +89,7 @@ class Feed:
                 self._worker.release()
                 raise
             self._started = True
+            self._look_later()
 
     def close(self) -> None:
         """Stop the source and wake all waiters; idempotent."""
@@ -138,6 +153,16 @@ class Feed:
         """Take back `add_waiter`."""
         with self._lock:
             self._waiters.discard(waiter)
+
+    def _look_later(self) -> None:
+        # Weakly: the appointment of a feed that was closed must not keep what it knew for the rest of the time.
+        self._worker.call_at(self._worker.clock() + LOOK, weakly(self._look))
+
+    def _look(self) -> None:
+        if self._gone():
+            self.close()
+        elif not self._closed:
+            self._look_later()
 
     def _schedule(self, delay: float) -> None:
         with self._lock:

@@ -139,6 +139,7 @@ class KubeDiscovery:
         stale = synced and self._max_stale is not None and age is not None and age >= self._max_stale
         if not synced and not error:
             error = f"no list of endpoints yet: {stream.stage}" if stream else "not started"
+            cure = f"ready_timeout= waits longer; `kubelb doctor {self._target}` looks for what is in the way"
         return Health("endpointslices", synced, stale, age, error, cure)
 
     def resync_now(self) -> None:
