@@ -264,4 +264,6 @@ def test_many_endpoints_cost_no_more_than_one(world: World, raw, balance) -> Non
             began = time.perf_counter()
             world.get(client, URL)
             times.append(time.perf_counter() - began)
-    assert statistics.median(taken[many]) < 4 * statistics.median(taken[few])
+    # The best tenth: what the client does takes its time always, a server's thread that has to wait for a core not.
+    best = {client: statistics.quantiles(times, n=10)[0] for client, times in taken.items()}
+    assert best[many] < 4 * best[few]
