@@ -79,6 +79,13 @@ class Rig:
         return [event for event in self.events if isinstance(event, kind)]
 
 
+def ended(rig: Rig, seconds: float, outcome: Outcome | None = None) -> None:
+    """Have a request on the first endpoint that took so long end so."""
+    lease = rig.lease(0)
+    rig.clock.advance(seconds)
+    lease.release(outcome)
+
+
 def failed(**fields: Any) -> Outcome:
     """A failure that may be repeated if the request may."""
     fields.setdefault("sent", Sent.MAYBE)

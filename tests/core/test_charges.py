@@ -11,7 +11,7 @@ from kubelb.core.policies.peak_ewma import load
 from kubelb.core.state import NEVER
 from kubelb.model import CANCELLED, Outcome
 
-from .kit import Rig, busy, failed
+from .kit import Rig, busy, ended, failed
 from .test_peak_ewma import serve
 
 DECAY, PENALTY = 10.0, 5.0
@@ -32,12 +32,6 @@ def quick(ip: str) -> tuple[float, Outcome]:
 def share(made: Rig, seconds: float, answer=quick, rate: float = 100.0) -> float:
     """Return the first one's part of the traffic; 1 is fair."""
     return serve(made, seconds, rate, answer)["10.0.0.0"] / (seconds * rate) * len(made.balancer.states())
-
-
-def ended(made: Rig, seconds: float, outcome: Outcome | None = None) -> None:
-    lease = made.lease(0)
-    made.clock.advance(seconds)
-    lease.release(outcome)
 
 
 def cost(made: Rig) -> float:

@@ -7,13 +7,7 @@ import pytest
 from kubelb.core.state import NEVER
 from kubelb.model import CANCELLED, Outcome, Sent, Verdict
 
-from .kit import Rig, busy, failed
-
-
-def ended(rig: Rig, seconds: float, outcome: Outcome | None) -> None:
-    lease = rig.lease(0)
-    rig.clock.advance(seconds)
-    lease.release(outcome)
+from .kit import Rig, busy, ended, failed
 
 
 def counts(rig: Rig) -> float:

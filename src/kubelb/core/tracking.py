@@ -94,11 +94,11 @@ class Tracker:
         else:
             state.failures += 1
             hint = min(outcome.retry_after or 0.0, MAX_CHARGE)
-            if verdict is _FAILED:
-                charge(state, max(latency, hint, self._penalty), start, now, self._decay, max(latency, hint))
+            failed = verdict is _FAILED
+            least = max(hint, self._penalty) if failed else hint or self._penalty
+            charge(state, max(latency, least), start, now, self._decay, max(latency, hint))
+            if failed:
                 self._failed(state, start, now)
-            else:
-                charge(state, max(latency, hint or self._penalty), start, now, self._decay, max(latency, hint))
 
     def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> None:
         """Take the end of a body whose headers were a success: its own success ends a streak, a failure makes one."""
