@@ -40,7 +40,7 @@ def half_a_head(peer: Peer) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_black_hole_beside_a_good_endpoint(world: World, raw, balance, method: str) -> None:
-    """It costs a connect of one second at most, and even a POST goes elsewhere: it was never sent."""
+    """It costs a second, and even a POST goes elsewhere: it was never sent."""
     good = raw()
     with blackhole() as hole:
         lb = balance(hole, good, policy="round_robin")

@@ -9,6 +9,8 @@ from tests.adapters.raw import OK, blackhole
 from tests.adapters_requests.conftest import URL, in_flight, state
 from urllib3.util import Timeout
 
+from kubelb.adapters._requests.bounds import Limits
+
 MARGIN = 1.5
 """Seconds that a busy machine may add."""
 
@@ -26,8 +28,8 @@ def hang(peer) -> None:
 
 
 @pytest.mark.slow
-def test_connecting_takes_a_second_at_most(session, raw, balance):
-    """Whatever the client allows, or nothing at all; then another endpoint is tried, also for a POST."""
+def test_a_pod_that_does_not_answer_is_left_after_a_second(session, raw, balance):
+    """With one number for everything, and with none; then another endpoint is tried, also for a POST."""
     good = raw()
     with blackhole() as dead:
         lb = balance(dead, good, policy="round_robin")
@@ -124,8 +126,9 @@ def test_an_upload_that_nobody_reads_is_bounded(session, raw, balance):
 
 
 @pytest.mark.slow
-def test_a_slow_handshake_counts_as_connecting(session, raw, balance):
-    """A server that never answers the TLS hello: ConnectTimeout within a second, and never sent."""
+@pytest.mark.parametrize("timeout", [1.0, (1.0, 20.0), Timeout(connect=1.0, read=20.0)])
+def test_a_slow_handshake_counts_as_connecting(session, raw, balance, timeout):
+    """A server that never answers the TLS hello: ConnectTimeout after the connect timeout, and never sent."""
 
     def deaf(peer):
         peer.hang()
@@ -134,7 +137,27 @@ def test_a_slow_handshake_counts_as_connecting(session, raw, balance):
     lb = balance(server, retry=None)
     client = session(lb)
     with takes(0.8, 1.0), pytest.raises(requests.ConnectTimeout):
-        client.post("https://reviews.prod/", timeout=20)
+        client.post("https://reviews.prod/", timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "apart"),
+    [
+        (5, False),
+        (5.0, False),
+        (None, False),
+        ((5, 5), True),
+        ((3.05, 27), True),
+        ((None, 5), False),
+        (Timeout(5), False),
+        (Timeout(total=5), False),
+        (Timeout(connect=None, read=5), False),
+        (Timeout(connect=3), True),
+    ],
+)
+def test_when_a_connect_timeout_was_set_apart(timeout, apart):
+    """A pair says what connecting may take; one number is for everything, and None is no bound to keep to."""
+    assert Limits(timeout).apart is apart
 
 
 @pytest.mark.parametrize("timeout", [-1, "soon", (1, 2, 3), True])

@@ -233,8 +233,11 @@ def test_a_retry_too_many_is_not_made() -> None:
     """The call ends as its try did, the budget keeps its token, and the event says which limit it was."""
     rig = limited(max_retries=1)
     budget = BudgetState(RetryBudget(floor=5.0, ratio=0.0), rig.clock())
+    assert limiter(rig).has_room_to_retry()
     running = rig.balancer.pick(avoid=[rig.state(0)])
     assert limiter(rig).retries
+    assert not limiter(rig).has_room_to_retry()
+    assert limited(max_retries=0, observe=True).balancer.limiter.has_room_to_retry()
     outcome = play(rig, flow_of(rig, budget=budget), refused())
     assert (outcome.reason, outcome.tries) == ("refused", ())
     assert [type(event) for event in rig.events] == [LimitReached]

@@ -1,9 +1,11 @@
 """What every HTTP adapter keeps to, whichever client it bridges."""
 
-__all__ = ["CONNECT", "KEEPALIVE", "LEAST", "PATIENCE", "SMALL"]
+__all__ = ["CONNECT", "HANDSHAKE", "KEEPALIVE", "LEAST", "PATIENCE", "SMALL"]
 
 CONNECT = 1.0
-"""Seconds for a connect at most: pods are near, and another pod is nearer than a slow one."""
+"""Seconds after which a pod that does not answer is left for another one (see `patience.py`)."""
+HANDSHAKE = 5.0
+"""Seconds for a TLS handshake while nobody knows how long they take here: what httpx has for a connect by default."""
 LEAST = 0.001
 """Seconds; zero would mean non-blocking to a socket."""
 KEEPALIVE = 4.0

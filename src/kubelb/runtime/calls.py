@@ -209,6 +209,19 @@ class Calls:
             return False
         return self.retry.attempts == 1 or not worth_repeating(outcome) or not may_repeat(request, outcome)
 
+    def can_follow(self, state: EndpointState, number: int, promised: int) -> bool:
+        """Whether attempt `number` of a call, should it fail on `state` now, would be followed by one elsewhere.
+
+        `promised` extra tries are spoken for, so that as many calls cannot count on the same one. Nothing is withdrawn.
+        """
+        balancer = self.balancer
+        if number >= self.retry.attempts or not balancer.has_other_than((state,)):
+            return False
+        if balancer.limiter is not None and not balancer.limiter.has_room_to_retry():
+            return False
+        budget = self._budget
+        return budget is None or budget.available(balancer.requests, self._clock()) > promised
+
     def run(
         self,
         request: Request,

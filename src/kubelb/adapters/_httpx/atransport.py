@@ -92,6 +92,7 @@ class AioTransport(Common):
         self, request: Any, lease: Lease, timeouts: Timeouts, number: int, attempt: "Try | None" = None
     ) -> tuple[Any, Any]:
         """One attempt: httpcore's answer and httpx's response. A cancelled one has ended for the endpoint too."""
+        timeouts.number = number
         try:
             pool = self._pools.get(lease.state, request.url.scheme in TLS)
             answer = await cancelled_once(pool.handle_async_request(self._core_request(request, timeouts, attempt)))
@@ -204,7 +205,7 @@ class AioTransport(Common):
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
         return self.kit.AsyncPool(
             ssl_context=self._ssl_context() if tls else None,
-            network_backend=AsyncDial(self.kit.httpcore, state.endpoint.address, self._ssl_context),
+            network_backend=AsyncDial(self.kit.httpcore, state, self._ssl_context, self._patience),
             **self._pool_options,
         )
 

@@ -13,6 +13,7 @@ from kubelb.adapters.balancers import Connected, balancer_of
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, judge_status
+from kubelb.adapters.patience import Patience
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.tls import Cert, Verify, fresh_context
 from kubelb.core.lease import Lease
@@ -104,6 +105,7 @@ class Common(Connected):
             limits = self.kit.httpx.Limits(keepalive_expiry=KEEPALIVE)
         self._pool_options = {**_limiting(limits), "http1": http1, "http2": http2}
         self._pools = Pools(self._make_pool)
+        self._patience = Patience(self.lb)
         self._byte_stream = self.kit.httpx.ByteStream
         self.open: set[Any] = set()
         """Watches of the bodies that are not closed yet (see `body.py`)."""
@@ -137,6 +139,7 @@ class Common(Connected):
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self._pools.abandon()
+        self._patience = Patience(self.lb)
         self.open = set()
         self.lost = deque()
 

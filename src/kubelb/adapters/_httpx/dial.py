@@ -6,14 +6,15 @@ verified for one service to another on the same ip:port.)
 
 Their streams are httpcore's own but for the timeouts: a `Timeouts` is asked anew for every single read and write, so
 that the end of a call holds however slowly bytes come and go. And a connection is secured with the context of now: the
-one that a pool was made with may be older than its files.
+one that a pool was made with may be older than its files. TCP and the TLS handshake have a wait each (`patience.py`).
 """
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from kubelb.adapters._httpx.timeouts import Timeouts
-from kubelb.model import Address
+from kubelb.adapters.patience import Patience
+from kubelb.core.state import EndpointState
 
 __all__ = ["AsyncDial", "Dial"]
 
@@ -24,20 +25,30 @@ PIECE = 1 << 18
 
 
 class Dial:
-    """A network backend for httpcore's ConnectionPool; all its connections go to `address`."""
+    """A network backend for httpcore's ConnectionPool; all its connections go to the endpoint of `state`."""
 
-    __slots__ = ("_address", "_contexts", "_core", "_inner")
+    __slots__ = ("_contexts", "_core", "_inner", "_patience", "_state")
 
-    def __init__(self, core: Any, address: Address, contexts: Contexts) -> None:
+    def __init__(self, core: Any, state: EndpointState, contexts: Contexts, patience: Patience) -> None:
         self._core = core
         self._contexts = contexts
         self._inner = core.SyncBackend()
-        self._address = address
+        self._state = state
+        self._patience = patience
 
-    def connect_tcp(self, host: str, port: int, **options: Any) -> Any:  # noqa: ARG002
+    def connect_tcp(self, host: str, port: int, timeout: Any = None, **options: Any) -> Any:  # noqa: ARG002
         """Connect, to our address."""
-        ip, real = self._address
-        return _Stream(self._core, self._inner.connect_tcp(ip, real, **options), self._contexts)
+        ip, real = self._state.endpoint.address
+        with timeout.tcp(self._patience, self._state, self._core.ConnectTimeout) as seconds:
+            inner = self._inner.connect_tcp(ip, real, timeout=seconds, **options)
+        return _Stream(self._core, inner, self.secure)
+
+    def secure(self, inner: Any, name: str | None, timeouts: Any) -> Any:
+        """Make TLS of one of our connections."""
+        context = self._contexts()
+        with timeouts.tls(self._patience, self._state, self._core.ConnectTimeout) as seconds:
+            secured = inner.start_tls(context, name, seconds)
+        return _Stream(self._core, secured, self.secure)
 
     def sleep(self, seconds: float) -> None:
         """Sleep."""
@@ -45,11 +56,11 @@ class Dial:
 
 
 class _Stream:
-    __slots__ = ("_contexts", "_core", "_inner", "close", "get_extra_info")
+    __slots__ = ("_core", "_inner", "_secure", "close", "get_extra_info")
 
-    def __init__(self, core: Any, inner: Any, contexts: Contexts) -> None:
+    def __init__(self, core: Any, inner: Any, secure: Any) -> None:
         self._core = core
-        self._contexts = contexts
+        self._secure = secure
         self._inner = inner
         self.close = inner.close
         self.get_extra_info = inner.get_extra_info
@@ -83,26 +94,35 @@ class _Stream:
         ssl_context: Any,  # noqa: ARG002  # the pool's, from when it was made
         server_hostname: str | None = None,
         timeout: Any = None,
-    ) -> "_Stream":
-        inner = self._inner.start_tls(self._contexts(), server_hostname, timeout)
-        return _Stream(self._core, inner, self._contexts)
+    ) -> Any:
+        return self._secure(self._inner, server_hostname, timeout)
 
 
 class AsyncDial:
     """A network backend for httpcore's AsyncConnectionPool."""
 
-    __slots__ = ("_address", "_contexts", "_core", "_inner")
+    __slots__ = ("_contexts", "_core", "_inner", "_patience", "_state")
 
-    def __init__(self, core: Any, address: Address, contexts: Contexts) -> None:
+    def __init__(self, core: Any, state: EndpointState, contexts: Contexts, patience: Patience) -> None:
         self._core = core
         self._contexts = contexts
         self._inner = core.AnyIOBackend()
-        self._address = address
+        self._state = state
+        self._patience = patience
 
-    async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:  # noqa: ARG002
+    async def connect_tcp(self, host: str, port: int, timeout: Any = None, **options: Any) -> Any:  # noqa: ARG002, ASYNC109
         """Connect, to our address."""
-        ip, real = self._address
-        return _AsyncStream(self._core, await self._inner.connect_tcp(ip, real, **options), self._contexts)
+        ip, real = self._state.endpoint.address
+        with timeout.tcp(self._patience, self._state, self._core.ConnectTimeout) as seconds:
+            inner = await self._inner.connect_tcp(ip, real, timeout=seconds, **options)
+        return _AsyncStream(self._core, inner, self.secure)
+
+    async def secure(self, inner: Any, name: str | None, timeouts: Any) -> Any:
+        """Make TLS of one of our connections."""
+        context = self._contexts()
+        with timeouts.tls(self._patience, self._state, self._core.ConnectTimeout) as seconds:
+            secured = await inner.start_tls(context, name, seconds)
+        return _AsyncStream(self._core, secured, self.secure)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
@@ -110,11 +130,11 @@ class AsyncDial:
 
 
 class _AsyncStream:
-    __slots__ = ("_contexts", "_core", "_inner", "aclose", "get_extra_info")
+    __slots__ = ("_core", "_inner", "_secure", "aclose", "get_extra_info")
 
-    def __init__(self, core: Any, inner: Any, contexts: Contexts) -> None:
+    def __init__(self, core: Any, inner: Any, secure: Any) -> None:
         self._core = core
-        self._contexts = contexts
+        self._secure = secure
         self._inner = inner
         self.aclose = inner.aclose
         self.get_extra_info = inner.get_extra_info
@@ -147,6 +167,5 @@ class _AsyncStream:
         ssl_context: Any,  # noqa: ARG002
         server_hostname: str | None = None,
         timeout: Any = None,  # noqa: ASYNC109
-    ) -> "_AsyncStream":
-        inner = await self._inner.start_tls(self._contexts(), server_hostname, timeout)
-        return _AsyncStream(self._core, inner, self._contexts)
+    ) -> Any:
+        return await self._secure(self._inner, server_hostname, timeout)

@@ -82,6 +82,7 @@ class SyncTransport(Common):
         self, request: Any, lease: Lease, timeouts: Timeouts, number: int, attempt: "Try | None" = None
     ) -> tuple[Any, Any]:
         """One attempt: httpcore's answer and httpx's response. An interrupted one has ended for the endpoint too."""
+        timeouts.number = number
         try:
             pool = self._pools.get(lease.state, request.url.scheme in TLS)
             answer = pool.handle_request(self._core_request(request, timeouts, attempt))
@@ -156,7 +157,7 @@ class SyncTransport(Common):
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
         return self.kit.httpcore.ConnectionPool(
             ssl_context=self._ssl_context() if tls else None,
-            network_backend=Dial(self.kit.httpcore, state.endpoint.address, self._ssl_context),
+            network_backend=Dial(self.kit.httpcore, state, self._ssl_context, self._patience),
             **self._pool_options,
         )
 

@@ -1,10 +1,10 @@
 """What an attempt may take, and how far it got.
 
-The largest part of requests' timeout bounds all tries of a call up to the response headers. Within that, connecting
-takes the client's connect timeout at most and never more than a second; each single read or write takes the client's
-read timeout at most. (urllib3 alone gives a whole upload the connect timeout, and lets a server drip its headers for
-ever.) Once the headers are here, each read of the body has the client's read timeout again. A deadline (`kubelb.hints`)
-bounds everything, the body included.
+The largest part of requests' timeout bounds all tries of a call up to the response headers. Within that, TCP and the
+TLS handshake take the client's connect timeout each at most, and less where it was not set apart (`patience.py`); each
+single read or write takes the client's read timeout at most. (urllib3 alone gives a whole upload the connect timeout,
+and lets a server drip its headers for ever.) Once the headers are here, each read of the body has the client's read
+timeout again. A deadline (`kubelb.hints`) bounds everything, the body included.
 
 urllib3 has no place where a caller could hang such a value, so that of the attempt that this thread is making is
 `current.bounds`. Connections note there what decides about retries: whether they connected, whether a byte was sent.
@@ -15,8 +15,10 @@ from typing import Any
 
 from urllib3.util import Timeout
 
-from kubelb.adapters.defaults import CONNECT, LEAST
+from kubelb.adapters.defaults import LEAST
+from kubelb.adapters.patience import Pace, Patience, Step
 from kubelb.clock import Clock
+from kubelb.core.state import EndpointState
 
 __all__ = ["Bounds", "Limits", "current"]
 
@@ -24,22 +26,30 @@ __all__ = ["Bounds", "Limits", "current"]
 class Limits:
     """requests' timeout, understood: seconds to connect, for each read, and for all tries; None for any number.
 
+    A connect timeout is set apart by a pair, or by urllib3's `Timeout(connect=...)`: ``timeout=5`` is for everything.
+
     Raises ValueError, as requests does, for what is no timeout.
     """
 
-    __slots__ = ("connect", "in_all", "read")
+    __slots__ = ("apart", "connect", "in_all", "read")
 
     def __init__(self, timeout: Any) -> None:
         self.connect: float | None = None
         self.read: float | None = None
         self.in_all: float | None = None
+        self.apart = False
+        """Whether the connect timeout was set apart."""
         if timeout is None:
             return
         if isinstance(timeout, tuple):
             if len(timeout) != 2:
                 raise ValueError(f"timeout={timeout!r}: give seconds, or a pair (connect, read)")
             timeout = Timeout(connect=timeout[0], read=timeout[1])
-        timeout = timeout.clone() if isinstance(timeout, Timeout) else Timeout(connect=timeout, read=timeout)
+        if isinstance(timeout, Timeout):
+            self.apart = isinstance(timeout._connect, int | float)  # noqa: SLF001  # neither None nor urllib3's default
+            timeout = timeout.clone()
+        else:
+            timeout = Timeout(connect=timeout, read=timeout)
         timeout.start_connect()
         self.connect = timeout.resolve_default_timeout(timeout.connect_timeout)
         self.read = timeout.read_timeout
@@ -53,9 +63,11 @@ class Bounds:
 
     __slots__ = (
         "_clock",
-        "_connect",
-        "_connect_until",
         "_deadline",
+        "_limits",
+        "_number",
+        "_patience",
+        "_state",
         "connected",
         "cut_short",
         "producer_failed",
@@ -65,15 +77,24 @@ class Bounds:
     )
 
     def __init__(
-        self, connect: float | None, read: float | None, until: float | None, deadline: float | None, clock: Clock
+        self,
+        limits: Limits,
+        until: float | None,
+        deadline: float | None,
+        clock: Clock,
+        patience: Patience,
+        state: EndpointState,
+        number: int,
     ) -> None:
-        self._connect = connect
-        self.read = read
+        self._limits = limits
+        self.read = limits.read
+        self._patience = patience
+        self._state = state
+        self._number = number
         self._deadline = deadline
         self.until = until
         """When the response headers must be here."""
         self._clock = clock
-        self._connect_until = 0.0
         self.connected = False
         """Whether this attempt had to connect."""
         self.sent = False
@@ -84,16 +105,22 @@ class Bounds:
         """Whether it ended because the caller's body could not be produced."""
 
     def timeout(self) -> Timeout:
-        """Return urllib3's timeout for an attempt that begins now."""
-        now = self._clock()
-        left = None if self.until is None else max(LEAST, self.until - now)
-        seconds = min([CONNECT, *(part for part in (self._connect, left) if part is not None)])
-        self._connect_until = now + seconds
-        return Timeout(connect=seconds, read=self.read if left is None else min(left, self.read or left))
+        """Return urllib3's timeout for an attempt that begins now; connections set a wait of their own to connect."""
+        left = None if self.until is None else max(LEAST, self.until - self._clock())
+        return Timeout(connect=None, read=self.read if left is None else min(left, self.read or left))
 
-    def left_to_connect(self) -> float:
-        """Return the seconds that a TLS handshake which begins now may take: it shares them with the connect."""
-        return max(LEAST, self._connect_until - self._clock())
+    def tcp(self, late: type[BaseException]) -> Step:
+        """Return the wait for a TCP connection, which begins now; `late` is raised at its end."""
+        return self._wait(self._patience.tcp, late)
+
+    def tls(self, late: type[BaseException]) -> Step:
+        """Return the wait for a TLS handshake."""
+        return self._wait(self._patience.tls, late)
+
+    def _wait(self, pace: Pace, late: type[BaseException]) -> Step:
+        limits, until = self._limits, self.until
+        left = None if until is None else until - self._clock()
+        return pace.wait(self._state, self._number, limits.connect, left, late, apart=limits.apart)
 
     def left(self) -> float | None:
         """Return the seconds for a read or write that begins now, None for any number.
@@ -122,8 +149,7 @@ class Bounds:
 
 
 class _Current(threading.local):
-    bounds = Bounds(None, None, None, None, float)
-    """Never used: an attempt always sets its own."""
+    bounds: Bounds = None  # type: ignore[assignment]  # never used: an attempt always sets its own
 
 
 current = _Current()

@@ -6,10 +6,12 @@ its endpoint and nothing else; what the request is called, in Host and SNI, come
 
 import http.client
 import ssl
+from contextlib import ExitStack
 from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError
 
 from kubelb.adapters._requests.bounds import current
 from kubelb.adapters._requests.held import Held
@@ -29,6 +31,7 @@ class _Bounded:
     """What both kinds of connection share."""
 
     sock: Any
+    timeout: Any
     idle_since: float | None = None
     """When the last response's body ended; set by that response."""
 
@@ -41,6 +44,10 @@ class _Bounded:
     def connect(self) -> None:
         current.bounds.connected = True
         super().connect()  # type: ignore[misc]
+
+    def _new_conn(self) -> Any:
+        with current.bounds.tcp(ConnectTimeoutError) as self.timeout:
+            return super()._new_conn()  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -86,11 +93,13 @@ class _Tls(_Bounded, HTTPSConnection):  # type: ignore[misc]
 
     def connect(self) -> None:
         self.ssl_context = self._contexts.get()
-        super().connect()
+        with ExitStack() as self._handshake:  # entered when TCP has connected
+            super().connect()
 
     def _new_conn(self) -> Any:
         sock = super()._new_conn()
-        sock.settimeout(current.bounds.left_to_connect())
+        self.timeout = self._handshake.enter_context(current.bounds.tls(TimeoutError))
+        sock.settimeout(self.timeout)
         return sock
 
 

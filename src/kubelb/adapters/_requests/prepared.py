@@ -14,8 +14,10 @@ from requests.utils import rewind_body
 from kubelb.adapters._requests.bounds import Bounds, Limits
 from kubelb.adapters._requests.tls import Secured
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced
+from kubelb.adapters.patience import Patience
 from kubelb.clock import Clock
 from kubelb.core.keys import KeySource
+from kubelb.core.state import EndpointState
 from kubelb.model import Request
 from kubelb.runtime.hinting import current
 
@@ -104,11 +106,11 @@ class Call:
             return None if deadline is None else start + deadline
         return start + (in_all if deadline is None else min(in_all, deadline))
 
-    def bounds(self, start: float, clock: Clock) -> Bounds:
+    def bounds(self, start: float, clock: Clock, patience: Patience, state: EndpointState, number: int) -> Bounds:
         """Return the bounds of an attempt that begins now, of a call that began at `start`."""
-        limits, deadline = self._limits, self.deadline
+        deadline = self.deadline
         over = None if deadline is None else start + deadline
-        return Bounds(limits.connect, limits.read, self.end(start), over, clock)
+        return Bounds(self._limits, self.end(start), over, clock, patience, state, number)
 
     def carrying(self, carrier: Mapping[str, str]) -> dict[str, str]:
         """Return the headers of one attempt: its own trace context in the place of any other."""

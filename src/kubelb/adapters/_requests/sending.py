@@ -23,6 +23,7 @@ from kubelb.adapters._requests.tls import Contexts, Secured, TlsPools
 from kubelb.adapters.balancers import balancer_of
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import judge_status
+from kubelb.adapters.patience import Patience
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.refusals import Refusals
 from kubelb.adapters.tls import Cert, Fresh, Verify
@@ -72,6 +73,7 @@ class Sending(HTTPAdapter):
         self._server_hostname = check_server_hostname(server_hostname)
         self._size = pool_maxsize
         self._pools = Pools(self._make_pool)
+        self._patience = Patience(self.lb)
         self._clock = self.lb.balancer.clock
         self._key_source = self.lb.balancer.key_source
         self.lost: deque[EndpointState] = deque()
@@ -154,7 +156,7 @@ class Sending(HTTPAdapter):
             return outcome
 
     def _attempted(self, call: Call, lease: Lease, start: float, number: int, headers: Mapping[str, Any]) -> Outcome:
-        bounds = call.bounds(start, self._clock)
+        bounds = call.bounds(start, self._clock, self._patience, lease.state, number)
         around = current.bounds  # a body may be produced by requests of its own
         current.bounds = bounds
         try:
@@ -251,6 +253,7 @@ class Sending(HTTPAdapter):
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self._pools.abandon()
+        self._patience = Patience(self.lb)
         self._contexts.after_fork_in_child()
         self.lost = deque()
 

@@ -166,6 +166,10 @@ class Limiter:
             self._reached("max_requests", most, "requests are in flight")
         return lease
 
+    def has_room_to_retry(self) -> bool:
+        """Whether `allows_retry` would say yes now; tells nobody."""
+        return not self.enforces or len(self.retries) < self._again
+
     def allows_retry(self) -> bool:
         """Whether another extra try may be made now; asked before its budget and its wait."""
         if len(self.retries) >= self._again:
