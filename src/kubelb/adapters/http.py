@@ -15,11 +15,18 @@ from email.utils import parsedate_to_datetime
 from kubelb.clock import wall
 from kubelb.model import ANY, IDEMPOTENT, Outcome, Request, Verdict
 
-__all__ = ["IDEMPOTENT_METHODS", "balanced", "carrying", "judge_status", "retry_after"]
+__all__ = ["IDEMPOTENT_METHODS", "PROXY_ONLY", "balanced", "carrying", "for_pods", "judge_status", "retry_after"]
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2. Others are repeated only with an Idempotency-Key header, a hint, or proof that nothing was sent."""
 
+PROXY_ONLY = "proxy-authorization"
+"""What a proxy on the way is to see, and no pod: there is none on the way to a pod (RFC 9110, 11.7.2).
+
+requests puts it on redirects where the environment or the session has a proxy with a password; httpx carries it to any
+host when it follows a redirect. Which of them it was, or a caller who set it by hand, cannot be seen from here.
+"""
+_PROXY_ONLY = PROXY_ONLY.encode()
 _ELSEWHERE = frozenset({502, 503, 504})
 _ONCE = Request(replayable=False)
 _ONCE_IDEMPOTENT = Request(idempotent=True, replayable=False)
@@ -36,6 +43,14 @@ def carrying(headers: Iterable[tuple[bytes, bytes]], carrier: Mapping[str, str])
     """Return the headers of one attempt: its own trace context in the place of any other. Names are in lower case."""
     own = {name.encode("latin-1"): value.encode("latin-1", "replace") for name, value in carrier.items()}
     return [*(header for header in headers if header[0].lower() not in own), *own.items()]
+
+
+def for_pods(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers without what is a proxy's alone: nearly always the same list."""
+    for name, _ in headers:
+        if len(name) == 19 and name.lower() == _PROXY_ONLY:  # the length first: 30 ns a header
+            return [header for header in headers if header[0].lower() != _PROXY_ONLY]
+    return headers
 
 
 def judge_status(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Outcome | None:

@@ -37,6 +37,10 @@ class Transport(SyncTransport, httpx.BaseTransport):
     - `http1`, `http2`: protocols; ``http1=False, http2=True`` speaks HTTP/2 without TLS;
     - `limits`: `httpx.Limits` of each endpoint's pool; by default no limit, and idle connections are kept for 4 s.
 
+    The client's largest timeout bounds all tries up to the headers. A connect timeout that no other part equals is
+    kept, by TCP and the TLS handshake each; else a pod that does not answer is left for another one after 1 s (TCP) or
+    5 s (a handshake, as long as none has shown how quick it can be). No pod is shown a Proxy-Authorization header.
+
     Per call, ``extensions={"kubelb": {"key": ..., "idempotent": True, "deadline": 2.0}}``. The response's
     ``extensions["kubelb"]`` tells the endpoint and the number of attempts. When tries end the last one's own response
     or exception comes back; where kubelb refused, a `kubelb.LoadBalancerError` that is also a `httpx.ConnectError`

@@ -12,7 +12,7 @@ from kubelb.adapters._httpx.timeouts import Timeouts, longest
 from kubelb.adapters.balancers import Connected, balancer_of
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
-from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, judge_status
+from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, for_pods, judge_status
 from kubelb.adapters.patience import Patience
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.tls import Cert, Verify, fresh_context
@@ -217,7 +217,7 @@ class Common(Connected):
         return self.lb.watch.http(request.method, url.scheme, url.host, url.port, url, instrumented=instrumented)
 
     def _core_request(self, request: Any, timeouts: Timeouts, attempt: "Try | None") -> Any:
-        """Return httpcore's form of the request, with our timeouts, its trace context and nothing else changed."""
+        """Return httpcore's form of the request: our timeouts, its trace context, nothing that is a proxy's alone."""
         url = request.url
         host = url.raw_host
         extensions = {**request.extensions, "timeout": timeouts}
@@ -227,11 +227,12 @@ class Common(Connected):
             extensions.setdefault("sni_hostname", host[:-1].decode())  # certificates know no trailing dot
         target = extensions.get("target", url.raw_path)
         stream = request.stream
+        headers = for_pods(request.headers.raw)
         kit = self.kit
         return kit.Request(
             request.method.encode("ascii"),
             kit.httpcore.URL(scheme=url.raw_scheme, host=host, port=url.port, target=target),
-            request.headers.raw if attempt is None else carrying(request.headers.raw, attempt.carrier()),
+            headers if attempt is None else carrying(headers, attempt.carrier()),
             stream if type(stream) is self._byte_stream else Produced(stream, timeouts),
             extensions,
         )

@@ -13,7 +13,7 @@ from requests.utils import rewind_body
 
 from kubelb.adapters._requests.bounds import Bounds, Limits
 from kubelb.adapters._requests.tls import Secured
-from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced
+from kubelb.adapters.http import IDEMPOTENT_METHODS, PROXY_ONLY, balanced
 from kubelb.adapters.patience import Patience
 from kubelb.clock import Clock
 from kubelb.core.keys import KeySource
@@ -81,6 +81,10 @@ class Call:
         self.chunked = not (body is None or "Content-Length" in headers)
         # A copy, with Host, which http.client would make of the pod's address.
         self.headers = dict(headers.items()) if "Host" in headers else {"Host": place.authority, **headers}
+        for name in self.headers:
+            if len(name) == len(PROXY_ONLY) and _lower(name) == PROXY_ONLY:
+                self.headers = {name: value for name, value in self.headers.items() if _lower(name) != PROXY_ONLY}
+                break
         self._produced = not (body is None or isinstance(body, bytes | str) or _is_buffer(body))
         self._rewinds = self._produced and isinstance(request._body_position, int) and hasattr(body, "seek")  # noqa: SLF001
         idempotent = request.method in IDEMPOTENT_METHODS or "Idempotency-Key" in headers
@@ -146,6 +150,10 @@ def place_of(request: Any) -> Place:
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         authority = f"{authority}:{port}"
     return Place(parts.scheme == "https", host.rstrip("."), authority, port)
+
+
+def _lower(name: str | bytes) -> str:
+    return (name if isinstance(name, str) else name.decode("latin-1")).lower()
 
 
 def _is_buffer(body: Any) -> bool:
