@@ -146,17 +146,19 @@ def test_a_slow_handshake_counts_as_connecting(session, raw, balance, timeout):
         (5, False),
         (5.0, False),
         (None, False),
-        ((5, 5), True),
+        ((5, 5), False),
         ((3.05, 27), True),
         ((None, 5), False),
         (Timeout(5), False),
         (Timeout(total=5), False),
         (Timeout(connect=None, read=5), False),
         (Timeout(connect=3), True),
+        (Timeout(connect=3, read=3), False),
+        (Timeout(connect=3, total=9), True),
     ],
 )
 def test_when_a_connect_timeout_was_set_apart(timeout, apart):
-    """A pair says what connecting may take; one number is for everything, and None is no bound to keep to."""
+    """By a number of its own; one number, even said twice, is for everything, and None is no bound to keep to."""
     assert Limits(timeout).apart is apart
 
 

@@ -36,9 +36,9 @@ class Adapter(Sending):
     - `verify`, `cert`: CAs and client certificate, where the session's own are left at their defaults;
     - `pool_maxsize`: connections kept per endpoint; more are opened where more run at once, and not kept.
 
-    The largest part of ``timeout=`` bounds all tries up to the headers. The connect part of a pair is kept, by TCP and
-    the TLS handshake each; else a pod that does not answer is left for another one after 1 s (TCP) or 5 s (a handshake,
-    as long as none has shown how quick it can be). No pod is shown a Proxy-Authorization header.
+    The largest part of ``timeout=`` bounds all tries up to the headers. The connect part of a pair of two numbers is
+    kept, by TCP and the TLS handshake each; else a pod that does not answer is left for another one after 1 s (TCP) or
+    5 s (a handshake, as long as none has shown how quick it can be). No pod is shown a Proxy-Authorization header.
 
     One adapter may serve many sessions and threads. `kubelb.hints` around a call are honoured. When tries end the last
     one's own response or exception comes back; where kubelb refused, a `kubelb.LoadBalancerError` that is also a

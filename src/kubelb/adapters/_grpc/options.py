@@ -2,8 +2,12 @@
 
 The authority is the service's name: gRPC takes it for `:authority`, for SNI and for the check of the certificate, so a
 connection to a pod's address is verified against the service. A proxy of the environment would be asked for pod
-addresses, a service config would be looked up for them: neither is wanted. A pod that is gone answers nothing, so a
-connect may take a second at most, and a pod that is back is found within a few.
+addresses, a service config would be looked up for them: neither is wanted.
+
+gRPC has one bound for TCP, the TLS handshake and the first settings together. No call waits for a connection while
+another pod is ready, so that bound is a patient one: what is slow to shake hands is served, and has not to begin again.
+Five seconds are short enough to find a pod within five whose packets were dropped and that is back: the system asks
+anew after one second and three, and the next connect after five.
 
 Whatever the user gives is last, and counts. gRPC's own retries are left as they are: without a retry policy it repeats
 only what no server has seen, on the same sub-channel.
@@ -25,7 +29,7 @@ _DEFAULTS: Options = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # also the time that a connect may take
+    ("grpc.min_reconnect_backoff_ms", 5000),  # what a connect may take; no pause
     ("grpc.max_reconnect_backoff_ms", 3000),  # gRPC adds a fifth at most: a pod that is back is found within 5 s
 )
 

@@ -26,7 +26,8 @@ __all__ = ["Bounds", "Limits", "current"]
 class Limits:
     """requests' timeout, understood: seconds to connect, for each read, and for all tries; None for any number.
 
-    A connect timeout is set apart by a pair, or by urllib3's `Timeout(connect=...)`: ``timeout=5`` is for everything.
+    A connect timeout is set apart by a pair of two numbers, or by urllib3's `Timeout(connect=...)`: ``timeout=5`` is
+    for everything, and so is ``(5, 5)``, which says no more.
 
     Raises ValueError, as requests does, for what is no timeout.
     """
@@ -38,18 +39,16 @@ class Limits:
         self.read: float | None = None
         self.in_all: float | None = None
         self.apart = False
-        """Whether the connect timeout was set apart."""
+        """Whether the connect timeout was set apart: a number of its own."""
         if timeout is None:
             return
         if isinstance(timeout, tuple):
             if len(timeout) != 2:
                 raise ValueError(f"timeout={timeout!r}: give seconds, or a pair (connect, read)")
             timeout = Timeout(connect=timeout[0], read=timeout[1])
-        if isinstance(timeout, Timeout):
-            self.apart = isinstance(timeout._connect, int | float)  # noqa: SLF001  # neither None nor urllib3's default
-            timeout = timeout.clone()
-        else:
-            timeout = Timeout(connect=timeout, read=timeout)
+        timeout = timeout.clone() if isinstance(timeout, Timeout) else Timeout(connect=timeout, read=timeout)
+        connect, read = timeout._connect, timeout._read  # noqa: SLF001  # as they were given
+        self.apart = isinstance(connect, int | float) and connect != read
         timeout.start_connect()
         self.connect = timeout.resolve_default_timeout(timeout.connect_timeout)
         self.read = timeout.read_timeout
