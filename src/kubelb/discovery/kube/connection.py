@@ -1,4 +1,8 @@
-"""urllib3's connections, dialled by us: stoppable while the name is looked up, while connecting, and ever after."""
+"""urllib3's connections, dialled by us: stoppable while the name is looked up, while connecting, and ever after.
+
+A TLS handshake has a bound of its own, which grows where it was not enough: an API server that is overloaded must not
+be given handshakes that are all thrown away, by every process, again and again.
+"""
 
 import socket
 from functools import partial
@@ -12,16 +16,33 @@ from kubelb.discovery.kube.lifeline import CutError, Lifeline
 from kubelb.discovery.kube.resolve import Address, forget, resolve
 from kubelb.discovery.kube.steps import Phase
 
-__all__ = ["pool_classes"]
+__all__ = ["Handshakes", "pool_classes"]
+
+LONGEST = 40.0
+"""Seconds for a TLS handshake at most."""
 
 # A peer that vanished without a word is noticed by the read timeout; keep-alives also tell the boxes in between that
 # the connection is in use.
 _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
 
-def pool_classes(lifeline: Lifeline) -> dict[str, Any]:
+class Handshakes:
+    """How long one may take: twice as long after each that took too long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def took_too_long(self) -> None:
+        """Have more patience with the next one; for good, or each reconnect would begin by throwing one away."""
+        self.seconds = max(self.seconds, min(2 * self.seconds, LONGEST))
+
+
+def pool_classes(lifeline: Lifeline, handshakes: Handshakes) -> dict[str, Any]:
     """For `PoolManager.pool_classes_by_scheme`: pools whose connections hang on this lifeline."""
-    return {"http": partial(_PlainPool, lifeline=lifeline), "https": partial(_TlsPool, lifeline=lifeline)}
+    return {
+        "http": partial(_PlainPool, lifeline=lifeline),
+        "https": partial(_TlsPool, lifeline=lifeline, handshakes=handshakes),
+    }
 
 
 class _Dialled:
@@ -85,8 +106,19 @@ class _Plain(_Dialled, HTTPConnection):
 
 
 class _Tls(_Dialled, HTTPSConnection):
+    handshakes: Handshakes
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        sock.settimeout(self.handshakes.seconds)
+        return sock
+
     def connect(self) -> None:
-        super().connect()
+        try:
+            super().connect()
+        except TimeoutError:  # of the handshake, or of a proxy before it: what TCP raises is urllib3's own
+            self.handshakes.took_too_long()
+            raise
         self.is_verified = True  # or the user said not to; urllib3 would warn of it at every connection
 
 
@@ -106,11 +138,13 @@ class _PlainPool(HTTPConnectionPool):
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _Tls
 
-    def __init__(self, *args: Any, lifeline: Lifeline, **kw: Any) -> None:
+    def __init__(self, *args: Any, lifeline: Lifeline, handshakes: Handshakes, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self._lifeline = lifeline
+        self._handshakes = handshakes
 
     def _new_conn(self) -> Any:
         connection = super()._new_conn()
         connection.lifeline = self._lifeline  # type: ignore[attr-defined]
+        connection.handshakes = self._handshakes  # type: ignore[attr-defined]
         return connection

@@ -2,7 +2,8 @@
 
 One connection at a time: the list's is kept for the watch. urllib3 retries nothing here, redirects nowhere, and reads
 no environment; whether and when to try again is the reflector's business. Timeouts are for each wait, not for the
-whole: connecting and the TLS handshake `connect_timeout`, the rest `read_timeout`, which a bookmark a minute resets.
+whole: connecting `connect_timeout`, the TLS handshake the same and more where that was not enough, the rest
+`read_timeout`, which a bookmark a minute resets.
 """
 
 import http.client
@@ -15,7 +16,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from kubelb.discovery.kube.access import Access, CredentialsError, Locator
-from kubelb.discovery.kube.connection import pool_classes
+from kubelb.discovery.kube.connection import Handshakes, pool_classes
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
 from kubelb.discovery.kube.wording import why
@@ -47,6 +48,7 @@ class Transport:
         self._locator = locator
         self._line = lifeline
         self._warn = warn
+        self._handshakes = Handshakes(connect_timeout)
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
         self._access: Access | None = None
         self._context: ssl.SSLContext | None = None
@@ -144,7 +146,7 @@ class Transport:
         if self._manager is None or not same or context is not self._context:
             self.hang_up()
             self._manager, self._context = _manager(access, context), context
-            self._manager.pool_classes_by_scheme = pool_classes(self._line)
+            self._manager.pool_classes_by_scheme = pool_classes(self._line, self._handshakes)
         self._access = access
         return access, self._manager, header
 

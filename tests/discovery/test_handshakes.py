@@ -1,0 +1,67 @@
+"""An API server that is slow to shake hands: it is waited for ever longer, and the watch comes to be.
+
+The kind: a bound that is tighter than what the other side needs, tried again and again: never served, and each try a
+handshake more for a server that has too much to do.
+"""
+
+import ssl
+import time
+
+import pytest
+import trustme
+
+from kubelb.discovery.kube.access import Access
+from kubelb.discovery.kube.connection import LONGEST, Handshakes
+
+from .build import piece, row
+from .feeding import Reader
+from .server import Server, slice_list
+
+
+class Slow:
+    """A server's context that lets each handshake wait."""
+
+    def __init__(self, context, seconds):
+        self._context = context
+        self.seconds = seconds
+
+    def wrap_socket(self, *args, **options):
+        time.sleep(self.seconds)
+        return self._context.wrap_socket(*args, **options)
+
+
+def idle_watch(conn, request):
+    if request.watch:
+        conn.stream()
+        conn.idle()
+    conn.reply(slice_list(piece("a", [row("10.0.0.1")])))
+
+
+def test_patience_doubles():
+    """To forty seconds; what begins with more keeps that."""
+    handshakes = Handshakes(5.0)
+    for seconds in (10.0, 20.0, 40.0, LONGEST):
+        handshakes.took_too_long()
+        assert handshakes.seconds == seconds
+    longer = Handshakes(60.0)
+    longer.took_too_long()
+    assert longer.seconds == 60.0
+
+
+@pytest.mark.slow
+def test_a_server_that_is_slow_to_shake_hands(made, tmp_path):
+    """Some are begun in vain until it is known; then none, also when the connection is lost."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with Server(idle_watch, Slow(context, 0.8)) as server:
+        feed = Reader(made, Access(server.url, ca_file=str(tmp_path / "ca.pem")), connect_timeout=0.3)
+        feed.ips("10.0.0.1", timeout=20.0)
+        begun = server.accepted
+        assert 2 <= begun <= 5
+        feed.until(lambda _: any(request.watch for request in server.requests), timeout=20.0)
+        asked = len(server.requests)
+        server.drop_all()
+        feed.until(lambda _: len(server.requests) > asked, timeout=20.0)
+        assert server.accepted == begun + 1
