@@ -262,6 +262,30 @@ def test_a_service_that_becomes_slow_is_not_overloaded_by_us(world: Any, raw, ba
     assert begun(servers) - before == 3  # and by then it is known how slow they are
 
 
+def hello_then(end: str) -> Any:
+    """Read the client's hello, and end the handshake so."""
+
+    def script(peer: Peer) -> None:
+        peer.sock.recv(65536)
+        if end == "reset":
+            peer.reset()
+        elif end == "nonsense":
+            peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    return script
+
+
+@pytest.mark.parametrize("end", ["closed", "reset", "nonsense"])
+def test_a_handshake_that_breaks_off_was_never_sent(world: Any, raw, balance, serving, trusting, end: str) -> None:
+    """So a POST goes elsewhere, and is delivered once; the pod has failed."""
+    broken, good = raw(hello_then(end)), raw(once, tls=serving)
+    lb = balance(broken, good, policy="round_robin", outliers=None)
+    client = world.client(lb, tls={"verify": trusting})
+    assert asks(world, client, 3)[0] == [200] * 3
+    assert good.delivered == 3
+    assert state(lb, broken).failures >= 1
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_slow_handshakes_with_certificates_on_both_sides(
     world: Any, raw, balance, authority, trusting, tmp_path, host: str
