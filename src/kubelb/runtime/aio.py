@@ -28,6 +28,7 @@ async def drive_async(flow: Flow, send: SendSoon, *, wait: WaitNewer, clock: Clo
     race = _Race(send, discard, clock)
     held: list[Outcome] = []  # open responses that the flow may still return
     answer: Outcome | None = None
+    outcome: Outcome | None = None
     try:
         while True:
             step = flow.send(answer)
@@ -55,14 +56,19 @@ async def drive_async(flow: Flow, send: SendSoon, *, wait: WaitNewer, clock: Clo
             if answer is not None and answer.open:
                 held.append(answer)
     except StopIteration as stop:
-        outcome: Outcome = stop.value
+        outcome = stop.value
         with suppress(ValueError):
             held.remove(outcome)
         return outcome
     finally:
         flow.close()
         race.cancel_all()
-        await _discard_all(held, discard)
+        try:
+            await _discard_all(held, discard)
+        except asyncio.CancelledError:  # so nobody will be given it
+            if outcome is not None and outcome.open:
+                await discard(outcome)
+            raise
 
 
 async def attempt(step: Send, send: SendSoon) -> Outcome:
@@ -80,8 +86,13 @@ async def nothing_to_discard(outcome: Outcome) -> None:
 
 
 async def _discard_all(held: list[Outcome], discard: Discard) -> None:
-    while held:
-        await discard(held.pop())
+    """Each of them, although one is cancelled: they are known to nobody else."""
+    try:
+        while held:
+            await discard(held.pop())
+    except asyncio.CancelledError:
+        await _discard_all(held, discard)
+        raise
 
 
 class _Race:

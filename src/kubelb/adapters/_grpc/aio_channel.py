@@ -144,10 +144,12 @@ class AioChannel(Common, grpc.aio.Channel):
                 task.cancel()
             for channel in channels:
                 self.aside(_closed(channel))
-        if self._closing:
-            await asyncio.wait(self._closing)
-        if self._owns:
-            await self.lb.aclose()
+        try:
+            if self._closing:
+                await asyncio.wait(self._closing)
+        finally:
+            if self._owns:
+                await self.lb.aclose()
 
     async def _drained(self, grace: float) -> None:
         """Wait for what runs. grpcio's own grace will not do: a close that is cut short there cancels nothing."""

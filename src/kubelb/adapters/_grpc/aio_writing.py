@@ -1,7 +1,6 @@
 """Asyncio calls with a stream of requests: from an iterable, sync or not, or written one by one."""
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 import grpc.aio
@@ -42,8 +41,13 @@ class ManyRequests(AioCall):
             await self._refuse()
 
     async def _refuse(self) -> None:
-        with suppress(asyncio.CancelledError):  # as of a call that its caller has cancelled
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        try:
             await self._raise()
+        except asyncio.CancelledError:  # as of a call that its caller has cancelled, and no cancellation of this task
+            if task is not None and task.cancelling() > before:
+                raise
         raise asyncio.InvalidStateError("RPC already finished.")
 
     async def done_writing(self) -> None:

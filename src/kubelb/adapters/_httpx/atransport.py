@@ -6,13 +6,14 @@ says so when it is used in another. Endpoints that went away are closed there, w
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kubelb.adapters._httpx.common import OPENED, TLS, Common
 from kubelb.adapters._httpx.dial import AsyncDial
-from kubelb.adapters._httpx.shield import cancelled_once, shielded
+from kubelb.adapters._httpx.mending import mend
+from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
@@ -93,16 +94,20 @@ class AioTransport(Common):
     ) -> tuple[Any, Any]:
         """One attempt: httpcore's answer and httpx's response. A cancelled one has ended for the endpoint too."""
         timeouts.number = number
+        pool = None
         try:
             pool = self._pools.get(lease.state, request.url.scheme in TLS)
-            answer = await cancelled_once(pool.handle_async_request(self._core_request(request, timeouts, attempt)))
+            answer = await pool.handle_async_request(self._core_request(request, timeouts, attempt))
             timeouts.headers_are_here()
             body = self.kit.AsyncBody(answer.stream, lease, timeouts, request, self)
             return answer, self._response(answer, body, request, lease, number)
         except Exception:
             raise
-        except BaseException:
+        except BaseException as error:
             self._cancelled(lease)
+            if pool is not None and isinstance(error, asyncio.CancelledError):
+                with suppress(Exception):  # it is the cancellation that is told
+                    await mend(pool)
             raise
 
     async def _flow(
@@ -164,9 +169,11 @@ class AioTransport(Common):
             while True:
                 watch = self.lost.popleft()
                 self.open.discard(watch)
-                with suppress(Exception):
-                    await shielded(watch.inner.aclose())
-                self._close_soon([watch.state])
+                try:
+                    with suppress(Exception):
+                        await shielded(watch.inner.aclose())
+                finally:
+                    self._close_soon([watch.state])
 
     @staticmethod
     async def _close(pools: Iterable[Any]) -> None:
@@ -215,13 +222,21 @@ class AioTransport(Common):
 
     async def aclose(self) -> None:
         """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
-        await self._close_lost()
+        async with AsyncExitStack() as all_of_it:  # from the last to the first, also where one is cancelled
+            if self._owns:
+                all_of_it.push_async_callback(self.lb.aclose)
+            all_of_it.push_async_callback(self._closed)
+            all_of_it.push_async_callback(self._close_all)
+            await self._close_lost()
+
+    async def _close_all(self) -> None:
         self._absolve()
         await self._close(self._pools.all())
+
+    async def _closed(self) -> None:
+        """Wait for what is being closed. It goes on where that is cancelled: it is known to nobody else."""
         if self._loop is not None and self._closing:
-            await asyncio.gather(*self._closing, return_exceptions=True)
-        if self._owns:
-            await self.lb.aclose()
+            await asyncio.wait(self._closing)
 
     async def __aenter__(self) -> Self:
         return self

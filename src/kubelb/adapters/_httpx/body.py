@@ -11,12 +11,13 @@ endpoint that is gone. The reference is kept by the transport, for a response an
 it along.
 """
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 from weakref import ref
 
-from kubelb.adapters._httpx.shield import cancelled_once, shielded
+from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.defaults import PATIENCE, SMALL
 from kubelb.core.lease import Lease
@@ -127,15 +128,17 @@ class AsyncBody(_Ending):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             parts = aiter(self._inner)
-            while (part := await cancelled_once(anext(parts, None))) is not None:
+            while (part := await shielded(anext(parts, None))) is not None:
                 yield part
         except Exception as error:
             mapped = self._broken(error)
             if mapped is error:
                 raise
             raise mapped from mapped.__cause__
-        except BaseException:
+        except BaseException as error:
             self._finish(CANCELLED)
+            if isinstance(error, CancelledError):  # also one that was put off until a part was here
+                await shielded(self._inner.aclose())
             raise
         self._finish(SUCCESS)
 
@@ -155,7 +158,7 @@ class AsyncBody(_Ending):
             with suppress(Exception):
                 if self._worth_reading(headers):
                     parts = aiter(self._inner)
-                    while await cancelled_once(anext(parts, None)) is not None:
+                    while await shielded(anext(parts, None)) is not None:
                         pass
         finally:
             with suppress(Exception):

@@ -9,6 +9,7 @@ that the end of a call holds however slowly bytes come and go. And a connection 
 one that a pool was made with may be older than its files. TCP and the TLS handshake have a wait each (`patience.py`).
 """
 
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -168,4 +169,8 @@ class _AsyncStream:
         server_hostname: str | None = None,
         timeout: Any = None,  # noqa: ASYNC109
     ) -> Any:
-        return await self._secure(self._inner, server_hostname, timeout)
+        try:
+            return await self._secure(self._inner, server_hostname, timeout)
+        except CancelledError:  # httpcore closes it for any other error
+            await self._inner.aclose()
+            raise

@@ -1,46 +1,54 @@
 """Cleaning up although the task is being cancelled.
 
-httpcore gives a connection back in several turns of the event loop, though none of them waits for anything. A native
-cancellation (`task.cancel()`, `asyncio.timeout`) that hits between two of them leaves a connection that counts as busy
-for ever; httpcore's own shield knows only anyio's cancel scopes. Here such a cancellation is put off until the
-coroutine has ended, and comes before an error of the coroutine's own. It is not put off while the coroutine waits for a
-real event.
+httpcore gives a connection back in several turns of the event loop, though none of them waits for anything. Its own
+shield holds off anyio's cancel scopes and knows nothing of a native cancellation (`task.cancel()`, `asyncio.timeout`):
+one that hits between two turns leaves a connection that counts as busy for ever. Here such a cancellation is put off:
 
-A request that is cancelled cleans up inside httpcore, where a second cancellation would do the same harm: two timeouts
-that end at nearly the same time, a server that shuts down meanwhile. There only those after the first are put off.
+    while the coroutine only yields its turn       put off
+    it waits for a real event                      delivered, as `task.cancel()` at this moment would
+    it has ended, whatever with                    raised
+
+Never put off is what belongs to a cancel scope of anyio's: httpcore's timeouts are such scopes, and those of the caller
+may lie around them. anyio delivers at every turn until the scope has ended, and code inside may wait for just that.
+Whether it delivers here and now is asked of anyio itself: a cancelled scope that no shield hides is an effective
+deadline of minus infinity. (Only the words of the exception tell the two apart otherwise, and two cancellations of the
+same turn are one exception.)
 """
 
 import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-__all__ = ["cancelled_once", "shielded"]
+from anyio import current_effective_deadline
+
+__all__ = ["shielded"]
+
+CANCELLED = float("-inf")
 
 
 class shielded:  # noqa: N801  # used as a function: `await shielded(coroutine)`
-    """Await a coroutine; a cancellation that comes while it only yields its turn is raised when it has ended."""
+    """Await a coroutine; a native cancellation that comes while it only yields its turn is raised soon after."""
 
     __slots__ = ("_coroutine",)
-    cleaning = True
-    """Whether the coroutine cleans up from its beginning."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, cleaning, value = self._coroutine, self.cleaning, None
+        coroutine, value = self._coroutine, None
         cancelled: asyncio.CancelledError | None = None
         try:
             waits_for = coroutine.send(None)
             while True:
+                if cancelled is not None and waits_for is not None and waits_for.cancel(*cancelled.args[:1]):
+                    cancelled = None  # it comes back from there
                 try:
                     yield waits_for
                 except asyncio.CancelledError as error:
-                    if cleaning and waits_for is None:
+                    if waits_for is None and current_effective_deadline() != CANCELLED:
                         cancelled = error
                         waits_for = coroutine.send(None)
                     else:
-                        cleaning = True
                         waits_for = coroutine.throw(error)
                 except BaseException as error:  # noqa: BLE001
                     waits_for = coroutine.throw(error)
@@ -56,10 +64,3 @@ class shielded:  # noqa: N801  # used as a function: `await shielded(coroutine)`
         if cancelled is not None:
             raise cancelled
         return value
-
-
-class cancelled_once(shielded):  # noqa: N801
-    """Await a coroutine that may be cancelled, and cleans up then: further cancellations are put off until it has."""
-
-    __slots__ = ()
-    cleaning = False
