@@ -1,4 +1,4 @@
-"""The same request with the bare client and through kubelb, and every way to have it cancelled at a turn of the loop."""
+"""The same request with the bare client and through kubelb, and every way to cancel it at a turn of the loop."""
 
 import asyncio
 import ssl

@@ -110,7 +110,9 @@ def test_as_the_bare_client(
     theirs = aio_world.run(storm(bare._replace(pools=list), 11, 10, cancelling))  # what that loses is its own affair
     aio_world.close(bare.client)
     for way, ends in ours.items():
-        allowed = ENDS | ({"TimeoutError"} if way != "client" else set()) | ({"CancelledError"} if cancelling else set())
+        allowed = (
+            ENDS | ({"TimeoutError"} if way != "client" else set()) | ({"CancelledError"} if cancelling else set())
+        )
         assert set(ends) <= allowed, ours
         assert set(theirs[way]) <= allowed, theirs
         assert sum(ends.values()) == sum(theirs[way].values())

@@ -1,6 +1,7 @@
 """grpc.aio: whose cancellation is it? The call's own is an answer; the task's own ends the task."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -46,10 +47,8 @@ async def test_a_close_that_is_cancelled(server: Any) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await task
-        except asyncio.CancelledError:
-            pass
 
         def closed(lb: kubelb.LoadBalancer = channel.lb) -> bool:
             return lb._closed

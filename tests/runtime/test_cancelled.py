@@ -4,6 +4,7 @@ The kind: a cancellation taken for somebody else's, or passed on to work that is
 """
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -145,10 +146,8 @@ def test_a_flow_that_is_real_has_the_same_end() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             (await task).lease.release()
-        except asyncio.CancelledError:
-            pass
         for _ in range(10):
             await asyncio.sleep(0)
         assert sum(state.in_flight for state in rig.balancer.states()) == 0
