@@ -1,4 +1,4 @@
-"""The values that every room speaks of: Endpoint, Snapshot, Request, Outcome, Attempt.
+"""The values that every room speaks of: Endpoint, Snapshot, Request, Outcome, Incident, Attempt.
 
 They hold no behaviour beyond reading themselves. Two of them are made for every call (Request, Outcome) and are plain
 slotted classes, because a frozen dataclass costs 0.9 us where such a class costs 0.2; Endpoint is made ten thousand at
@@ -20,6 +20,7 @@ __all__ = [
     "Changes",
     "Endpoint",
     "Health",
+    "Incident",
     "Outcome",
     "Request",
     "Sent",
@@ -170,6 +171,36 @@ class Sent(Enum):
     ANSWERED = "answered"
 
 
+class Incident:
+    """What several attempts on one endpoint have ended by together: the end of the connection that they shared.
+
+    Whoever sees a connection end makes one, and every outcome that comes of that end bears it (`Outcome.incident`). The
+    first failure that does is a failure of the endpoint; the others say nothing about it: to ejection, circuits,
+    failures in a row, shares and charges a cut connection is one failure, however many requests were on it. Retries
+    are judged outcome by outcome, as ever.
+
+    A `planned` end is none at all: the server said that this connection is over before it ended it, as it does when
+    one has reached its age (HTTP/2: GOAWAY with NO_ERROR). That is a server's word, so it is believed within bounds
+    (`kubelb.core.tracking`). It may be set until the first outcome is reported.
+    """
+
+    __slots__ = ("_first", "planned")
+
+    def __init__(self, *, planned: bool = False) -> None:
+        self.planned = planned
+        self._first = [True]
+
+    def first(self) -> bool:
+        """Return True to the first that asks, and False to all others, in whatever threads they are."""
+        try:
+            return self._first.pop()
+        except IndexError:
+            return False
+
+    def __repr__(self) -> str:
+        return f"<Incident{' planned' if self.planned else ''}{'' if self._first else ' counted'}>"
+
+
 class Outcome:
     """How an attempt ended, in the terms that health, load and retry need.
 
@@ -178,12 +209,14 @@ class Outcome:
     `value` or `error` is what the caller gets should this attempt be the last. `retryable` is the protocol's word that
     another endpoint may answer better (502, 503, 504, UNAVAILABLE, a connection lost); whether it *may* be sent again
     is decided by the retry rules. `fresh` says that nothing of the request's body was taken from its producer, so that
-    even a body which can be produced only once is still whole.
+    even a body which can be produced only once is still whole. `incident` is set where the attempt failed together with
+    others, by the end of their connection: together they are one failure.
     """
 
     __slots__ = (
         "error",
         "fresh",
+        "incident",
         "latency",
         "lease",
         "open",
@@ -206,6 +239,7 @@ class Outcome:
         retry_after: float | None = None,
         open: bool = False,  # noqa: A002
         fresh: bool = False,
+        incident: Incident | None = None,
         reason: str = "",
         value: Any = None,
         error: BaseException | None = None,
@@ -217,6 +251,7 @@ class Outcome:
         self.retry_after = retry_after
         self.open = open
         self.fresh = fresh
+        self.incident = incident
         self.reason = reason
         """A short word for logs and notes: ``"503"``, ``"refused"``, ``"read timeout"``."""
         self.value = value

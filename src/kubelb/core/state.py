@@ -57,6 +57,8 @@ class EndpointState:
         "leases",
         "notes",
         "others",
+        "parted",
+        "parted_after",
         "phase",
         "removed",
         "rule",
@@ -91,7 +93,11 @@ class EndpointState:
         self.faults = 0
         """Failures that it is to blame for: those but 429."""
         self.others = 0
-        """Ends that say nothing about it: cancelled, neutral, released without an outcome."""
+        """Ends that say nothing about it: cancelled, neutral, shared with one that was counted, without an outcome."""
+        self.parted = NEVER
+        """When it last ended a connection as planned, and that was believed."""
+        self.parted_after = 0
+        """Its successes by then."""
         self.consecutive = 0
         """Failures in a row."""
         self.phase = Phase.ACTIVE

@@ -5,6 +5,11 @@ charged (`kubelb.core.charges`): as `failure_penalty` seconds at least, a 429 as
 names none, or a pod that refuses in a millisecond would look like the best of all). A cancelled request took at least
 as long as it took, so it can raise the cost as it stands now and never lower it; where there is no cost yet it is no
 sample. Kept for every policy, because users look at it.
+
+Failures that share an `Incident`, the end of their connection, are one failure: the first that is reported. A planned
+end is none; but since it is the server that says so, it is believed once a second, and only of an endpoint that has
+answered since the last one or has kept its connections for ten seconds. Beyond that it is a failure like any other, or
+a pod that ends every connection "as planned" and answers nothing would never be ejected.
 """
 
 import math
@@ -17,7 +22,7 @@ from kubelb.core.charges import MAX_CHARGE, answered, charge, given_up
 from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
 from kubelb.core.state import NEVER, EndpointState, Phase
-from kubelb.model import Outcome, Verdict
+from kubelb.model import Incident, Outcome, Verdict
 
 __all__ = ["CircuitTracker", "Tracker"]
 
@@ -31,6 +36,9 @@ _OK = Verdict.OK
 _FAILED = Verdict.FAILED
 _CANCELLED = Verdict.CANCELLED
 _NEUTRAL = Verdict.NEUTRAL
+PARTING, SILENT_PARTING = 1.0, 10.0
+"""Seconds between two planned ends of connections of an endpoint that has answered meanwhile, and that has not."""
+
 _ACTIVE = Phase.ACTIVE
 _CLOSED = CircuitPhase.CLOSED
 
@@ -71,8 +79,10 @@ class Tracker:
             self._judge(state, 0, start, now)
         return now
 
-    def record(self, state: EndpointState, outcome: Outcome, start: float) -> None:
-        """Take the end of an attempt, or its headers where the body is still to come."""
+    def record(self, state: EndpointState, outcome: Outcome, start: float) -> bool:
+        """Take the end of an attempt, or its headers where the body is still to come. Return whether it says anything:
+        not, where it is the end of a connection that was counted before.
+        """
         now = self._clock()
         if now >= state.turn:
             self._note(state, now)
@@ -91,6 +101,9 @@ class Tracker:
             state.others += 1
             if state.stamp != NEVER:
                 given_up(state, latency, start, now, self._decay)
+        elif outcome.incident is not None and not _counts(state, outcome.incident, now):
+            state.others += 1
+            return False
         else:
             state.failures += 1
             hint = min(outcome.retry_after or 0.0, MAX_CHARGE)
@@ -99,19 +112,26 @@ class Tracker:
             charge(state, max(latency, least), start, now, self._decay, max(latency, hint))
             if failed:
                 self._failed(state, start, now)
+        return True
 
-    def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> None:
-        """Take the end of a body whose headers were a success: its own success ends a streak, a failure makes one."""
+    def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> bool:
+        """Take the end of a body whose headers were a success: its own success ends a streak, a failure makes one.
+
+        Return as `record` does.
+        """
         verdict = outcome.verdict
         if verdict is _OK:
             state.consecutive = 0
         elif verdict is _FAILED:
             now = self._clock()
+            if outcome.incident is not None and not _counts(state, outcome.incident, now):
+                return False
             if now >= state.turn:
                 self._note(state, now)
             state.failures += 1
             charge(state, self._penalty, start, now, self._decay, 0.0)
             self._failed(state, start, now)
+        return True
 
     def _note(self, state: EndpointState, now: float) -> None:
         """Write down how many requests there were by now, before this one is counted."""
@@ -162,21 +182,37 @@ class CircuitTracker(Tracker):
             self._write(state, SLOW, start, now)
         return now
 
-    def record(self, state: EndpointState, outcome: Outcome, start: float) -> None:
-        Tracker.record(self, state, outcome, start)
+    def record(self, state: EndpointState, outcome: Outcome, start: float) -> bool:
+        if not Tracker.record(self, state, outcome, start):
+            return False
         now = self._clock()
         latency = now - start if outcome.latency is None else outcome.latency
         what = (BAD if outcome.verdict is _FAILED else OK) | (SLOW if latency >= self._slow else OK)
         if what or not (outcome.verdict is _CANCELLED or outcome.verdict is _NEUTRAL):
             self._write(state, what, start, now)
+        return True
 
-    def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> None:
-        Tracker.record_end(self, state, outcome, start)
+    def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> bool:
+        if not Tracker.record_end(self, state, outcome, start):
+            return False
         if outcome.verdict is _FAILED:
             self._write(state, BAD, start, self._clock())
+        return True
 
     def _write(self, state: EndpointState, what: int, start: float, now: float) -> None:
         for circuit in state.circuits or self._circuits.of(state):
             if circuit.phase is _CLOSED and start >= circuit.until:
                 circuit.append(what)
             self._hear(circuit, what, start, now)
+
+
+def _counts(state: EndpointState, incident: Incident, now: float) -> bool:
+    """Whether a failure that bears this incident is one of the endpoint."""
+    if not incident.first():
+        return False
+    if not incident.planned:
+        return True
+    if now - state.parted < (SILENT_PARTING if state.successes == state.parted_after else PARTING):
+        return True
+    state.parted, state.parted_after = now, state.successes
+    return False
