@@ -1,4 +1,4 @@
-"""What each status means, what counts as never sent, and what a server's pushback does."""
+"""What each status means, and what a server's pushback does. That none means "never sent": `test_never_sent.py`."""
 
 import socket
 from typing import Any
@@ -45,21 +45,6 @@ def test_every_status(code: grpc.StatusCode) -> None:
     assert outcome.sent is not Sent.NEVER
     assert outcome.error is error
     assert outcome.reason == code.name
-
-
-@pytest.mark.parametrize(
-    ("details", "sent"),
-    [
-        ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: connection refused", Sent.NEVER),
-        ("Stream removed (Socket closed)", Sent.MAYBE),
-        ("Socket closed", Sent.MAYBE),
-        ("the application: failed to connect to all addresses", Sent.MAYBE),
-        (None, Sent.MAYBE),
-    ],
-)
-def test_what_was_never_sent(details: str | None, sent: Sent) -> None:
-    """Only core's own words for having found no connection."""
-    assert outcome_of(Ended(grpc.StatusCode.UNAVAILABLE, details)).sent is sent
 
 
 @pytest.mark.parametrize(

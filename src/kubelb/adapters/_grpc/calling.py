@@ -6,6 +6,7 @@ release. The attempt flow comes in only where that was not possible or did not d
 
 from collections.abc import Callable
 from copy import copy
+from traceback import walk_tb
 from typing import Any, Self
 
 import grpc
@@ -107,8 +108,10 @@ class Calling:
         if isinstance(error, grpc.RpcError):
             return outcome_of(error)
         if isinstance(error, self.gone) and lease.state.removed and not self.channel.subs.closed:
-            # Picked in the moment its endpoint went away: the sub-channel was closed before it was asked.
-            return Outcome(Verdict.NEUTRAL, sent=Sent.NEVER, reason="endpoint gone", error=error)
+            # Picked in the moment its endpoint went away: the sub-channel was closed before it was asked. An
+            # interceptor may raise the same of something else, when the call has been made.
+            sent = Sent.NEVER if _of_grpcio(error) else Sent.MAYBE
+            return Outcome(Verdict.NEUTRAL, sent=sent, retryable=True, reason="endpoint gone", error=error)
         lease.release(None)
         raise self.refused(error) if isinstance(error, LoadBalancerError) else error
 
@@ -121,6 +124,12 @@ class Calling:
     def refused(self, error: LoadBalancerError) -> Any:
         """Return kubelb's refusal as an RpcError."""
         return refusal(error)
+
+
+def _of_grpcio(error: Exception) -> bool:
+    """Whether grpcio has raised this by itself, with nothing of anybody else's between it and us."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    return all(name.startswith(("grpc.", "kubelb.")) for name in modules)
 
 
 def ended(outcome: Outcome) -> Any:

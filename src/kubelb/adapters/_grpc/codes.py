@@ -1,7 +1,7 @@
 """What a gRPC status means for health and retry.
 
 | status             | verdict   | another endpoint may do better |
-| UNAVAILABLE        | FAILED    | yes; never sent where no connection could be made |
+| UNAVAILABLE        | FAILED    | yes |
 | INTERNAL, UNKNOWN  | FAILED    | no: an answer of the application, or of a bug |
 | RESOURCE_EXHAUSTED | BUSY      | where the server said when: by its pushback |
 | DEADLINE_EXCEEDED  | CANCELLED | no: the call's own time is over, which the endpoint may not be to blame for |
@@ -14,9 +14,12 @@ Where grpcio makes one of these of what the caller's own code has done, nobody i
 A server's ``grpc-retry-pushback-ms`` (gRFC A6) is a number of milliseconds to wait, or, negative or not a number, the
 order not to try again.
 
-Only the words of UNAVAILABLE tell "never sent" from "maybe processed": core says that it failed to connect to all
-addresses where the request has found no connection. Everything else may have reached a server. gRPC itself repeats what
-a server says it has not looked at (GOAWAY, a refused stream) on a connection of its own, so that does not come here.
+No status says that a request was never sent. Core has words for a request that has found no connection, but a server
+can write the same, and one that hands on what its own upstream said does so; core's debug string bears them alike, and
+there is nothing else to tell the two apart. So what has begun may have been processed. What that costs is little, for
+only connections that are ready are picked: of the calls in flight on a pod that is killed, less than one in ten. gRPC
+itself repeats what a server says it has not looked at (GOAWAY, a refused stream) on a connection of its own, so that
+does not come here.
 
 But a `grpc.Server` that stops answers CANCELLED to what arrives before its GOAWAY has: calls that it has not begun, and
 after the grace those that it has, which nothing tells apart. So such a call may have been processed. What this process
@@ -31,7 +34,6 @@ from kubelb.model import Outcome, Sent, Verdict
 
 __all__ = ["outcome_of"]
 
-_NEVER_SENT = ("failed to connect to all addresses", "no connection established")
 _TOO_LARGE = "larger than max"
 """Of "Sent message larger than max", "Received message larger than max": limits of this channel, no load of a pod."""
 _OWN = (
@@ -66,8 +68,7 @@ def outcome_of(error: Any) -> Outcome:
         return Outcome(Verdict.NEUTRAL, reason=reason, error=error)
     if code is StatusCode.UNAVAILABLE:
         wait, again = _pushback(error)
-        sent = Sent.NEVER if details.startswith(_NEVER_SENT) else Sent.MAYBE
-        return Outcome(Verdict.FAILED, sent=sent, retryable=again, retry_after=wait, reason=reason, error=error)
+        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=again, retry_after=wait, reason=reason, error=error)
     if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE not in details:
         wait, again = _pushback(error)
         return Outcome(Verdict.BUSY, retryable=again and wait is not None, retry_after=wait, reason=reason, error=error)
