@@ -200,6 +200,7 @@ class AioChannel(Common, grpc.aio.Channel):
 
     def _start_anew(self) -> None:
         self.subs.forget()
+        self.keeper.after_fork_in_child()
         self.flows, self.running, self._closing = set(), set(), set()
         for calling in self._callings:
             calling.forget_all()
@@ -227,6 +228,15 @@ class AioChannel(Common, grpc.aio.Channel):
         else:
             channel = grpc.aio.secure_channel(target, credentials, **given)
         return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
+
+    def _repeat(self, pause: float, ask: Callable[[], bool]) -> None:
+        loop = self.here()
+
+        def step() -> None:
+            if self.loop is loop and ask():
+                loop.call_later(pause, step)
+
+        loop.call_later(pause, step)
 
     def _close_one(self, channel: grpc.aio.Channel) -> None:
         self.aside(_closed(channel))

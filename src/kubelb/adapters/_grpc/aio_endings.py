@@ -19,6 +19,7 @@ from grpc import StatusCode
 
 from kubelb.adapters._grpc.aio_interceptors import RAISED, Raised
 from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.adapters._grpc.subchannels import SubChannels
 from kubelb.core.lease import Lease
 from kubelb.model import SUCCESS, Outcome
 from kubelb.runtime.driving import settle
@@ -45,13 +46,13 @@ PATIENCE = 1.0
 LOCALLY = "Locally cancelled by application!"
 
 
-def ended(inner: Any, lease: Lease) -> Outcome | BaseException:
+def ended(inner: Any, lease: Lease, subs: SubChannels) -> Outcome | BaseException:
     """Release the lease of an RPC that has ended; returns its outcome, or what an interceptor raised."""
     try:
         if went_well(inner):
             lease.release()
             return SUCCESS
-        outcome = ending(inner)
+        outcome = subs.blamed(ending(inner), lease)
     except BaseException as error:  # noqa: BLE001  # whoever awaits the call gets it
         lease.release(None)
         return error

@@ -140,6 +140,7 @@ class ManyResponses(AioCall):
         # `read` takes a late write's status for the end although there may be messages.
         self._pull = rpc.pull = partial(anext, aiter(inner), EOF) if self._late_writes else inner.read
         rpc.channel.running.add(inner)
+        rpc.channel.keeper.begin()
         inner.add_done_callback(rpc.ended)
 
     async def _received(self, inner: Any, lease: Lease) -> Outcome:
@@ -220,7 +221,7 @@ class _Rpc(ref[ManyResponses]):
                 self.channel.loop.call_later(again, look)
                 return
             status = status_of(inner)
-        outcome = ended(inner, self.lease)
+        outcome = ended(inner, self.lease, self.channel.subs)
         self._end()
         call = self()
         if call is not None and call._rpc is self:  # noqa: SLF001  # not thrown away by a retry

@@ -103,10 +103,15 @@ class Calling:
         twin.at = Attempts(self.at, seen, blocks)  # type: ignore[method-assign]
         return twin
 
+    def judged(self, error: Any, lease: Lease) -> Outcome:
+        """Return the outcome of an attempt that ended with this RpcError."""
+        outcome: Outcome = self.channel.subs.blamed(outcome_of(error), lease)
+        return outcome
+
     def outcome(self, error: Exception, lease: Lease) -> Outcome:
         """Return the outcome of an attempt that raised; raises again what is the caller's own."""
         if isinstance(error, grpc.RpcError):
-            return outcome_of(error)
+            return self.judged(error, lease)
         if isinstance(error, self.gone) and lease.state.removed and not self.channel.subs.closed:
             # Picked in the moment its endpoint went away: the sub-channel was closed before it was asked. An
             # interceptor may raise the same of something else, when the call has been made.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from kubelb.adapters._grpc.common import Common, address_of
+from kubelb.adapters._grpc.keeping import by_worker
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.streaming import StreamStream, UnaryStream
@@ -137,6 +138,8 @@ class SyncChannel(Common, grpc.Channel):
         """Not in this thread: it may be the channel's own, at the end of its last call, and a close waits for that."""
         worker.retain()
         worker.call_at(worker.clock(), partial(_close_late, channel))
+
+    _repeat = staticmethod(by_worker)
 
     def _on_change(self, difference: Difference) -> None:  # noqa: ARG002
         if self.subs.started:

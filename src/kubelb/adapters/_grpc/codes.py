@@ -32,7 +32,7 @@ from grpc import StatusCode
 
 from kubelb.model import Outcome, Sent, Verdict
 
-__all__ = ["outcome_of"]
+__all__ = ["BROKEN", "outcome_of"]
 
 _TOO_LARGE = "larger than max"
 """Of "Sent message larger than max", "Received message larger than max": limits of this channel, no load of a pod."""
@@ -57,14 +57,15 @@ _HERE = frozenset(
 """grpcio's words for what was cancelled in this process: by `cancel()`, with its call object, with its channel."""
 _PUSHBACK = "grpc-retry-pushback-ms"
 
-_FAILED = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNKNOWN})
+BROKEN = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNKNOWN})
+"""Failures of the endpoint; those of a connection that broke are among them."""
 
 
 def outcome_of(error: Any) -> Outcome:
     """Return the outcome of an attempt that ended with this RpcError, which is also a finished call."""
     code, details = error.code(), error.details() or ""
     reason = code.name if code is not None else "no status"
-    if code in _FAILED and details.startswith(_OWN):
+    if code in BROKEN and details.startswith(_OWN):
         return Outcome(Verdict.NEUTRAL, reason=reason, error=error)
     if code is StatusCode.UNAVAILABLE:
         wait, again = _pushback(error)
@@ -77,7 +78,7 @@ def outcome_of(error: Any) -> Outcome:
         return Outcome(Verdict.NEUTRAL, sent=Sent.MAYBE, retryable=again, retry_after=wait, reason=reason, error=error)
     if code is StatusCode.CANCELLED or code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
-    return Outcome(Verdict.FAILED if code in _FAILED else Verdict.OK, reason=reason, error=error)
+    return Outcome(Verdict.FAILED if code in BROKEN else Verdict.OK, reason=reason, error=error)
 
 
 def _pushback(error: Any) -> tuple[float | None, bool]:

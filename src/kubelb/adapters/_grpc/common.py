@@ -12,6 +12,7 @@ from weakref import WeakSet
 import grpc
 
 from kubelb.adapters._grpc.calling import Calling
+from kubelb.adapters._grpc.keeping import Keeper
 from kubelb.adapters._grpc.options import Options, advice, check_compression, default_authority, sub_options
 from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannels
@@ -69,6 +70,7 @@ class Common(Connected):
             self._closed,
         )
         self.subs.dropped = self._forget
+        self.keeper = Keeper(self.subs.look, self._repeat)
         self.subs.advice = advice(self._options, secure=credentials is not None)
         self._kept: dict[Any, Any] = {}
         self._callings: WeakSet[Calling] = WeakSet()
@@ -109,6 +111,10 @@ class Common(Connected):
         """Return a new channel to an endpoint and the question for its state."""
         raise NotImplementedError
 
+    def _repeat(self, pause: float, ask: Callable[[], bool]) -> None:
+        """Ask again and again, after so many seconds each, until it says False."""
+        raise NotImplementedError
+
     def _close_one(self, channel: Any) -> None:
         """Close what `_make` made."""
         raise NotImplementedError
@@ -127,6 +133,7 @@ class Common(Connected):
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self.subs.abandon()
+        self.keeper.after_fork_in_child()
         for calling in self._callings:
             calling.abandon()
 

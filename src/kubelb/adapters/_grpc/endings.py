@@ -12,7 +12,6 @@ from weakref import ref
 
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.core.lease import Lease
 from kubelb.model import CANCELLED, SUCCESS, Outcome
 
@@ -20,10 +19,19 @@ __all__ = ["Endings"]
 
 
 class Endings:
-    """Of one call. `final(outcome)` says whether an attempt that ended so is the call's last."""
+    """Of one call. `final(outcome)` says whether an attempt that ended so is the call's last.
 
-    def __init__(self, final: Callable[[Outcome], bool], left: Callable[[], None]) -> None:
+    `judged(error, lease)` returns an attempt's outcome.
+    """
+
+    def __init__(
+        self,
+        final: Callable[[Outcome], bool],
+        left: Callable[[], None],
+        judged: Callable[[Any, Lease], Outcome],
+    ) -> None:
         self._final = final
+        self._judged = judged
         self._left = left
         self._lock = threading.Lock()
         self._committed = False
@@ -45,7 +53,7 @@ class Endings:
             call = weak()
             outcome = CANCELLED  # dropped, which cancels it
             if call is not None:
-                outcome = SUCCESS if call.code() is StatusCode.OK else outcome_of(call)
+                outcome = SUCCESS if call.code() is StatusCode.OK else self._judged(call, lease)
             self.ended(outcome, lease)
 
         if not add(over):

@@ -21,7 +21,6 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.adapters._grpc.refusals import Cancelled, asked
 from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
@@ -94,7 +93,7 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
             inner.add_done_callback(partial(self._first_ended, lease))
 
     def _first_ended(self, lease: Lease, inner: Any) -> None:
-        self._go_on(settle(lease, self.judge(inner)))
+        self._go_on(settle(lease, self.judge(inner, lease)))
 
     def _go_on(self, outcome: Outcome) -> None:
         if self._calling.lb.settled(self._wanted, outcome):
@@ -102,10 +101,10 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
         else:
             self._drive(outcome)
 
-    def judge(self, inner: Any) -> Outcome:
+    def judge(self, inner: Any, lease: Lease) -> Outcome:
         """Return how a finished RPC ended."""
         ok = inner.code() is StatusCode.OK
-        outcome = Outcome(value=inner.result()) if ok else outcome_of(inner)
+        outcome: Outcome = Outcome(value=inner.result()) if ok else self._calling.judged(inner, lease)
         outcome.fresh = self._replay is not None and self._replay.whole
         return outcome
 
@@ -280,7 +279,7 @@ class _World:
             done(future._calling.outcome(error, lease))  # noqa: SLF001
             return
         self._running[lease] = inner
-        inner.add_done_callback(lambda ended: done(future.judge(ended)))
+        inner.add_done_callback(lambda ended: done(future.judge(ended, lease)))
 
     def abort(self, lease: Lease) -> None:
         self._running[lease].cancel()

@@ -74,7 +74,8 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         self._refusal: Any = None
         self._opened: threading.Event | None = None
         """Set when there is a first attempt, or a refusal, where it had to be waited for."""
-        self._endings = Endings(partial(_final, calling.lb, wanted, replay), channel.left)
+        self._endings = Endings(partial(_final, calling.lb, wanted, replay), channel.left, calling.judged)
+        channel.keeper.begin()
         try:
             lease = self._connections.pick(wanted, ())
         except NotReady:
@@ -103,7 +104,9 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
             return next(self._inner)
         except (StopIteration, grpc.RpcError) as error:
             if not self._watched and self._lease is not None:
-                self._endings.ended(outcome_of(error) if isinstance(error, grpc.RpcError) else SUCCESS, self._lease)
+                judged = self._calling.judged
+                outcome = judged(error, self._lease) if isinstance(error, grpc.RpcError) else SUCCESS
+                self._endings.ended(outcome, self._lease)
             raise
 
     def _open_when_ready(self) -> None:
@@ -220,7 +223,7 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         except StopIteration:
             outcome = Outcome(value=_END)
         except grpc.RpcError as error:
-            outcome = outcome_of(error)
+            outcome = self._calling.judged(error, lease)
             outcome.fresh = self._replay is not None and self._replay.whole
         else:
             if not lease.released:

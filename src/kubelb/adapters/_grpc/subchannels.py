@@ -2,7 +2,8 @@
 
     added       made by the first call, and then with each snapshot: connecting begins at once
     READY       may be picked; the question is asked at each pick and costs 0.1 to 0.4 us
-    not READY   passed over, and told to connect: a connection that was lost is made again by the next pick
+    not READY   passed over, and told to connect: a connection that was lost is made again by the next pick, by the
+                next call to fail there, or within a quarter of a second while a stream is open there
     removed     closed once nothing is in flight on its endpoint
 
 A connection that is not ready says nothing about the endpoint's health, for it may be this client's own; so it is the
@@ -22,13 +23,15 @@ from typing import Any
 
 import grpc
 
+from kubelb.adapters._grpc.codes import BROKEN
+from kubelb.adapters._grpc.losses import Losses
 from kubelb.adapters._grpc.watch import Check
 from kubelb.core.balancer import Balancer
 from kubelb.core.lease import Lease
 from kubelb.core.refusal import Unconnected
 from kubelb.core.state import EndpointState
 from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
-from kubelb.model import Request
+from kubelb.model import Outcome, Request, Verdict
 
 __all__ = ["POLL", "SubChannel", "SubChannels"]
 
@@ -42,13 +45,14 @@ POLL = (0.001, 0.032)
 class SubChannel:
     """A channel to one endpoint; `check` asks for its state."""
 
-    __slots__ = ("channel", "check", "edition")
+    __slots__ = ("channel", "check", "edition", "losses")
 
     def __init__(self, channel: Any, check: Check, edition: int) -> None:
         self.channel = channel
         self.check = check
         self.edition = edition
         """Of what it was made with."""
+        self.losses = Losses()
 
 
 class SubChannels:
@@ -125,6 +129,7 @@ class SubChannels:
         """Return the state of a sub-channel, which begins to connect if it has not: by what is in the files now."""
         if (found := state_of(sub, False)) == READY:
             return found
+        sub.losses.passed_over(state.picks, self._balancer.clock())
         if sub.edition != self._edition():
             sub = self._renewed(state, sub)
         return state_of(sub, True)
@@ -156,6 +161,34 @@ class SubChannels:
         self.dropped(state)
         self._close(old.channel)
         return sub
+
+    # What has become of a call
+
+    def blamed(self, outcome: Outcome, lease: Lease) -> Outcome:
+        """Name the incident of a call that failed with others, as its connection was lost; returns the outcome."""
+        error: Any = outcome.error
+        if outcome.verdict is Verdict.FAILED and error.code() in BROKEN and (sub := self._subs.get(lease.state)):
+            now = self._balancer.clock()
+            if state_of(sub, False) != READY:
+                sub.losses.failed(lease.start, now)
+                if lease.state.in_use:
+                    state_of(sub, True)
+            trust = error.code() is grpc.StatusCode.UNAVAILABLE
+            outcome.incident = sub.losses.of(lease.start, now, error.details() or "", trust=trust)
+        return outcome
+
+    def look(self) -> bool:
+        """Have a connection wherever calls run that had one; returns whether any do.
+
+        What a server has announced to end goes on while its streams last: the next ones are to find another there.
+        """
+        busy = False
+        for state, sub in tuple(self._subs.items()):
+            if state.leases:
+                busy = True
+                if state.in_use:
+                    self._connecting(state, sub)
+        return busy
 
     # The whole
 
