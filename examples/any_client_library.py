@@ -26,7 +26,7 @@ def classify(_result: Any, error: BaseException | None) -> kubelb.Outcome | None
 def main() -> None:
     servers = [serve(stars) for stars in (4, 5)]
     targets = [f"127.0.0.1:{server.server_address[1]}" for server in servers]
-    gone = SimpleXMLRPCServer(("127.0.0.1", 0))  # its connections are refused: never sent, so tried elsewhere
+    gone = SimpleXMLRPCServer(("127.0.0.1", 0))  # its connections are refused
     gone.server_close()
     target = "static:///" + ",".join([*targets, f"127.0.0.1:{gone.server_address[1]}"])
     with kubelb.LoadBalancer(target, policy="round_robin") as lb:  # "ratings.prod:rpc" in a cluster

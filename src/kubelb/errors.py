@@ -10,6 +10,7 @@ LoadBalancerError            kubelb itself refused; where tries end otherwise, t
  +- Closed                   the load balancer was closed
  +- WrongHost                an adapter was asked for a host that is not its service
 TargetError(ValueError)      a name that cannot be parsed
+NeverSent                    raised by your function, for `LoadBalancer.call`: nothing of the request was sent
 
 Each carries `service`, `reason` and, where they explain something, the `counts` behind it. Adapters raise subclasses
 that are also what that client's users catch.
@@ -21,6 +22,7 @@ __all__ = [
     "Closed",
     "DeadlineExceeded",
     "LoadBalancerError",
+    "NeverSent",
     "NoEndpoints",
     "NotReady",
     "Overloaded",
@@ -82,6 +84,26 @@ class Closed(LoadBalancerError):
 
 class WrongHost(LoadBalancerError):
     """A request, or a redirect, for a host that this service does not have; it never reaches a pod."""
+
+
+class NeverSent(Exception):
+    """Raise this in a function that `LoadBalancer.call` or `acall` calls: no byte of its request was sent.
+
+    Then another endpoint is tried at once, whether or not the call is idempotent, and the endpoint has failed. kubelb
+    guesses that of no other exception: a `ConnectionRefusedError` may come of another connection, when the request has
+    long been processed. So raise it around the connect, and around nothing else:
+
+        try:
+            connection = socket.create_connection(attempt.endpoint.address, timeout=attempt.timeout)
+        except OSError as error:
+            raise kubelb.NeverSent from error
+
+    When tries end, the caller gets the exception that it was raised from, or this one where there is none. Raise a new
+    one each time: what one call was told is not told to another around it.
+    """
+
+    told = False
+    """Whether a call has heard of it; it is then an exception like any other."""
 
 
 class TargetError(ValueError):

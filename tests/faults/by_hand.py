@@ -79,7 +79,11 @@ class Call(_ByHand, Client):
             def left(most: float) -> float:
                 return max(0.001, min(most, until - time.monotonic()))
 
-            with socket.create_connection(attempt.endpoint.address, timeout=left(CONNECT)) as sock:
+            try:
+                connected = socket.create_connection(attempt.endpoint.address, timeout=left(CONNECT))
+            except OSError as error:
+                raise kubelb.NeverSent from error
+            with connected as sock:
                 sock.settimeout(left(LONG))
                 sock.sendall(request(ask))
                 data = b""
@@ -109,8 +113,11 @@ class Acall(_ByHand, AioClient):
 
     async def begin_answer(self, ask: Ask) -> Any:
         async def exchange(attempt: kubelb.Attempt) -> str | End:
-            async with asyncio.timeout(CONNECT):
-                reader, writer = await asyncio.open_connection(*attempt.endpoint.address)
+            try:
+                async with asyncio.timeout(CONNECT):
+                    reader, writer = await asyncio.open_connection(*attempt.endpoint.address)
+            except OSError as error:
+                raise kubelb.NeverSent from error
             try:
                 writer.write(request(ask))
                 await writer.drain()

@@ -15,7 +15,7 @@ from core.kit import Clock, pods
 from kubelb import Attempt, ConcurrencyLimits, LoadBalancer, Retry, hints
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
-from kubelb.errors import Closed, DeadlineExceeded, NoEndpoints, NotReady, Overloaded
+from kubelb.errors import Closed, DeadlineExceeded, NeverSent, NoEndpoints, NotReady, Overloaded
 from kubelb.model import CANCELLED, IDEMPOTENT, Outcome, Sent, Verdict
 
 from .kit import Source, balancer, in_flight, no_threads_left, until
@@ -78,16 +78,18 @@ def test_a_result_comes_back() -> None:
 
 
 def test_never_sent_is_tried_elsewhere() -> None:
-    """A refused connection sends any request to another endpoint."""
+    """Where the function says so, any request goes to another endpoint."""
     lb = LoadBalancer(STATIC)
-    script = Script(ConnectionRefusedError(), "done")
+    script = Script(NeverSent(), "done")
     assert both(lb, script) == "done"
     one, other = script.once()
     assert one.endpoint != other.endpoint
     assert (one.number, other.number) == (1, 2)
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError(), BrokenPipeError(), EOFError()])
+@pytest.mark.parametrize(
+    "error", [ConnectionRefusedError(), ConnectionResetError(), TimeoutError(), BrokenPipeError(), EOFError()]
+)
 def test_maybe_sent_is_repeated_only_where_the_caller_allows_it(error: Exception) -> None:
     """Idempotent: tried elsewhere. Not: the error comes out as it is."""
     lb = LoadBalancer(STATIC, retry=QUICK, outliers=None)
@@ -112,7 +114,7 @@ def test_the_last_error_has_notes_on_the_tries_before() -> None:
     """Who was tried and how it ended, oldest first."""
     lb = LoadBalancer(STATIC, retry=QUICK)
     with pytest.raises(ConnectionRefusedError) as caught:
-        both(lb, Script(ConnectionRefusedError()))
+        both(lb, Script(ConnectionRefusedError()), idempotent=True)
     notes = caught.value.__notes__
     assert [note.split(" on ")[0] for note in notes] == ["kubelb: try 1", "kubelb: try 2"]
     assert all("ended with refused" in note for note in notes)
@@ -121,8 +123,8 @@ def test_the_last_error_has_notes_on_the_tries_before() -> None:
 def test_one_attempt_without_a_retry() -> None:
     """retry=None: the first error is the last."""
     lb = LoadBalancer(STATIC, retry=None)
-    script = Script(ConnectionRefusedError())
-    with pytest.raises(ConnectionRefusedError):
+    script = Script(NeverSent())
+    with pytest.raises(NeverSent):
         both(lb, script)
     assert len(script.once()) == 1
 
@@ -195,7 +197,7 @@ def test_a_classify_may_raise_what_ends_generators() -> None:
         return None
 
     with pytest.raises(StopIteration, match="nothing left"):
-        lb.call(Script(ConnectionRefusedError()), classify=classify)
+        lb.call(Script(NeverSent()), classify=classify)
     assert in_flight(lb) == 0
 
 
@@ -208,7 +210,7 @@ def test_a_call_in_an_except_block_leaves_its_exception_alone() -> None:
         except KeyError as error:
             frames = error.__traceback__
             for _ in range(2):
-                assert both(lb, Script(ConnectionRefusedError(), "good")) == "good"
+                assert both(lb, Script(NeverSent(), "good")) == "good"
             assert error.__traceback__ is frames
             raise
     assert caught.value.__traceback__ is not None
@@ -264,7 +266,7 @@ def test_the_deadline_is_split_among_tries() -> None:
     def fn(attempt: Attempt) -> str:
         left.append(attempt.timeout)
         clock.advance(2)
-        raise ConnectionRefusedError
+        raise NeverSent from ConnectionRefusedError()
 
     with pytest.raises(ConnectionRefusedError):
         lb.call(fn, deadline=5)
@@ -350,7 +352,15 @@ def test_a_deadline_is_a_number(deadline: Any) -> None:
 
 
 ENDS = [
-    *(None, ConnectionRefusedError(), ConnectionResetError(), TimeoutError(), ValueError(), StopIteration()),
+    *(
+        None,
+        NeverSent(),
+        ConnectionRefusedError(),
+        ConnectionResetError(),
+        TimeoutError(),
+        ValueError(),
+        StopIteration(),
+    ),
     "classify",
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from core.kit import pods
-from kubelb import LoadBalancer
+from kubelb import LoadBalancer, NeverSent
 from kubelb.runtime import fork
 
 from .kit import Source, balancer, in_flight, no_threads_left
@@ -104,7 +104,7 @@ def test_a_lock_held_by_another_thread_does_not_hang_the_child() -> None:
             lb.make = lambda: Source()
 
             def refuse(attempt: object) -> None:
-                raise ConnectionRefusedError
+                raise NeverSent from ConnectionRefusedError()
 
             for _ in range(10):
                 with pytest.raises(ConnectionRefusedError):

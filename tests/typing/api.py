@@ -1,6 +1,7 @@
 """The public API as users write it. Never run; mypy strict must accept it."""
 
 import random
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def call(lb: kubelb.LoadBalancer) -> int:
 
     with kubelb.hints(key=b"user-7", deadline=5.0):
         return lb.call(ask, key="user-7", idempotent=True, deadline=2.0, classify=judge)
+
+
+def connect(attempt: kubelb.Attempt) -> bytes:
+    try:
+        sock = socket.create_connection(attempt.endpoint.address, timeout=attempt.timeout)
+    except ConnectionRefusedError as error:
+        raise kubelb.NeverSent from error
+    except OSError as error:
+        raise kubelb.NeverSent("no connection") from error
+    return sock.recv(1)
 
 
 async def acall(lb: kubelb.LoadBalancer) -> str:

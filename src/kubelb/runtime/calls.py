@@ -105,7 +105,8 @@ class Calls:
         `deadline` is in seconds from now and bounds all tries; `fn` must honour ``attempt.timeout``. `idempotent` says
         that it may be repeated although it may have been processed; False by default. Where `key` and `idempotent` are
         not given, `kubelb.hints` around the call count, and its deadline where it is the earlier one.
-        `classify(result, error)` may return an Outcome. Raises the last try's own exception, with notes on the others.
+        `classify(result, error)` may return an Outcome. `fn` raises `NeverSent` where nothing was sent; no other
+        exception is taken to mean that. Raises the last try's own exception, with notes on the others.
         """
         if self.watch.on() and type(fn) is not Seen:
             with self.watch.plain() as seen:

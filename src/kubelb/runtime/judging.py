@@ -1,8 +1,10 @@
 """How an attempt of `LoadBalancer.call` ended, judged from what the user's function did.
 
-A result is a success. Of exceptions, those of the network are the endpoint's fault and worth another one: refused means
-never sent; a reset, a broken pipe and a timeout mean that it may have been processed. Anything else is the
-application's own (a ValueError says nothing about a pod) and goes to the caller as it is. `classify` overrules this.
+A result is a success. Of exceptions, those of the network are the endpoint's fault and worth another one: refused, a
+reset, a broken pipe, a timeout. None of them means that nothing was sent: a function may speak with others when its
+request has been processed, and be refused there. That must be said, by `NeverSent` or by `classify`. Anything else is
+the application's own (a ValueError says nothing about a pod) and goes to the caller as it is. `classify` has the last
+word.
 """
 
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from copy import copy
 from types import CoroutineType as Coroutine
 from typing import Any, TypeAlias
 
+from kubelb.errors import NeverSent
 from kubelb.model import Outcome, Sent, Verdict
 
 __all__ = ["Classify", "Coroutine", "judge_error", "judge_result", "not_awaited"]
@@ -25,6 +28,10 @@ def judge_error(error: Exception, classify: Classify | None = None) -> Outcome:
     outcome = _classified(classify(None, error)) if classify else None
     outcome = _judged(error) if outcome is None else copy(outcome)
     outcome.error = error
+    if isinstance(error, NeverSent):
+        error.told = True
+        if isinstance(error.__cause__, Exception):
+            outcome.error = error.__cause__
     return outcome
 
 
@@ -51,8 +58,11 @@ def _classified(outcome: object) -> Outcome | None:
 
 def _judged(error: Exception) -> Outcome:
     name = type(error).__name__
+    if isinstance(error, NeverSent) and not error.told:
+        reason = type(error.__cause__).__name__ if error.__cause__ else "never sent"
+        return Outcome(Verdict.FAILED, sent=Sent.NEVER, retryable=True, reason=reason)
     if isinstance(error, ConnectionRefusedError):
-        return Outcome(Verdict.FAILED, sent=Sent.NEVER, retryable=True, reason="refused")
+        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="refused")
     if isinstance(error, TimeoutError):
         return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="timeout")
     if isinstance(error, OSError | EOFError):
