@@ -5,6 +5,7 @@ import io
 
 import pytest
 import requests
+import urllib3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.adapters.raw import OK, RawServer, serve
@@ -120,6 +121,38 @@ def test_a_body_that_cannot_be_produced_blames_nobody(session, raw, balance):
         client.put(URL, data=produce(OSError("disk")))
     assert [each.failures for each in lb.balancer.states()] == [0, 0]
     assert in_flight(lb) == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(111, "elsewhere"),
+        TimeoutError("elsewhere"),
+        urllib3.exceptions.NewConnectionError(urllib3.connection.HTTPConnection("elsewhere"), "refused"),
+        urllib3.exceptions.ConnectTimeoutError("elsewhere"),
+        urllib3.exceptions.ClosedPoolError(urllib3.HTTPConnectionPool("elsewhere"), "closed"),
+        urllib3.exceptions.EmptyPoolError(urllib3.HTTPConnectionPool("elsewhere"), "empty"),
+        requests.ConnectionError("elsewhere"),
+        requests.exceptions.ConnectTimeout("elsewhere"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_body_whose_producer_cannot_connect(session, raw, balance, error, begun):
+    """Kind: "never sent" by the type of an exception. It comes from another service, which refuses: sent once."""
+
+    def produce():
+        if begun:
+            yield b"some"
+        raise error
+
+    lb = balance(raw(), raw())
+    client = session(lb)
+    for send in (client.post, client.put):
+        with pytest.raises((requests.RequestException, OSError)):
+            send(URL, data=produce())
+    assert sum(view.picks for view in lb.endpoints()) == 2
+    assert [view.failures for view in lb.endpoints()] == [0, 0]
 
 
 def test_a_body_may_come_from_another_request(session, service, balance):

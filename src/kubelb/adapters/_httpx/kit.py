@@ -1,9 +1,10 @@
 """Kit: httpx or httpx2 with its httpcore, and what their exceptions mean.
 
 "Never sent" is what httpcore raises before it writes: connect errors and timeouts (a failed TLS handshake is one of
-them) and a wait for the pool. All else may have been processed. A connection that breaks before the first byte of an
-answer blames the endpoint only if it was new: an idle one may have been closed by the server at any time. Nor does one
-that breaks while the request is being written: a server that answers early (413) and closes looks like that.
+them) and a wait for the pool, as long as it had not begun to write: a body's producer, or a trace function, may raise
+the same of a connection of its own. All else may have been processed. A connection that breaks before the first byte of
+an answer blames the endpoint only if it was new: an idle one may have been closed by the server at any time. Nor does
+one that breaks while the request is being written: a server that answers early (413) and closes looks like that.
 """
 
 from types import ModuleType
@@ -73,12 +74,14 @@ class Kit:
 
     def outcome(self, error: Exception, timeouts: Timeouts) -> Outcome:
         """Return what an exception says about the attempt; what is not httpcore's is the caller's own."""
-        unknown = (
-            _SOCKETS
-            if isinstance(error, OSError) and not timeouts.producer_failed
-            else (Verdict.CANCELLED, Sent.MAYBE, False, type(error).__name__)
-        )
-        verdict, sent, retryable, reason = self._outcomes.get(type(error), unknown)
+        own = (Verdict.CANCELLED, Sent.MAYBE, False, type(error).__name__)
+        if timeouts.producer_failed:
+            verdict, sent, retryable, reason = own
+        else:
+            unknown = _SOCKETS if isinstance(error, OSError) else own
+            verdict, sent, retryable, reason = self._outcomes.get(type(error), unknown)
+        if timeouts.sent and sent is Sent.NEVER:
+            sent = Sent.MAYBE
         if type(error) in self._broken and (timeouts.cut_short or not timeouts.connected):
             verdict = Verdict.NEUTRAL
         return Outcome(verdict, sent=sent, retryable=retryable, reason=reason, fresh=sent is Sent.NEVER)

@@ -8,7 +8,8 @@ with the mapping itself where the call has an end: the streams of `dial.py` ask 
 An operation gets the smaller of the client's own timeout and what is left of the call. Once the headers are here the
 body has the client's read timeout again, each read of it, unless the caller gave a deadline, which bounds everything.
 
-Being asked for "connect" is also how we learn that this attempt opened a connection rather than reused one.
+Being asked for "connect" is also how we learn that this attempt opened a connection rather than reused one; being asked
+for "write", that the request may have been written.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ __all__ = ["Timeouts", "longest", "set_apart"]
 class Timeouts(dict[str, float | None]):
     """What httpcore is given as the request's ``timeout`` extension. Times in the balancer's seconds."""
 
-    __slots__ = ("_clock", "_until", "connected", "cut_short", "headers_until", "number", "producer_failed")
+    __slots__ = ("_clock", "_until", "connected", "cut_short", "headers_until", "number", "producer_failed", "sent")
 
     def __init__(
         self, client: Mapping[str, float | None], headers_until: float | None, until: float | None, clock: Clock
@@ -38,6 +39,8 @@ class Timeouts(dict[str, float | None]):
         """Of the attempt."""
         self.connected = False
         """Whether this attempt had to connect."""
+        self.sent = False
+        """Whether a byte of the request may have been written."""
         self.cut_short = False
         """Whether the server stopped reading before the request was written."""
         self.producer_failed = False
@@ -47,6 +50,8 @@ class Timeouts(dict[str, float | None]):
         if key == "connect":
             self.connected = True
             return self
+        if key == "write":
+            self.sent = True
         if self.headers_until is None:
             return super().get(key, default)
         if key != "pool":

@@ -27,7 +27,7 @@ def outcome_of(error: Exception, bounds: Bounds, request: requests.PreparedReque
     mapped.__cause__ = error
     if bounds.producer_failed:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason="body not produced", error=mapped)
-    if isinstance(inner, core.ClosedPoolError):  # the adapter was closed meanwhile
+    if isinstance(inner, core.ClosedPoolError) and not bounds.sent:  # the adapter was closed meanwhile
         return Outcome(Verdict.NEUTRAL, sent=Sent.NEVER, retryable=True, fresh=True, reason="pool closed", error=mapped)
     if not bounds.sent:
         reason = "connect timeout" if timed_out else "connect error"
