@@ -1,11 +1,14 @@
-"""A way to a server that can be cut: what a middlebox does, or a kernel that runs out of memory."""
+"""A way to a server that can be cut: what a middlebox does, or a kernel that runs out of memory. And a rude server."""
 
 import contextlib
 import socket
 import struct
 import threading
 
-__all__ = ["Cutter"]
+__all__ = ["Cutter", "Leaver"]
+
+SETTINGS, HEADERS, GOAWAY = 4, 1, 7
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Cutter:
@@ -55,3 +58,43 @@ class Cutter:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+
+
+class Leaver:
+    """An HTTP/2 server that takes a request, says that its connection is over as planned, and closes it."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.taken = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, sock.makefile("rb") as stream, contextlib.suppress(OSError):
+            sock.sendall(frame(SETTINGS))
+            assert stream.read(len(PREFACE)) == PREFACE
+            while head := stream.read(9):
+                length, kind = int.from_bytes(head[:3], "big"), head[3]
+                stream.read(length)
+                if kind == HEADERS:
+                    self.taken += 1
+                    sock.sendall(frame(GOAWAY, head[5:9] + bytes(4) + b"max_age"))
+                    sock.shutdown(socket.SHUT_WR)
+                elif kind == SETTINGS and not head[4]:
+                    sock.sendall(frame(SETTINGS, flags=1))
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def frame(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+    """A frame of HTTP/2 on stream 0."""
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + bytes(4) + body

@@ -17,7 +17,7 @@ import pytest
 from tests.adapters_grpc import aio_kit
 from tests.adapters_grpc.aio_kit import eventually, on_loop
 from tests.adapters_grpc.conftest import in_flight, until
-from tests.adapters_grpc.cutter import Cutter
+from tests.adapters_grpc.cutter import Cutter, Leaver
 from tests.adapters_grpc.test_failures import WAYS
 
 import kubelb
@@ -233,6 +233,26 @@ def test_a_server_does_not_escape_by_words(server: Any, balance: Any, words: str
             thread.join(60)
         assert counted(lb, bad.address).state == "ejected"
         assert bad.total <= 6 + 4 * at_once
+
+
+def test_nor_by_leaving_again_and_again(server: Any, balance: Any) -> None:
+    """One that really ends each connection, announced, with all that is on it, and answers nothing."""
+    bad, good = Leaver(), server()
+    lb = balance(bad, good, policy="round_robin", retry=NO_RETRIES)
+    try:
+        with balanced.insecure_channel(lb) as channel:
+            grpc.channel_ready_future(channel).result(20)
+
+            def call_and_see() -> bool:
+                with contextlib.suppress(grpc.RpcError):
+                    channel.unary_unary("/test.Echo/UU")(b"x", timeout=20)
+                return counted(lb, bad.address).state == "ejected"
+
+            assert until(call_and_see, 30)
+            assert 5 <= bad.taken <= 12  # gRPC itself repeats what it takes for not looked at
+            assert counted(lb, bad.address).failures == 5
+    finally:
+        bad.close()
 
 
 def test_the_look_at_open_streams(server: Any, balance: Any) -> None:
