@@ -56,6 +56,25 @@ def test_call(sdk: Sdk, soon: bool) -> None:
 
 
 @pytest.mark.parametrize("soon", [False, True])
+def test_an_attempt_that_was_never_sent(sdk: Sdk, soon: bool) -> None:
+    """Its span tells what it came of, as the caller's exception does."""
+
+    def ask(attempt: kubelb.Attempt) -> str:
+        if attempt.number < 2:
+            raise kubelb.NeverSent from ConnectionRefusedError("s3cret")
+        if attempt.number < 3:
+            raise kubelb.NeverSent("s3cret")
+        return "ok"
+
+    with LoadBalancer(TARGET, telemetry=sdk.telemetry()) as lb:
+        assert run(lb, ask, soon) == "ok"
+    attempts = [span for span in sdk.spans() if span.name == "attempt"]
+    kinds = ["ConnectionRefusedError", "kubelb.errors.NeverSent", None]
+    assert [said(span).get("error.type") for span in attempts] == kinds
+    assert "s3cret" not in "".join(span.to_json() for span in attempts)
+
+
+@pytest.mark.parametrize("soon", [False, True])
 def test_what_the_call_ends_with(sdk: Sdk, soon: bool) -> None:
     """The caller's own exception, by its type."""
 

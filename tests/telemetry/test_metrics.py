@@ -46,7 +46,7 @@ def test_requests_picks_and_outcomes(sdk: Sdk) -> None:
         for _ in range(3):
             lb.call(answer)
         with pytest.raises(ConnectionRefusedError):
-            lb.call(refuse)
+            lb.call(refuse, idempotent=True)
         lease = lb.balancer.pick()
         assert sdk.values("kubelb.requests") == {"": 5}
         assert sdk.values("kubelb.attempts") == {"success": 3, "failure": 3, "other": 0}

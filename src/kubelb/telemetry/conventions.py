@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from kubelb.errors import NeverSent
 from kubelb.telemetry.instruments import OTHER
 
 __all__ = [
@@ -93,8 +94,11 @@ def safe_url(url: Any) -> str:
 
 
 def raised(error: BaseException) -> dict[str, Any]:
-    """Return what an exception says: the full name of its class, and nothing of its text."""
-    kind = type(error)
+    """Return what an exception says: the full name of its class, and nothing of its text.
+
+    Of a `NeverSent` that is the exception which it was raised from, as for the caller.
+    """
+    kind = type(error.__cause__ or error) if isinstance(error, NeverSent) else type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return {"error.type": name}
 
