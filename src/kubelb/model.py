@@ -163,7 +163,10 @@ class Verdict(Enum):
 
 
 class Sent(Enum):
-    """How far the request got. "Never" means that no byte of it was written to a connection."""
+    """How far the request got. "Never" means that no byte of it was written to a connection.
+
+    One exception: what a peer of HTTP/2 guarantees not to have processed (RFC 9113, 8.7) has not been sent either.
+    """
 
     NEVER = "never"
     MAYBE = "maybe"

@@ -18,6 +18,7 @@ LONG = 20.0
 _HOW = {
     "ConnectError": How.UNREACHABLE,
     "ConnectTimeout": How.UNREACHABLE,
+    "PoolTimeout": How.LATE,
     "ReadTimeout": How.LATE,
     "WriteTimeout": How.LATE,
     "ReadError": How.LOST,

@@ -1,6 +1,6 @@
 """What every HTTP adapter keeps to, whichever client it bridges."""
 
-__all__ = ["CONNECT", "HANDSHAKE", "KEEPALIVE", "LEAST", "PATIENCE", "SMALL"]
+__all__ = ["CONNECT", "HANDSHAKE", "KEEPALIVE", "LEAST", "PATIENCE", "SETTLE", "SMALL"]
 
 CONNECT = 1.0
 """Seconds after which a pod that does not answer is left for another one (see `patience.py`)."""
@@ -14,3 +14,5 @@ SMALL = 65536
 """Bytes: the body of a discarded response up to this is read, so that its connection can be used again."""
 PATIENCE = 0.05
 """Seconds for that; a server in trouble may never finish it."""
+SETTLE = 1.0
+"""Seconds for which further requests wait for the first SETTINGS of HTTP/2, which say how many there may be."""

@@ -34,7 +34,8 @@ class Transport(SyncTransport, httpx2.BaseTransport):
     - `hosts`: names it serves; by default those of the service, any for ``static:///``. Other hosts raise;
     - `server_hostname`: name for SNI and the certificate check, where it is not the URL's host;
     - `verify`, `cert`: CAs (True, a file or folder, an SSLContext) and client certificate;
-    - `http1`, `http2`: protocols; ``http1=False, http2=True`` speaks HTTP/2 without TLS;
+    - `http1`, `http2`: protocols; ``http1=False, http2=True`` speaks HTTP/2 without TLS. HTTP/2 has connections of
+      kubelb's own (see the guide): streams end alone, and what was provably not processed goes to another pod;
     - `limits`: `httpx2.Limits` of each endpoint's pool; by default no limit, and idle connections are kept for 4 s.
 
     The client's largest timeout bounds all tries up to the headers. A connect timeout that no other part equals is

@@ -210,7 +210,8 @@ class AioTransport(Common):
             self._closing = set()
 
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
-        return self.kit.AsyncPool(
+        kind = self.kit.http2()[1] if self._http2 else self.kit.AsyncPool
+        return kind(
             ssl_context=self._ssl_context() if tls else None,
             network_backend=AsyncDial(self.kit.httpcore, state, self._ssl_context, self._patience),
             **self._pool_options,

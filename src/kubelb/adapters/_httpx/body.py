@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import ref
 
+from kubelb.adapters._httpx.http2.endings import judgement
 from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.defaults import PATIENCE, SMALL
@@ -73,7 +74,9 @@ class _Ending:
             late: Exception = kit.httpx.ReadTimeout("the deadline passed before the body's end", request=self._request)
             late.__cause__ = error
             return late
-        self._finish(Outcome(Verdict.FAILED, sent=Sent.ANSWERED, reason="body broken", error=error))
+        judged = judgement(error)
+        verdict = Verdict.FAILED if judged is None else judged.verdict
+        self._finish(Outcome(verdict, sent=Sent.ANSWERED, reason="body broken", error=error))
         mapped: Exception = kit.mapped(error, self._request)
         return mapped
 

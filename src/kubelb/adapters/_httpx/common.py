@@ -99,8 +99,8 @@ class Common(Connected):
         self._tls = fresh_context(
             verify, cert, self.kit.httpx.create_ssl_context, service=str(self.lb.target), emit=self.lb.tell
         )
-        self._http1 = http1
         self._http2 = http2
+        self._protocols = ["h2"] * http2 + ["http/1.1"] * http1
         if limits is None:
             limits = self.kit.httpx.Limits(keepalive_expiry=KEEPALIVE)
         self._pool_options = {**_limiting(limits), "http1": http1, "http2": http2}
@@ -144,9 +144,9 @@ class Common(Connected):
         self.lost = deque()
 
     def _ssl_context(self) -> Any:
-        """Return the context for a new connection, with the protocols that httpcore would offer."""
+        """Return the context for a new connection, with the protocols of this transport, the best one first."""
         context = self._tls.get()
-        context.set_alpn_protocols(["http/1.1", "h2"] if self._http2 else ["http/1.1"])
+        context.set_alpn_protocols(self._protocols)
         return context
 
     # Before the request

@@ -4,13 +4,15 @@
 them) and a wait for the pool, as long as it had not begun to write: a body's producer, or a trace function, may raise
 the same of a connection of its own. All else may have been processed. A connection that breaks before the first byte of
 an answer blames the endpoint only if it was new: an idle one may have been closed by the server at any time. Nor does
-one that breaks while the request is being written: a server that answers early (413) and closes looks like that.
+one that breaks while the request is being written: a server that answers early (413) and closes looks like that. What
+ends a stream or a connection of HTTP/2 says itself what it means (`http2/endings.py`).
 """
 
 from types import ModuleType
 from typing import Any
 
 from kubelb.adapters._httpx.body import bodies
+from kubelb.adapters._httpx.http2.endings import judgement
 from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.refusals import Refusals
@@ -50,6 +52,7 @@ class Kit:
         self.Body, self.AsyncBody = bodies(httpx)
         self.Request = _trusting(httpcore)
         self.AsyncPool = _unhurried(httpcore)
+        self._http2: tuple[Any, Any] | None = None
         self._mapped = [(getattr(httpcore, name), getattr(httpx, name)) for name in _EXCEPTIONS]
         self._outcomes: dict[type, tuple[Verdict, Sent, bool, str]] = {
             httpcore.ConnectError: (Verdict.FAILED, Sent.NEVER, True, "connect error"),
@@ -64,6 +67,15 @@ class Kit:
         self._broken = {httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError}
         self.refusal = Refusals(httpx.ConnectError, httpx.TimeoutException, _request=None).of
 
+    def http2(self) -> tuple[Any, Any]:
+        """Return the pools, sync and asyncio, whose connections can be of HTTP/2; needs h2."""
+        pools = self._http2
+        if pools is None:
+            from kubelb.adapters._httpx.http2.pool import async_pool, sync_pool
+
+            pools = self._http2 = sync_pool(self.httpcore), async_pool(self.httpcore, self.AsyncPool)
+        return pools
+
     def around(self, kind: str, method: str) -> Any:
         """Return what an instrumentation of the whole process has put around the client's own transport, or None.
 
@@ -74,6 +86,9 @@ class Kit:
 
     def outcome(self, error: Exception, timeouts: Timeouts) -> Outcome:
         """Return what an exception says about the attempt; what is not httpcore's is the caller's own."""
+        if not timeouts.producer_failed and (judged := judgement(error)) is not None:
+            verdict, sent, retryable, reason, fresh, _ = judged
+            return Outcome(verdict, sent=sent, retryable=retryable, reason=reason, fresh=fresh)
         own = (Verdict.CANCELLED, Sent.MAYBE, False, type(error).__name__)
         if timeouts.producer_failed:
             verdict, sent, retryable, reason = own

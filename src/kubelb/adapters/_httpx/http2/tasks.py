@@ -1,0 +1,273 @@
+"""The asyncio shell: one task reads, and one writes while there is something to write.
+
+No request reads or writes by itself, so one that is cancelled, or whose time is over, interrupts nothing that its
+neighbours need: it takes its stream out of the machine, lets RST_STREAM be written, and is gone without an await. The
+reading task runs as long as the connection and closes it at its end; so an idle connection answers a PING, and hears
+that its peer goes away.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from kubelb.adapters._httpx.http2.headers import request_fields
+from kubelb.adapters._httpx.http2.pooled import Pooled
+from kubelb.adapters._httpx.http2.stream import Stream, Waiter
+from kubelb.adapters._httpx.produced import Produced
+from kubelb.adapters.defaults import SETTLE
+from kubelb.clock import monotonic
+
+__all__ = ["Connection"]
+
+READ = 1 << 16
+TURNS = 8
+"""Of the event loop, from bytes in the kernel to the reading task: two or three."""
+GOODBYE = 0.05
+"""Seconds for GOAWAY to be written, when a connection is closed."""
+
+
+class Connection(Pooled):
+    """What httpcore's async pool takes for a connection; over a network stream that is ours from now on.
+
+    `more` is called when the peer allows more streams than before.
+    """
+
+    def __init__(self, core: Any, origin: Any, stream: Any, keepalive: float | None, more: Callable[[], None]) -> None:
+        super().__init__(core, origin, stream, keepalive)
+        self._more = more
+        self._loop = asyncio.get_running_loop()
+        self._writer: asyncio.Task[None] | None = None
+        self._flush()
+        self._reader = self._loop.create_task(self._read())
+
+    # One request
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send it on a stream of its own, and return when the headers of its response are here."""
+        timeouts = request.extensions["timeout"]
+        fields, body = request_fields(request)
+        if not self._machine.streams:
+            await self._look()
+        if not self._machine.can_open() and self._machine.settling():
+            await self._settled(timeouts)
+        stream = self._machine.open(fields, body=body)
+        self._expires = None
+        try:
+            if body:
+                await self._send(stream, request.stream, timeouts)
+            else:
+                self._flush()
+            if not stream.answered():
+                await self._wait(stream, stream.answered, timeouts, "read")
+            return self._response(stream, _Body(self, stream, timeouts))
+        except BaseException:
+            self.drop(stream)
+            raise
+
+    async def _look(self) -> None:
+        """Let the reading task take in what has come to an idle connection: it may be its end."""
+        turns = TURNS
+        while turns and self._network.get_extra_info("is_readable") and not self._machine.ended:
+            turns -= 1
+            await asyncio.sleep(0)
+
+    async def _settled(self, timeouts: Any) -> None:
+        """Wait for the peer's SETTINGS."""
+        machine = self._machine
+        newcomer = Waiter()
+        machine.newcomers.append(newcomer)
+        try:
+            seconds = timeouts.left("pool")
+            mine = seconds is not None and seconds < SETTLE
+            if not await self._waited(newcomer, lambda: not machine.settling(), seconds if mine else SETTLE):
+                if mine:
+                    raise self._core.PoolTimeout("timed out waiting for a stream")
+                machine.settle()
+                self._wake()
+        finally:
+            machine.newcomers.remove(newcomer)
+
+    async def _send(self, stream: Stream, parts: Any, timeouts: Any) -> None:
+        machine = self._machine
+
+        def ready() -> bool:
+            return machine.unwanted(stream) or (self._writer is None and machine.room(stream) > 0)
+
+        stream.fresh = False
+        if isinstance(parts, Produced):
+            self._flush()
+            async for part in parts:
+                if await self._sent(stream, part, ready, timeouts):
+                    return
+        else:
+            for part in parts:
+                if await self._sent(stream, part, ready, timeouts):
+                    return
+        machine.finish(stream)
+        self._flush()
+
+    async def _sent(self, stream: Stream, part: bytes, ready: Callable[[], bool], timeouts: Any) -> bool:
+        """Send a part of the body; returns whether no more of it is wanted."""
+        machine = self._machine
+        rest = memoryview(part)
+        while rest:
+            if machine.unwanted(stream):
+                return True
+            rest = rest[machine.send(stream, rest) :]
+            self._flush()
+            if rest:
+                await self._wait(stream, ready, timeouts, "write")
+        return machine.unwanted(stream)
+
+    async def next(self, stream: Stream, timeouts: Any) -> bytes:
+        """Return the next part of the body, empty at its end."""
+        if (left := timeouts.left("read")) is not None and left <= 0:
+            raise self._core.ReadTimeout("timed out")
+        if not stream.readable():
+            await self._wait(stream, stream.readable, timeouts, "read")
+        if stream.chunks:
+            data = self._machine.take(stream)
+            self._flush()
+            return data
+        if stream.error is not None:
+            raise stream.error
+        return b""
+
+    def drop(self, stream: Stream) -> None:
+        """The request has ended, however it did; safe to call twice."""
+        self._machine.drop(stream)
+        self._rest()
+        self._flush()
+
+    # Waiting
+
+    async def _wait(self, waiter: Stream, ready: Callable[[], bool], timeouts: Any, kind: str) -> None:
+        """Wait until it is ready; raises the timeout of this kind."""
+        since = monotonic()
+        if await self._waited(waiter, ready, timeouts.left(kind)):
+            return
+        self._machine.doubt(since)
+        self._flush()
+        timeout: Exception = getattr(self._core, f"{kind.capitalize()}Timeout")("timed out")
+        raise timeout
+
+    async def _waited(self, waiter: Waiter, ready: Callable[[], bool], seconds: float | None) -> bool:
+        """Wait until it is ready; returns whether it is."""
+        if ready():
+            return True
+        if seconds is None:
+            timer = None
+        elif seconds <= 0:
+            return False
+        else:
+            timer = self._loop.call_later(seconds, self._expire, waiter)
+        waiter.late = False
+        try:
+            while not ready():
+                if waiter.late:
+                    return False
+                waiter.gate = self._loop.create_future()
+                await waiter.gate
+        finally:
+            waiter.gate = None
+            if timer is not None:
+                timer.cancel()
+        return True
+
+    @staticmethod
+    def _expire(waiter: Waiter) -> None:
+        waiter.late = True
+        if waiter.gate is not None and not waiter.gate.done():
+            waiter.gate.set_result(None)
+
+    def _wake(self, waiters: Iterable[Waiter] | None = None) -> None:
+        changed = self._machine.changed
+        for waiter in changed if waiters is None else waiters:
+            if waiter.gate is not None and not waiter.gate.done():
+                waiter.gate.set_result(None)
+        changed.clear()
+
+    # The socket
+
+    async def _read(self) -> None:
+        machine = self._machine
+        try:
+            while not machine.ended:
+                data = await self._network.read(READ, None)
+                if not data:
+                    machine.lost(None)
+                    break
+                more = machine.receive(data)
+                self._wake()
+                self._flush()
+                if more:
+                    self._more()
+        except Exception as error:  # noqa: BLE001  # the socket's end, whatever anyio makes of it
+            machine.lost(error)
+        finally:
+            machine.close()
+            self._wake()
+            with suppress(Exception):
+                await self._network.aclose()
+
+    def _flush(self) -> None:
+        """Let what there is be written."""
+        if self._machine.changed:
+            self._wake()
+        if self._writer is None:
+            data = self._machine.output()
+            if data:
+                self._writer = self._loop.create_task(self._write(data))
+            elif self._machine.ended:
+                self._stop()
+
+    async def _write(self, data: bytes) -> None:
+        machine = self._machine
+        try:
+            while data:
+                await self._network.write(data, None)
+                data = machine.output()
+        except Exception as error:  # noqa: BLE001
+            await asyncio.sleep(0)  # the peer may have said why before it closed, and that may be read first
+            machine.lost(error)
+        finally:
+            self._writer = None
+            self._wake([*machine.streams.values()])
+            if machine.ended:
+                self._stop()
+
+    def _stop(self) -> None:
+        """The connection has ended: so does what reads it, which closes it."""
+        if not self._reader.done() and asyncio.current_task() is not self._reader:
+            self._reader.cancel()
+
+    # What the pool asks
+
+    async def aclose(self) -> None:
+        """End it, and every request on it."""
+        self._machine.close()
+        self._flush()
+        if self._writer is not None:
+            await asyncio.wait([self._writer], timeout=GOODBYE)
+        self._stop()
+        await asyncio.wait([task for task in (self._reader, self._writer) if task is not None])
+
+
+class _Body:
+    """A response's body, for httpcore."""
+
+    def __init__(self, connection: Connection, stream: Stream, timeouts: Any) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._timeouts = timeouts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while data := await self._connection.next(self._stream, self._timeouts):
+                yield data
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        self._connection.drop(self._stream)

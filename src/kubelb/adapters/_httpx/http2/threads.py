@@ -1,0 +1,332 @@
+"""The sync shell: threads share a connection, and whoever waits first reads for all.
+
+That one (the reader) sleeps in poll without any lock. What it reads goes through the machine, those whose turn has come
+are woken, and when its own turn comes, or its own time is over, it hands reading on to another one that waits. So each
+waits as long as its own timeout says and not longer, and with one thread nothing is ever handed on.
+
+The lock is held for what needs no waiting: the machine, and reading and writing without blocking (also because a TLS
+connection must not be used by two threads at once). What the socket does not take at once stays here, and is written by
+whoever waits next; meanwhile bodies wait.
+
+Nobody reads while nobody waits: a PING to an idle connection is answered with the next request, which first looks
+whether its peer has said goodbye.
+"""
+
+import select
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from socket import SHUT_RDWR
+from typing import Any
+
+from kubelb.adapters._httpx.http2.headers import request_fields
+from kubelb.adapters._httpx.http2.machine import AT_ONCE
+from kubelb.adapters._httpx.http2.pooled import Pooled
+from kubelb.adapters._httpx.http2.stream import Stream, Waiter
+from kubelb.adapters._httpx.produced import Produced
+from kubelb.adapters.defaults import SETTLE
+from kubelb.clock import monotonic
+
+__all__ = ["Connection"]
+
+READ = 1 << 16
+_LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Connection(Pooled):
+    """What httpcore's pool takes for a connection; over a network stream whose socket is ours from now on.
+
+    `more` is called, without the lock, when the peer allows more streams than before.
+    """
+
+    def __init__(self, core: Any, origin: Any, stream: Any, keepalive: float | None, more: Callable[[], None]) -> None:
+        super().__init__(core, origin, stream, keepalive)
+        self._socket = stream.get_extra_info("socket")
+        self._socket.setblocking(False)
+        self._more = more
+        self._lock = threading.Lock()
+        self._unsent = b""
+        self._reader: Waiter | None = None
+        self._waiting: dict[Waiter, None] = {}
+
+    # One request
+
+    def handle_request(self, request: Any) -> Any:
+        """Send it on a stream of its own, and return when the headers of its response are here."""
+        timeouts = request.extensions["timeout"]
+        fields, body = request_fields(request)
+        stream = self._open(fields, body, timeouts)
+        try:
+            if body:
+                self._send(stream, request.stream, timeouts)
+            if not stream.answered():
+                self._wait(stream, stream.answered, timeouts, "read")
+            return self._response(stream, _Body(self, stream, timeouts))
+        except BaseException:
+            self.drop(stream)
+            raise
+
+    def _open(self, fields: Any, body: bool, timeouts: Any) -> Stream:
+        machine = self._machine
+        with self._lock:
+            self._look()
+            if machine.can_open() or not machine.settling():
+                return self._opened(fields, body)
+            newcomer = Waiter()
+            machine.newcomers.append(newcomer)
+        try:
+            seconds = timeouts.left("pool")
+            mine = seconds is not None and seconds < SETTLE
+            if not self._waited(newcomer, lambda: not machine.settling(), seconds if mine else SETTLE):
+                if mine:
+                    raise self._core.PoolTimeout("timed out waiting for a stream")
+                with self._lock:
+                    machine.settle()
+        finally:
+            with self._lock:
+                machine.newcomers.remove(newcomer)
+        with self._lock:
+            return self._opened(fields, body)
+
+    def _opened(self, fields: Any, body: bool) -> Stream:
+        stream = self._machine.open(fields, body=body)
+        self._expires = None
+        if not body:
+            self._flush()
+        return stream
+
+    def _send(self, stream: Stream, parts: Any, timeouts: Any) -> None:
+        machine = self._machine
+        if isinstance(parts, Produced):
+            with self._lock:
+                self._flush()
+
+        def ready() -> bool:
+            return machine.unwanted(stream) or (not self._unsent and machine.room(stream) > 0)
+
+        stream.fresh = False
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                with self._lock:
+                    if machine.unwanted(stream):
+                        return
+                    if not self._unsent:
+                        rest = rest[machine.send(stream, rest) :]
+                        if rest or len(part) >= AT_ONCE or isinstance(parts, Produced):
+                            self._flush()
+                if rest:
+                    self._wait(stream, ready, timeouts, "write")
+        with self._lock:
+            machine.finish(stream)
+            self._flush()
+
+    def next(self, stream: Stream, timeouts: Any) -> bytes:
+        """Return the next part of the body, empty at its end."""
+        if (left := timeouts.left("read")) is not None and left <= 0:
+            raise self._core.ReadTimeout("timed out")
+        if not stream.readable():
+            self._wait(stream, stream.readable, timeouts, "read")
+        with self._lock:
+            if stream.chunks:
+                data = self._machine.take(stream)
+                self._flush()
+                return data
+            if stream.error is not None:
+                raise stream.error
+            return b""
+
+    def drop(self, stream: Stream) -> None:
+        """The request has ended, however it did; safe to call twice."""
+        with self._lock:
+            self._hand_on(stream)
+            self._machine.drop(stream)
+            self._rest()
+            self._flush()
+            self._let_go()
+
+    # Waiting
+
+    def _wait(self, waiter: Stream, ready: Callable[[], bool], timeouts: Any, kind: str) -> None:
+        """Wait until it is ready; raises the timeout of this kind."""
+        since = monotonic()
+        if self._waited(waiter, ready, timeouts.left(kind)):
+            return
+        with self._lock:
+            self._machine.doubt(since)
+            self._flush()
+        timeout: Exception = getattr(self._core, f"{kind.capitalize()}Timeout")("timed out")
+        raise timeout
+
+    def _waited(self, waiter: Waiter, ready: Callable[[], bool], seconds: float | None) -> bool:
+        """Wait until it is ready; returns whether it is."""
+        until = None if seconds is None else monotonic() + seconds
+        try:
+            while True:
+                left = None if until is None else until - monotonic()
+                with self._lock:
+                    if ready():
+                        return True
+                    if left is not None and left <= 0:
+                        return False
+                    if self._reader is None:
+                        self._reader = waiter
+                    reads = self._reader is waiter
+                    if not reads:
+                        self._waiting[waiter] = None
+                        if waiter.gate is None:
+                            waiter.gate = threading.Lock()
+                            waiter.gate.acquire()
+                if reads:
+                    self._read(left)
+                else:
+                    waiter.gate.acquire(timeout=-1 if left is None else left)
+        finally:
+            with self._lock:
+                self._hand_on(waiter)
+                self._let_go()
+
+    def _hand_on(self, waiter: Waiter) -> None:
+        """It waits no longer: let another one read."""
+        if waiter.gate is not None and waiter not in self._waiting:
+            waiter.gate.acquire(blocking=False)  # woken, perhaps without having noticed
+        self._waiting.pop(waiter, None)
+        if self._reader is waiter:
+            self._reader = None
+        if self._reader is None:
+            for other in self._waiting:
+                self._wake(other)
+                break
+
+    def _wake(self, waiter: Waiter) -> None:
+        if self._waiting.pop(waiter, self) is None:
+            waiter.gate.release()
+
+    # The socket; all of it but `_read` with the lock held
+
+    def _read(self, seconds: float | None) -> None:
+        """Wait until there is something to read, or until what is left can be written; then do so."""
+        readable = _poll(self._socket, bool(self._unsent), seconds)
+        more = False
+        with self._lock:
+            if readable:
+                more = self._take_in()
+            self._flush()
+        if more:
+            self._more()
+
+    def _look(self) -> None:
+        """Take in what has come while nobody waited."""
+        if self._reader is None:
+            self._take_in()
+            self._flush()
+            self._let_go()
+
+    def _take_in(self) -> bool:
+        more = False
+        machine = self._machine
+        while not machine.ended:
+            try:
+                data = self._socket.recv(READ)
+            except _LATER:
+                break
+            except (OSError, ValueError) as error:
+                machine.lost(error)
+                break
+            if not data:
+                machine.lost(None)
+                break
+            more = machine.receive(data) or more
+            if len(data) < READ and not self._pending():
+                break
+        self._wake_changed()
+        return more
+
+    def _pending(self) -> bool:
+        pending = getattr(self._socket, "pending", None)
+        return pending is not None and bool(pending())
+
+    def _flush(self) -> None:
+        """Write as much as the socket takes."""
+        data = self._machine.output()
+        if self._unsent:
+            data = self._unsent + data
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._socket.send(view) :]
+        except _LATER:
+            pass
+        except (OSError, ValueError) as error:
+            # The peer may have said why before it closed, and that may be an answer.
+            self._take_in()
+            self._machine.lost(error)
+            view = view[:0]
+        self._unsent = bytes(view)
+        self._wake_changed()
+
+    def _wake_changed(self) -> None:
+        changed = self._machine.changed
+        if changed:
+            for waiter in changed:
+                self._wake(waiter)
+            changed.clear()
+
+    def _let_go(self) -> None:
+        """Close the socket of a connection that has ended, unless somebody sleeps on it; that one is woken."""
+        if self._machine.ended:
+            if self._reader is None:
+                self._network.close()
+            else:
+                with suppress(OSError, ValueError):
+                    self._socket.shutdown(SHUT_RDWR)
+
+    # What the pool asks
+
+    def close(self) -> None:
+        """End it, and every request on it."""
+        with self._lock:
+            self._machine.close()
+            self._flush()
+            self._let_go()
+
+    def is_available(self) -> bool:
+        """The same, once it has been looked whether a peer in doubt has answered."""
+        if self._machine.in_doubt:
+            with self._lock:
+                self._look()
+        return super().is_available()
+
+
+class _Body:
+    """A response's body, for httpcore."""
+
+    def __init__(self, connection: Connection, stream: Stream, timeouts: Any) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._timeouts = timeouts
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while data := self._connection.next(self._stream, self._timeouts):
+                yield data
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._connection.drop(self._stream)
+
+
+def _poll(sock: Any, write: bool, seconds: float | None) -> bool:
+    """Wait until it can be read, or written too; returns whether it can be read. Looked up anew: gevent replaces it."""
+    number = sock.fileno()
+    if number < 0:
+        return True  # closed: the next read says so
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(number, select.POLLIN | (select.POLLOUT if write else 0))
+        found = poll.poll(None if seconds is None else seconds * 1000 + 1)
+        return bool(found) and bool(found[0][1] & ~select.POLLOUT)
+    read, _, _ = select.select([number], [number] if write else [], [], seconds)
+    return bool(read)

@@ -1,0 +1,304 @@
+"""The machine by hand: bytes in, bytes out, no socket and no clock but the test's."""
+
+import random
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import httpcore
+import pytest
+
+from kubelb.adapters._httpx.http2.cutter import Cutter, Goaway, TooLong
+from kubelb.adapters._httpx.http2.endings import judgement
+from kubelb.adapters._httpx.http2.headers import request_fields, split_status
+from kubelb.adapters._httpx.http2.machine import Machine
+from kubelb.adapters._httpx.http2.state import UNSAID
+from kubelb.adapters._httpx.http2.stream import Stream
+from kubelb.model import Sent, Verdict
+
+GET = [(b":method", b"GET"), (b":authority", b"x"), (b":scheme", b"http"), (b":path", b"/")]
+POST = [(b":method", b"POST"), *GET[1:], (b"content-length", b"60001")]
+
+
+class Pair:
+    """A machine and an h2 server, with nothing between."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.machine = Machine(httpcore, clock=lambda: self.now)
+        self.server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        self.events: list[Any] = []
+
+    def begin(self) -> None:
+        self.server.initiate_connection()
+        self.swap()
+
+    def swap(self) -> None:
+        """Everything that either has to say."""
+        if data := self.machine.output():
+            self.events += self.server.receive_data(data)
+        if data := self.server.data_to_send():
+            self.now += 1
+            self.machine.receive(data)
+
+    def goaway(self, last: int, code: int = 0) -> None:
+        self.machine.receive(goaway(last, code))
+
+    def judged(self, stream: Stream) -> Any:
+        assert stream.error is not None
+        return judgement(stream.error)
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+def goaway(last: int, code: int) -> bytes:
+    return b"\0\0\x08\x07\0\0\0\0\0" + last.to_bytes(4, "big") + code.to_bytes(4, "big")
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, 0)) + b"\0\0\0\1" + payload
+
+
+def test_the_cutter_gives_back_what_it_was_given_however_it_comes() -> None:
+    """Seeded: random frames in random pieces; GOAWAY is found each time, and nothing else is touched."""
+    chance = random.Random(7)
+    for _ in range(200):
+        kinds = [chance.choice((0, 1, 3, 4, 7, 8, 9, 200)) for _ in range(12)]
+        frames = [frame(kind, chance.randbytes(chance.choice((8, 9, 40)))) for kind in kinds]
+        data, at = b"".join(frames), 0
+        cutter, rest, found = Cutter(), b"", []
+        while at < len(data):
+            step = chance.choice((1, 2, 5, 9, 30, 200))
+            for part in cutter.cut(data[at : at + step]):
+                if isinstance(part, Goaway):
+                    found.append((part.last, part.code))
+                else:
+                    rest += part
+            at += step
+        assert rest == b"".join(one for kind, one in zip(kinds, frames, strict=True) if kind != 7)
+        assert len(found) == kinds.count(7)
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", frame(7, b"short"), b"\xff" * 9])
+def test_the_cutter_refuses_what_is_no_frame(data: bytes) -> None:
+    with pytest.raises(TooLong):
+        list(Cutter().cut(data))
+
+
+def test_one_stream_until_the_settings_are_here(pair: Pair) -> None:
+    first = pair.machine.open(GET, body=False)
+    assert not pair.machine.can_open()
+    assert pair.machine.settling()
+    pair.begin()
+    assert pair.machine.can_open()
+    assert not pair.machine.settling()
+    assert not first.answered()
+
+
+def test_settings_that_never_come(pair: Pair) -> None:
+    pair.machine.open(GET, body=False)
+    pair.machine.settle()
+    assert pair.machine.limit == UNSAID
+    assert pair.machine.can_open()
+
+
+def test_a_limit_counts_what_the_peer_counts(pair: Pair) -> None:
+    """A stream whose answer is here but not read has ended for the peer; one that was reset, too."""
+    pair.begin()
+    pair.server.update_settings({3: 1})
+    pair.swap()
+    first = pair.machine.open(GET, body=False)
+    with pytest.raises(httpcore.ConnectionNotAvailable):
+        pair.machine.open(GET, body=False)
+    pair.swap()
+    pair.server.send_headers(1, [(":status", "200")])
+    pair.server.send_data(1, b"whole", end_stream=True)
+    pair.swap()
+    second = pair.machine.open(GET, body=False)
+    assert pair.machine.take(first) == b"whole"
+    pair.machine.drop(first)
+    pair.machine.drop(second)
+    pair.machine.drop(second)
+    assert pair.machine.running == 0
+    assert pair.machine.can_open()
+
+
+def test_each_last_stream_of_goaway(pair: Pair) -> None:
+    """Of three streams those above the last were not processed; the others go on, and new ones are refused."""
+    for last in (0, 1, 3, 5, 2**31 - 1):
+        pair = Pair()
+        pair.begin()
+        streams = [pair.machine.open(GET, body=False) for _ in range(3)]
+        pair.swap()
+        pair.machine._served = True
+        pair.goaway(last)
+        for stream in streams:
+            assert (stream.error is not None) == (stream.id > last)
+            if stream.error is not None:
+                assert pair.judged(stream)[:2] == (Verdict.NEUTRAL, Sent.NEVER)
+        with pytest.raises(httpcore.ConnectionNotAvailable):
+            pair.machine.open(GET, body=False)
+        for stream in streams:
+            if stream.error is None:
+                pair.server.send_headers(stream.id, [(":status", "200")], end_stream=True)
+        pair.swap()
+        assert all(stream.ended for stream in streams if stream.error is None)
+        for stream in streams:
+            pair.machine.drop(stream)
+        assert pair.machine.ended
+
+
+def test_a_stream_that_was_answered_is_not_unprocessed_whatever_goaway_says(pair: Pair) -> None:
+    pair.begin()
+    stream = pair.machine.open(GET, body=False)
+    pair.swap()
+    pair.server.send_headers(1, [(":status", "200")])
+    pair.swap()
+    pair.goaway(0)
+    assert stream.error is None
+    pair.machine.lost(None)
+    assert pair.judged(stream).sent is Sent.MAYBE
+
+
+@pytest.mark.parametrize("how", ["goaway", "eof", "none allowed"])
+def test_a_connection_that_never_took_a_request_is_as_one_that_was_refused(pair: Pair, how: str) -> None:
+    """Never sent, blamed, and no reason to connect again and again."""
+    if how == "goaway":
+        pair.begin()
+        pair.goaway(0)
+    elif how == "eof":
+        pair.machine.lost(None)
+    else:
+        pair.server.local_settings.max_concurrent_streams = 0
+        pair.server.local_settings.acknowledge()
+        pair.begin()
+    with pytest.raises(httpcore.ConnectError) as caught:
+        pair.machine.open(GET, body=False)
+    assert judgement(caught.value)[:2] == (Verdict.FAILED, Sent.NEVER)
+    with pytest.raises(httpcore.ConnectError) as caught:
+        pair.machine.open(GET, body=False)
+    assert judgement(caught.value)[:2] == (Verdict.NEUTRAL, Sent.NEVER)  # once
+
+
+def test_the_end_of_an_idle_connection_that_meets_a_request_is_nobodys_fault(pair: Pair) -> None:
+    """As with HTTP/1.1: used before, idle, and closed before a byte of an answer. With a second stream it is a cut."""
+    for streams, verdict in ((1, Verdict.NEUTRAL), (2, Verdict.FAILED)):
+        pair = Pair()
+        pair.begin()
+        first = pair.machine.open(GET, body=False)
+        pair.swap()
+        pair.server.send_headers(1, [(":status", "200")], end_stream=True)
+        pair.swap()
+        pair.machine.drop(first)
+        pair.now += 1
+        opened = [pair.machine.open(GET, body=False) for _ in range(streams)]
+        pair.now += 1
+        pair.machine.lost(None)
+        assert pair.judged(opened[0]).verdict is verdict
+
+
+def test_doubt_ends_with_whatever_comes(pair: Pair) -> None:
+    pair.begin()
+    stream = pair.machine.open(GET, body=False)
+    pair.swap()
+    pair.machine.doubt(pair.now)  # something came since
+    assert pair.machine.can_open()
+    pair.machine.doubt(pair.now + 1)
+    pair.machine.drop(stream)
+    assert not pair.machine.can_open()
+    pair.swap()
+    assert any(isinstance(event, h2.events.PingReceived) for event in pair.events)
+    assert pair.machine.can_open()
+
+
+def test_a_window_below_zero_is_no_room(pair: Pair) -> None:
+    pair.begin()
+    stream = pair.machine.open(POST, body=True)
+    pair.machine.send(stream, memoryview(b"x" * 60_000))
+    pair.swap()
+    pair.server.update_settings({4: 10})
+    pair.swap()
+    assert pair.machine.room(stream) == 0
+    assert pair.machine.send(stream, memoryview(b"x")) == 0
+
+
+def test_an_unfinished_request_is_cancelled_and_a_finished_one_is_not(pair: Pair) -> None:
+    pair.begin()
+    for body, whole in ((True, False), (False, True)):
+        pair.events.clear()
+        stream = pair.machine.open(POST if body else GET, body=body)
+        pair.swap()
+        pair.server.send_headers(stream.id, [(":status", "200")], end_stream=True)
+        pair.swap()
+        pair.machine.drop(stream)
+        pair.swap()
+        resets = [event for event in pair.events if isinstance(event, h2.events.StreamReset)]
+        assert bool(resets) is not whole
+
+
+def test_what_h2_never_foresaw_ends_the_connection_and_nothing_else(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(data: bytes) -> None:
+        raise KeyError(7)
+
+    pair.begin()
+    streams = [pair.machine.open(GET, body=False) for _ in range(2)]
+    monkeypatch.setattr(pair.machine._h2, "receive_data", fail)
+    pair.machine.receive(frame(0, b"data"))
+    assert pair.machine.ended
+    assert [type(stream.error) for stream in streams] == [httpcore.RemoteProtocolError] * 2
+    assert [pair.judged(stream).verdict for stream in streams] == [Verdict.FAILED, Verdict.NEUTRAL]
+    assert streams[0].error is not streams[1].error
+
+
+def test_garbage_of_all_kinds_ends_in_an_error_of_the_stream() -> None:
+    """Seeded: a conversation with bytes flipped. Nothing escapes, and the stream is answered, broken or waits."""
+    chance = random.Random(11)
+    for _ in range(150):
+        pair = Pair()
+        stream = pair.machine.open(GET, body=False)
+        pair.server.initiate_connection()
+        pair.server.receive_data(pair.machine.output())
+        pair.server.send_headers(1, [(":status", "200"), ("content-length", "5")])
+        pair.server.send_data(1, b"whole", end_stream=True)
+        data = bytearray(pair.server.data_to_send())
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        pair.machine.receive(bytes(data))
+        pair.machine.lost(None)
+        assert stream.answered()
+        pair.machine.drop(stream)
+
+
+def test_fields_of_one_connection_are_left_out() -> None:
+    class Request:
+        method = b"POST"
+        url = httpcore.URL("https://reviews.prod/a?b=1")
+        headers = [
+            (b"Host", b"reviews.prod:80"),
+            (b"Connection", b"keep-alive"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"TE", b"gzip"),
+            (b"X-One", b"1"),
+        ]
+
+    fields, body = request_fields(Request)
+    assert body
+    assert fields == [
+        (b":method", b"POST"),
+        (b":authority", b"reviews.prod:80"),
+        (b":scheme", b"https"),
+        (b":path", b"/a?b=1"),
+        (b"x-one", b"1"),
+    ]
+
+
+@pytest.mark.parametrize("fields", [[], [(b":status", b"nonsense")], [(b":status", b"7")]])
+def test_an_answer_without_a_status_is_none(fields: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        split_status(fields)
