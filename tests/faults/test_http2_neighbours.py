@@ -17,7 +17,7 @@ from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.clients import Client
 from tests.faults.http2_clients import AsyncH2, AsyncH2x2, SyncH2, SyncH2x2
-from tests.faults.http2_pod import MOST_STREAMS, Pod, Told
+from tests.faults.http2_pod import FIRST_WINDOW, MOST_STREAMS, Pod, Told
 
 import kubelb
 from kubelb.adapters._httpx.http2.pool import QUEUE
@@ -317,6 +317,30 @@ def test_a_reader_that_is_slow_holds_up_nobody_else(make: Callable[..., Client],
     assert client.ask(Ask()).how is How.ANSWERED
     assert pod.accepted == 1
     body.give_up()  # type: ignore[union-attr]
+
+
+def test_a_body_that_the_socket_does_not_take_at_once_is_written_while_another_one_reads(
+    make: Callable[..., Client], pod: Pod
+) -> None:
+    """The peer reads late, and says nothing meanwhile that would wake the one that reads."""
+    pod.settings = {**pod.settings, FIRST_WINDOW: 2**24}
+    pod.on_connect = lambda link: link.do(lambda h2: h2.increment_flow_control_window(2**24))
+    pod.reads = False
+    client = make(pod)
+    warmed(client, pod)
+    find = held(pod)
+    neighbour, upload = Ask(Allowed.NO), Ask(Allowed.NO, body=b"x" * 12_000_000)
+    going = [client.begin(neighbour)]
+    find(neighbour.marker)
+    pod.links[0].deaf = True
+    going.append(client.begin(upload))
+    time.sleep(PERIOD)
+    pod.links[0].deaf = False
+    assert len(find(upload.marker).body) == 12_000_000
+    for ask in (upload, neighbour):
+        find(ask.marker).answer()
+    assert [each.end().how for each in going] == [How.ANSWERED] * 2
+    assert pod.accepted == 1
 
 
 def test_many_at_once_on_a_new_connection_are_one_connection(make: Callable[..., Client], pod: Pod) -> None:

@@ -4,51 +4,33 @@ That one (the reader) sleeps in poll without any lock. What it reads goes throug
 are woken, and when its own turn comes, or its own time is over, it hands reading on to another one that waits. So each
 waits as long as its own timeout says and not longer, and with one thread nothing is ever handed on.
 
-The lock is held for what needs no waiting: the machine, and reading and writing without blocking (also because a TLS
-connection must not be used by two threads at once). What the socket does not take at once stays here, and is written by
-whoever waits next; meanwhile bodies wait.
+The lock is held for what needs no waiting: the machine, and reading and writing without blocking (wire.py; also
+because a TLS connection must not be used by two threads at once).
 
 Nobody reads while nobody waits: a PING to an idle connection is answered with the next request, which first looks
 whether its peer has said goodbye.
 """
 
-import select
-import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from socket import SHUT_RDWR
 from typing import Any
 
 from kubelb.adapters._httpx.http2.headers import request_fields
 from kubelb.adapters._httpx.http2.machine import AT_ONCE
-from kubelb.adapters._httpx.http2.pooled import Pooled
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
+from kubelb.adapters._httpx.http2.wire import Wire
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters.defaults import SETTLE
 from kubelb.clock import monotonic
 
 __all__ = ["Connection"]
 
-READ = 1 << 16
-_LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+SLICE = 0.05
+"""Seconds."""
 
 
-class Connection(Pooled):
-    """What httpcore's pool takes for a connection; over a network stream whose socket is ours from now on.
-
-    `more` is called, without the lock, when the peer allows more streams than before.
-    """
-
-    def __init__(self, core: Any, origin: Any, stream: Any, keepalive: float | None, more: Callable[[], None]) -> None:
-        super().__init__(core, origin, stream, keepalive)
-        self._socket = stream.get_extra_info("socket")
-        self._socket.setblocking(False)
-        self._more = more
-        self._lock = threading.Lock()
-        self._unsent = b""
-        self._reader: Waiter | None = None
-        self._waiting: dict[Waiter, None] = {}
+class Connection(Wire):
+    """What httpcore's pool takes for a connection; over a network stream whose socket is ours from now on."""
 
     # One request
 
@@ -173,13 +155,16 @@ class Connection(Pooled):
                     if self._reader is None:
                         self._reader = waiter
                     reads = self._reader is waiter
-                    if not reads:
+                    writes = not reads and bool(self._unsent)
+                    if not (reads or writes):
                         self._waiting[waiter] = None
                         if waiter.gate is None:
                             waiter.gate = threading.Lock()
                             waiter.gate.acquire()
                 if reads:
-                    self._read(left)
+                    self._attend(left, read=True)
+                elif writes:  # and looks for what has come from time to time
+                    self._attend(SLICE if left is None else min(left, SLICE), read=False)
                 else:
                     waiter.gate.acquire(timeout=-1 if left is None else left)
         finally:
@@ -199,105 +184,6 @@ class Connection(Pooled):
                 self._wake(other)
                 break
 
-    def _wake(self, waiter: Waiter) -> None:
-        if self._waiting.pop(waiter, self) is None:
-            waiter.gate.release()
-
-    # The socket; all of it but `_read` with the lock held
-
-    def _read(self, seconds: float | None) -> None:
-        """Wait until there is something to read, or until what is left can be written; then do so."""
-        readable = _poll(self._socket, bool(self._unsent), seconds)
-        more = False
-        with self._lock:
-            if readable:
-                more = self._take_in()
-            self._flush()
-        if more:
-            self._more()
-
-    def _look(self) -> None:
-        """Take in what has come while nobody waited."""
-        if self._reader is None:
-            self._take_in()
-            self._flush()
-            self._let_go()
-
-    def _take_in(self) -> bool:
-        more = False
-        machine = self._machine
-        while not machine.ended:
-            try:
-                data = self._socket.recv(READ)
-            except _LATER:
-                break
-            except (OSError, ValueError) as error:
-                machine.lost(error)
-                break
-            if not data:
-                machine.lost(None)
-                break
-            more = machine.receive(data) or more
-            if len(data) < READ and not self._pending():
-                break
-        self._wake_changed()
-        return more
-
-    def _pending(self) -> bool:
-        pending = getattr(self._socket, "pending", None)
-        return pending is not None and bool(pending())
-
-    def _flush(self) -> None:
-        """Write as much as the socket takes."""
-        data = self._machine.output()
-        if self._unsent:
-            data = self._unsent + data
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._socket.send(view) :]
-        except _LATER:
-            pass
-        except (OSError, ValueError) as error:
-            # The peer may have said why before it closed, and that may be an answer.
-            self._take_in()
-            self._machine.lost(error)
-            view = view[:0]
-        self._unsent = bytes(view)
-        self._wake_changed()
-
-    def _wake_changed(self) -> None:
-        changed = self._machine.changed
-        if changed:
-            for waiter in changed:
-                self._wake(waiter)
-            changed.clear()
-
-    def _let_go(self) -> None:
-        """Close the socket of a connection that has ended, unless somebody sleeps on it; that one is woken."""
-        if self._machine.ended:
-            if self._reader is None:
-                self._network.close()
-            else:
-                with suppress(OSError, ValueError):
-                    self._socket.shutdown(SHUT_RDWR)
-
-    # What the pool asks
-
-    def close(self) -> None:
-        """End it, and every request on it."""
-        with self._lock:
-            self._machine.close()
-            self._flush()
-            self._let_go()
-
-    def is_available(self) -> bool:
-        """The same, once it has been looked whether a peer in doubt has answered."""
-        if self._machine.in_doubt:
-            with self._lock:
-                self._look()
-        return super().is_available()
-
 
 class _Body:
     """A response's body, for httpcore."""
@@ -316,17 +202,3 @@ class _Body:
 
     def close(self) -> None:
         self._connection.drop(self._stream)
-
-
-def _poll(sock: Any, write: bool, seconds: float | None) -> bool:
-    """Wait until it can be read, or written too; returns whether it can be read. Looked up anew: gevent replaces it."""
-    number = sock.fileno()
-    if number < 0:
-        return True  # closed: the next read says so
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(number, select.POLLIN | (select.POLLOUT if write else 0))
-        found = poll.poll(None if seconds is None else seconds * 1000 + 1)
-        return bool(found) and bool(found[0][1] & ~select.POLLOUT)
-    read, _, _ = select.select([number], [number] if write else [], [], seconds)
-    return bool(read)
