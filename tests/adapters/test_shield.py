@@ -181,10 +181,10 @@ def test_how_anyio_says_that_it_cancels_here() -> None:
 
     async def main() -> None:
         said.append(anyio.current_effective_deadline())
-        with anyio.CancelScope() as scope:
+        with anyio.CancelScope() as scope:  # noqa: ASYNC100
             scope.cancel()
             said.append(anyio.current_effective_deadline())
-            with anyio.CancelScope(shield=True) as shield:
+            with anyio.CancelScope(shield=True) as shield:  # noqa: ASYNC100
                 said.append(anyio.current_effective_deadline())
                 shield.cancel()
                 said.append(anyio.current_effective_deadline())
