@@ -139,7 +139,9 @@ def test_each_last_stream_of_goaway(pair: Pair) -> None:
         for stream in streams:
             assert (stream.error is not None) == (stream.id > last)
             if stream.error is not None:
-                assert pair.judged(stream)[:2] == (Verdict.NEUTRAL, Sent.NEVER)
+                judged = pair.judged(stream)
+                assert judged[:2] == (Verdict.FAILED, Sent.NEVER)
+                assert judged.incident.planned
         with pytest.raises(httpcore.ConnectionNotAvailable):
             pair.machine.open(GET, body=False)
         for stream in streams:
@@ -178,10 +180,12 @@ def test_a_connection_that_never_took_a_request_is_as_one_that_was_refused(pair:
         pair.begin()
     with pytest.raises(httpcore.ConnectError) as caught:
         pair.machine.open(GET, body=False)
-    assert judgement(caught.value)[:2] == (Verdict.FAILED, Sent.NEVER)
+    first = judgement(caught.value)
+    assert first[:2] == (Verdict.FAILED, Sent.NEVER)
+    assert not first.incident.planned
     with pytest.raises(httpcore.ConnectError) as caught:
         pair.machine.open(GET, body=False)
-    assert judgement(caught.value)[:2] == (Verdict.NEUTRAL, Sent.NEVER)  # once
+    assert judgement(caught.value).incident is first.incident  # so it counts once
 
 
 def test_the_end_of_an_idle_connection_that_meets_a_request_is_nobodys_fault(pair: Pair) -> None:
@@ -252,7 +256,9 @@ def test_what_h2_never_foresaw_ends_the_connection_and_nothing_else(
     pair.machine.receive(frame(0, b"data"))
     assert pair.machine.ended
     assert [type(stream.error) for stream in streams] == [httpcore.RemoteProtocolError] * 2
-    assert [pair.judged(stream).verdict for stream in streams] == [Verdict.FAILED, Verdict.NEUTRAL]
+    first, second = (pair.judged(stream) for stream in streams)
+    assert first.verdict is second.verdict is Verdict.FAILED
+    assert first.incident is second.incident is not None  # so it counts once
     assert streams[0].error is not streams[1].error
 
 

@@ -75,8 +75,8 @@ class _Ending:
             late.__cause__ = error
             return late
         judged = judgement(error)
-        verdict = Verdict.FAILED if judged is None else judged.verdict
-        self._finish(Outcome(verdict, sent=Sent.ANSWERED, reason="body broken", error=error))
+        verdict, incident = (Verdict.FAILED, None) if judged is None else (judged.verdict, judged.incident)
+        self._finish(Outcome(verdict, sent=Sent.ANSWERED, reason="body broken", error=error, incident=incident))
         mapped: Exception = kit.mapped(error, self._request)
         return mapped
 

@@ -22,7 +22,7 @@ What holds:
 - GOAWAY, or a limit of streams that is reached: no new stream there; another connection is opened, within the limits.
 - What the peer guarantees not to have processed (RFC 9113, 8.7) has never been sent, a POST too: REFUSED_STREAM, and a
   stream above GOAWAY's last. It is the one thing that a peer's word is taken for.
-- A connection's end is blamed on the endpoint once, not once a stream; after GOAWAY with NO_ERROR not at all.
+- A connection's end is one failure, not one for each stream; after GOAWAY with NO_ERROR none, within bounds.
 
 Internals of others, all of them, tried with httpcore 1.0.0 and 1.0.9, httpcore2 2.16, h2 4.1 and 4.4:
 `HTTPConnection._connect`, `._connection`, `._connect_failed`, `._origin`, `._keepalive_expiry`, `._http1`, `._http2`;

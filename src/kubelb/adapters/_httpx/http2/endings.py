@@ -5,15 +5,18 @@
 | above GOAWAY's last stream            | by its code    | never | yes, a POST too |
 | RST_STREAM ENHANCE_YOUR_CALM          | BUSY           | maybe | if idempotent |
 | RST_STREAM of any other code          | FAILED         | maybe | if idempotent |
-| connection ends after GOAWAY NO_ERROR | NEUTRAL        | maybe | if idempotent |
-| connection ends otherwise             | FAILED, once   | maybe | if idempotent |
+| connection ends after GOAWAY          | by its code    | maybe | if idempotent |
+| connection ends otherwise             | FAILED         | maybe | if idempotent |
 | connection closed by this process     | CANCELLED      | maybe | no |
 
 NO_ERROR and CANCEL are no exception among the resets: before the answer is whole they are the peer's decision not to
 give it, whatever its reason, and a pod that does so is no better than one that closes connections of HTTP/1.1. After
-the whole answer a reset is no error at all (RFC 9113, 8.1), and nothing of it gets here. GOAWAY's codes: NO_ERROR is
-NEUTRAL, ENHANCE_YOUR_CALM is BUSY, the others FAILED, and that once a connection. Only where the connection has served
-nothing at all is NO_ERROR a failure too: a pod that sends everybody away at once is as good as one that refuses.
+the whole answer a reset is no error at all (RFC 9113, 8.1), and nothing of it gets here. GOAWAY's codes:
+ENHANCE_YOUR_CALM is BUSY, the others FAILED.
+
+All that ends with one connection bears one `Incident`, and counts once. NO_ERROR makes it a planned one, which the core
+believes within bounds, so long as the connection has served anything: a pod that sends everybody away at once is as
+good as one that refuses.
 
 REFUSED_STREAM is a failure, as a refused connection is: the peer's limit of streams is kept here, so what it refuses is
 more than a race, and a pod that refuses everything has to be left alone. Where something of an answer has come before,
@@ -22,9 +25,9 @@ it is not believed.
 
 from typing import Any, NamedTuple
 
-from kubelb.model import Sent, Verdict
+from kubelb.model import Incident, Sent, Verdict
 
-__all__ = ["Blame", "Judged", "code_name", "judgement", "reset", "verdict_of", "with_judgement"]
+__all__ = ["NO_ERROR", "Judged", "code_name", "judgement", "reset", "verdict_of", "with_judgement"]
 
 NO_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM = 0x0, 0x7, 0xB
 _NAMES = (
@@ -45,25 +48,6 @@ _NAMES = (
 )
 
 
-class Blame:
-    """The end of one connection, which its endpoint is blamed for once: by the first stream of which that is reported.
-
-    Not by the first that there is: of that nobody may ever ask, because its response was dropped.
-    """
-
-    __slots__ = ("_first",)
-
-    def __init__(self) -> None:
-        self._first = [True]
-
-    def first(self) -> bool:
-        """Return True to the first that asks, and False to all others, in whatever threads they are."""
-        try:
-            return self._first.pop()
-        except IndexError:
-            return False
-
-
 class Judged(NamedTuple):
     """What an exception says of the attempt that it ended; in its attribute `judged`."""
 
@@ -73,16 +57,14 @@ class Judged(NamedTuple):
     reason: str = ""
     fresh: bool = False
     """Nothing of the request's body was taken from its producer."""
-    blame: Blame | None = None
+    incident: Incident | None = None
     """What it shares with the other streams of its connection."""
 
 
 def judgement(error: Exception) -> Judged | None:
-    """Return what an exception says, which is then reported; None where it is not one of these."""
+    """Return what an exception says; None where it is not one of these."""
     judged: Judged | None = getattr(error, "judged", None)
-    if judged is None or judged.blame is None or judged.verdict is Verdict.NEUTRAL or judged.blame.first():
-        return judged
-    return judged._replace(verdict=Verdict.NEUTRAL)
+    return judged
 
 
 def with_judgement(error: Exception, judged: Judged) -> Exception:
@@ -96,10 +78,8 @@ def code_name(code: int) -> str:
     return _NAMES[code] if code < len(_NAMES) else f"error {code:#x}"
 
 
-def verdict_of(code: int, *, served: bool) -> Verdict:
-    """Return what GOAWAY with this code says of the peer; `served`: it has answered something on this connection."""
-    if code == NO_ERROR and served:
-        return Verdict.NEUTRAL
+def verdict_of(code: int) -> Verdict:
+    """Return what GOAWAY with this code says of the peer."""
     return Verdict.BUSY if code == ENHANCE_YOUR_CALM else Verdict.FAILED
 
 

@@ -12,7 +12,7 @@ import h2.events
 import h2.settings
 
 from kubelb.adapters._httpx.http2.cutter import Goaway
-from kubelb.adapters._httpx.http2.endings import Judged, code_name, reset, verdict_of, with_judgement
+from kubelb.adapters._httpx.http2.endings import NO_ERROR, Judged, code_name, reset, verdict_of, with_judgement
 from kubelb.adapters._httpx.http2.headers import body_length, split_status
 from kubelb.adapters._httpx.http2.state import MOST, WINDOW, State
 from kubelb.clock import Clock, monotonic
@@ -136,14 +136,15 @@ class Hearing(State):
         self.leaving = True
         code = self._goaway.code if self._goaway is not None else goaway.code  # the first: what follows is its work
         self._goaway = self._goaway or goaway
+        self._incident.planned = code == NO_ERROR and self._served
         if not self.used:
             self._end("the server went away", self._core.RemoteProtocolError)
         self.changed += self.newcomers
-        name, verdict = code_name(code), verdict_of(code, served=self._served)
+        name, verdict = code_name(code), verdict_of(code)
         for stream in list(self.streams.values()):
             if stream.id > goaway.last and not stream.status and stream.error is None:
                 stream.over = True
                 error = self._core.RemoteProtocolError(f"the server went away before this request: {name}")
-                judged = Judged(verdict, Sent.NEVER, True, f"GOAWAY {name}", stream.fresh, self._blame)
+                judged = Judged(verdict, Sent.NEVER, True, f"GOAWAY {name}", stream.fresh, self._incident)
                 self._fail(stream, with_judgement(error, judged))
         self._leave()

@@ -19,10 +19,10 @@ import h2.exceptions
 import h2.settings
 
 from kubelb.adapters._httpx.http2.cutter import Cutter, Goaway
-from kubelb.adapters._httpx.http2.endings import Blame, Judged, code_name, verdict_of, with_judgement
+from kubelb.adapters._httpx.http2.endings import Judged, code_name, verdict_of, with_judgement
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
 from kubelb.clock import Clock, monotonic
-from kubelb.model import Sent, Verdict
+from kubelb.model import Incident, Sent, Verdict
 
 __all__ = ["MOST", "UNSAID", "WINDOW", "State"]
 
@@ -63,7 +63,8 @@ class State:
         """It was closed from here."""
         self.heard = clock()
         self._goaway: Goaway | None = None
-        self._blame = Blame()
+        self._incident = Incident()
+        """Its end, which all its streams share."""
         self._credit = 0
         self._start()
 
@@ -114,7 +115,7 @@ class State:
         else:
             words = "the server closed the connection" if self.ended else "the server allows no streams"
         error = self._core.ConnectError(f"{words} before any request")
-        return with_judgement(error, Judged(Verdict.FAILED, Sent.NEVER, True, "connect error", True, self._blame))
+        return with_judgement(error, Judged(Verdict.FAILED, Sent.NEVER, True, "connect error", True, self._incident))
 
     # Endings
 
@@ -144,7 +145,7 @@ class State:
         self.ended = True
         open_ = [stream for stream in self.streams.values() if not stream.ended and stream.error is None]
         if open_:
-            found = judged or Judged(self._verdict(open_), reason="disconnected", blame=self._blame)
+            found = judged or Judged(self._verdict(open_), reason="disconnected", incident=self._incident)
             for stream in open_:
                 self._fail(stream, with_judgement(kind(words), found))
         self.changed += self.newcomers
@@ -152,7 +153,7 @@ class State:
     def _verdict(self, open_: list[Stream]) -> Verdict:
         """What the end of the connection says."""
         if self._goaway is not None:
-            return verdict_of(self._goaway.code, served=self._served)
+            return verdict_of(self._goaway.code)
         only = open_[0]
         if len(open_) == 1 and only.alone and self.heard < only.opened:
             return Verdict.NEUTRAL  # it was idle, and its peer may have been closing it
