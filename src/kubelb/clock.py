@@ -16,8 +16,11 @@ Clock: TypeAlias = Callable[[], float]
 monotonic: Clock = time.monotonic
 """The clock of production."""
 
-sleep = time.sleep
-"""Blocks the calling thread; only drivers and the background worker may."""
+
+def sleep(seconds: float) -> None:
+    """Block the calling thread; only drivers may. Looked up each time: gevent and eventlet put theirs in its place."""
+    time.sleep(seconds)
+
 
 wall: Clock = time.time
 """Seconds since 1970, for what comes from outside as a date (``Retry-After``, token expiry)."""

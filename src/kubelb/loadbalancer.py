@@ -34,7 +34,8 @@ from kubelb.errors import NotReady
 from kubelb.model import Health, Snapshot
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
-from kubelb.runtime.fork import register
+from kubelb.runtime.fork import register, settled
+from kubelb.runtime.greenlets import TOO_LATE, PatchedTooLate, concerns, look
 from kubelb.runtime.hinting import seconds
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.weakly import weakly
@@ -157,6 +158,10 @@ class LoadBalancer(Calls):
         self._lock = threading.Lock()
         self._closed = False
         self._feed: Feed | None = None
+        self._resume = False
+        """Whether discovery, which a parent had begun, is still to begin here."""
+        self._broken = ""
+        """Why nothing can work any more."""
         self._listeners: list[WeakMethod[Changed]] = []
         if seed is not None:
             self._publish(Snapshot(SEED, seed_endpoints(seed)))
@@ -169,19 +174,24 @@ class LoadBalancer(Calls):
                 self._publish(snapshot)
         self.watch.open(self, self._budget)
         register(self)
+        concerns(self)
 
     # What users look at
 
     def endpoints(self) -> tuple[EndpointView, ...]:
         """Return one line for each known endpoint: address, zone, state, in flight, latency, ejection, reasons."""
+        self._go_on()
         return self.balancer.view()
 
     def health(self) -> Health:
         """Return how well the service is known: source, synced, age, the last error and its cure, counts by state."""
+        self._go_on()
         feed = self._feed
         source = self._static or (feed.source if feed else None)
         health = source.health() if source else Health(SOURCES[self.target.scheme], error=feed.problem if feed else "")
         counts = Counter(view.state for view in self.endpoints())
+        if self._broken:
+            health = replace(health, error=self._broken, cure="patch first")
         return replace(health, counts=dict(sorted(counts.items())))
 
     def __repr__(self) -> str:
@@ -222,6 +232,7 @@ class LoadBalancer(Calls):
 
         Discovery for a load balancer that was dropped without it stops within half a minute.
         """
+        settled()  # what a parent has begun is not a child's to end
         with self._lock:
             self._closed = True
             feed, self._feed = self._feed, None
@@ -259,7 +270,11 @@ class LoadBalancer(Calls):
             self._listeners.append(WeakMethod(listener))
 
     def feed(self) -> Feed | None:
-        """Begin discovery if it has not begun; returns what tells of news, None where there will be none."""
+        """Begin discovery if it has not begun; returns what tells of news, None where there will be none.
+
+        Raises RuntimeError where there is no thread to be had, or threads have become greenlets meanwhile.
+        """
+        look()
         with self._lock:
             if self._closed or self._static is not None:
                 return None
@@ -283,14 +298,42 @@ class LoadBalancer(Calls):
         self.watch.after_fork_in_child(self)
         if self._budget:
             self._budget.forget()
-        running, self._feed = self._feed is not None, None
-        if running:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.abandon()
+            self._resume = True
+        if self._resume:
             self.balancer.at_next_pick(self._begin)
+
+    def running(self) -> bool:
+        """Discovery's threads are the worker's."""
+        return False
+
+    def after_patch(self) -> None:
+        """Threads are greenlets from now on, and none of ours was running: a lock that they can wait for."""
+        self._lock = threading.Lock()
+
+    def patched_too_late(self) -> None:
+        """Refuse, from the next pick on, what could only hang."""
+        self._broken = TOO_LATE
+        self.balancer.at_next_pick(self._refuse)
+
+    def _refuse(self) -> None:
+        raise PatchedTooLate(f"{self!r}: {TOO_LATE}")
+
+    def _go_on(self) -> None:
+        """Where a parent had begun discovery, begin it here too: not only picks want to hear of new endpoints."""
+        settled()
+        if self._resume and not self._broken:
+            self._begin()
 
     def _begin(self) -> None:
         """Begin discovery while requests are served from what is known: what it lacks costs none of them."""
         try:
             self.feed()
+            self._resume = False
+        except PatchedTooLate:
+            raise
         except RuntimeError as error:
             cure = "is this process at a limit (ulimit, pids)?"
             self._emit(DiscoveryFailed(str(self.target), "internal", f"discovery cannot begin: {error}", cure))

@@ -7,9 +7,11 @@ endpoint: a pool whose endpoint is gone is retired, and closed when nothing runs
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from kubelb.core.state import EndpointState
+from kubelb.runtime.greenlets import concerns, look, patched
 
 __all__ = ["Pools"]
 
@@ -21,6 +23,7 @@ class Pools:
         self._make = make
         self._abandoned: list[object] = []  # kept alive, for even the collector would close them
         self._reset()
+        concerns(self)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -29,6 +32,8 @@ class Pools:
 
     def get(self, state: EndpointState, tls: bool) -> Any:
         """Return the pool for an endpoint, made on first use."""
+        if patched():
+            look()
         pools = self._tls if tls else self._plain
         try:
             return pools[state]
@@ -61,6 +66,21 @@ class Pools:
         """In a forked child: forget every pool without closing it, for its connections are the parent's."""
         self._abandoned += [self._plain, self._tls]
         self._reset()
+
+    def running(self) -> bool:
+        """No thread is ours."""
+        return False
+
+    def after_patch(self) -> None:
+        """Close what would block every greenlet; an asyncio pool's loop does not run any more."""
+        for pool in self.all():
+            if (close := getattr(pool, "close", None)) is not None:
+                with suppress(Exception):
+                    close()
+        self._reset()
+
+    def patched_too_late(self) -> None:
+        """Nobody picks any more."""
 
     def __len__(self) -> int:
         return len(self._plain) + len(self._tls)

@@ -105,6 +105,10 @@ class Feed:
             self._wake()
             self._worker.release()
 
+    def abandon(self) -> None:
+        """In a forked child: publish nothing more; its threads are not here, or greenlets that survived."""
+        self._closed = True
+
     def _open(self) -> None:
         source = self.source or self._build()
         if source is None:
@@ -190,7 +194,7 @@ class Feed:
         try:
             asked = self._clock()
             snapshot, again = source.poll(asked)
-            if snapshot is not None:
+            if snapshot is not None and not self._closed:
                 self._last = now
                 try:
                     self._publish(snapshot)

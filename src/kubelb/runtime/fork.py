@@ -1,16 +1,21 @@
 """Fork: a child starts with nothing in flight, locks of its own and no threads.
 
-`os.fork` copies memory and one thread. Whoever holds threads, locks or sockets registers here and is told in the child,
-before any other code runs there. What it must not do is say goodbye on an inherited connection: a shutdown, or a TLS
+A fork copies memory and one thread. Whatever holds threads, locks or sockets registers here and is told in the child,
+before any other code of kubelb runs there: by Python's own hook, or, where the fork was none of Python's, by the first
+that notices (see `kubelb.process`). What it must not do is say goodbye on an inherited connection: a shutdown, or a TLS
 close, ends the parent's stream. The parent notices nothing.
+
+Under gevent and eventlet threads are greenlets, and those survive a fork: the parent's threads go on in the child. So
+what is told of a fork also tells its threads to end.
 """
 
-import os
 import sys
 from typing import Protocol
 from weakref import WeakSet
 
-__all__ = ["Forkable", "register"]
+from kubelb.process import here, on_settle, settle
+
+__all__ = ["Forkable", "register", "settled"]
 
 
 class Forkable(Protocol):
@@ -29,6 +34,12 @@ def register(member: Forkable) -> None:
     _members.add(member)
 
 
+def settled() -> None:
+    """Make sure that what follows runs in a process that knows itself: for entries that pick nothing."""
+    if not here[0]:
+        settle()
+
+
 def _in_child() -> None:
     # Sources first: load balancers that restart must not find the parent's threads and sockets.
     for name in ("kubelb.discovery.kube.stream", "kubelb.discovery.dns.runner"):
@@ -39,5 +50,4 @@ def _in_child() -> None:
         member.after_fork_in_child()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_in_child)
+on_settle(_in_child)

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from kubelb.clock import Clock, monotonic
 from kubelb.runtime.fork import register
+from kubelb.runtime.greenlets import PatchedTooLate, concerns, look
 
 __all__ = ["Worker", "worker"]
 
@@ -35,10 +36,11 @@ class Worker:
 
     def __init__(self, clock: Clock = monotonic) -> None:
         self.clock = clock
-        self.after_fork_in_child()
+        self._renew()
         register(self)
+        concerns(self)
 
-    def after_fork_in_child(self) -> None:
+    def _renew(self) -> None:
         self._wakeup = threading.Condition(threading.Lock())
         self._heap: list[tuple[float, int, Job]] = []
         self._order = count()
@@ -50,8 +52,31 @@ class Worker:
         self._users = 0
         self._epoch = object()
 
+    def after_fork_in_child(self) -> None:
+        """No thread is here; one that is all the same (a greenlet) is of an older epoch, and ends when it wakes."""
+        before = self._wakeup, self._work
+        self._renew()
+        for condition in before:
+            if condition.acquire(blocking=False):  # else a thread of the parent holds it, for ever
+                condition.notify_all()
+                condition.release()
+
+    def running(self) -> bool:
+        """Whether there are threads."""
+        return bool(self._threads)
+
+    def after_patch(self) -> None:
+        """Nothing runs: locks that greenlets can wait for, and the users that there are."""
+        users = self._users
+        self._renew()
+        self._users = users
+
+    def patched_too_late(self) -> None:
+        """Nothing to be done: who picks is told."""
+
     def retain(self) -> None:
-        """Count one more user."""
+        """Count one more user. Raises RuntimeError where threads became greenlets while ours ran."""
+        look()
         with self._wakeup:
             self._users += 1
 
@@ -105,6 +130,10 @@ class Worker:
                 if epoch is not self._epoch:
                     return
                 job = heapq.heappop(self._heap)[2]
+            try:
+                look()
+            except PatchedTooLate:  # everybody is told; a thread that we began now would be a greenlet of this one
+                return
             if not self._hand_over(job, epoch):
                 self.call_at(self.clock() + RETRY, job)
             del job  # what a job holds must not live until the next one comes

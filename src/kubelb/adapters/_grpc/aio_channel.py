@@ -20,6 +20,7 @@ from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnarySt
 from kubelb.adapters._grpc.aio_interceptors import guarded
 from kubelb.adapters._grpc.aio_waiting import AioWaiting
 from kubelb.adapters._grpc.common import Common, address_of
+from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.tls import Credentials
@@ -28,7 +29,7 @@ from kubelb.adapters._grpc.watch import Check, quick_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.loadbalancer import LoadBalancer
-from kubelb.runtime.fork import register
+from kubelb.runtime.fork import register, settled
 
 if TYPE_CHECKING:
     from kubelb.adapters._grpc.common import Q, R
@@ -132,6 +133,7 @@ class AioChannel(Common, grpc.aio.Channel):
         """
         if grace is not None and grace < 0:
             raise ValueError(f"close(grace={grace!r}): give seconds, 0 or more")
+        settled()
         if self.loop is not None and not self.loop.is_closed():
             self.here()
         channels = self.subs.take_all()
@@ -182,6 +184,8 @@ class AioChannel(Common, grpc.aio.Channel):
             raise RuntimeError(f"{self!r} is used from coroutines: there is no running event loop here") from None
         loop = self.loop
         if loop is not running:
+            library.use()
+            loop = self.loop  # the child of a fork of which nobody was told forgets it just now
             if _process.inherited:
                 raise RuntimeError(
                     f"{self!r} cannot be used here: this process was forked from one that had used grpc.aio, which "

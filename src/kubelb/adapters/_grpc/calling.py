@@ -12,6 +12,7 @@ from typing import Any, Self
 import grpc
 
 from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.refusals import refusal
 from kubelb.adapters._grpc.requesting import header_in, wanted_by
 from kubelb.adapters._grpc.seen import Attempts, when_over
@@ -77,6 +78,7 @@ class Calling:
 
     def begin(self, timeout: float | None, metadata: Any) -> tuple[Request, float | None]:
         """Return what this call wants of the balancer and its timeout, by the hints around it and its metadata."""
+        library.use()
         hinted, source = current(), self.key_source
         if hinted is None and source is None:
             return self.wanted, timeout

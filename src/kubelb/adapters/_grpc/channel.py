@@ -13,6 +13,7 @@ import grpc
 
 from kubelb.adapters._grpc.common import Common, address_of
 from kubelb.adapters._grpc.keeping import by_worker
+from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.streaming import StreamStream, UnaryStream
@@ -23,7 +24,7 @@ from kubelb.adapters._grpc.watch import Check, quick_check, subscribed_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.loadbalancer import LoadBalancer
-from kubelb.runtime.fork import register
+from kubelb.runtime.fork import register, settled
 from kubelb.runtime.worker import worker
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class SyncChannel(Common, grpc.Channel):
 
     def close(self) -> None:
         """End every call and connection, and the load balancer if it was made from a target here. Idempotent."""
+        settled()
         channels = self.subs.take_all()
         self._subscriptions.close()
         for channel in channels:
@@ -125,6 +127,7 @@ class SyncChannel(Common, grpc.Channel):
     # Sub-channels
 
     def _make(self, state: EndpointState) -> tuple[grpc.Channel, Check]:
+        library.use()
         # By the module's attribute: instrumentations put theirs there.
         target = address_of(state)
         credentials = self._credentials_now()

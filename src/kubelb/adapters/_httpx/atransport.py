@@ -22,6 +22,7 @@ from kubelb.core.table import Difference
 from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import Outcome, Request
 from kubelb.runtime.driving import settle
+from kubelb.runtime.fork import settled
 from kubelb.telemetry.conventions import http_answer
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class AioTransport(Common):
             task.add_done_callback(self._closing.discard)
 
     async def _close_lost(self) -> None:
+        settled()
         with suppress(IndexError):
             while True:
                 watch = self.lost.popleft()
@@ -197,6 +199,8 @@ class AioTransport(Common):
                 f"{self!r} runs on asyncio only; under trio use the sync Transport in a thread"
             ) from None
         if loop is not running:
+            settled()
+            loop = self._loop
             if loop is not None and not loop.is_closed():
                 raise RuntimeError(
                     f"{self!r} is bound to another event loop; give each loop an AsyncTransport of its own "

@@ -15,6 +15,7 @@ from kubelb.core.table import Difference
 from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import Outcome, Request
 from kubelb.runtime.driving import settle
+from kubelb.runtime.fork import settled
 from kubelb.telemetry.conventions import http_answer
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class SyncTransport(Common):
         self._close(self._pools.retired(difference.removed))
 
     def _close_lost(self) -> None:
+        settled()
         with suppress(IndexError):
             while True:
                 watch = self.lost.popleft()

@@ -6,11 +6,11 @@ single read or write takes the client's read timeout at most. (urllib3 alone giv
 and lets a server drip its headers for ever.) Once the headers are here, each read of the body has the client's read
 timeout again. A deadline (`kubelb.hints`) bounds everything, the body included.
 
-urllib3 has no place where a caller could hang such a value, so that of the attempt that this thread is making is
+urllib3 has no place where a caller could hang such a value, so that of the attempt that is being made here is
 `current.bounds`. Connections note there what decides about retries: whether they connected, whether a byte was sent.
 """
 
-import threading
+from contextvars import ContextVar
 from typing import Any
 
 from urllib3.util import Timeout
@@ -147,8 +147,23 @@ class Bounds:
         return self._deadline is not None and self._clock() >= self._deadline
 
 
-class _Current(threading.local):
-    bounds: Bounds = None  # type: ignore[assignment]  # never used: an attempt always sets its own
+_bounds: ContextVar[Bounds] = ContextVar("kubelb_bounds", default=None)  # type: ignore[arg-type]
+"""The default is never used: an attempt always sets its own."""
+
+
+class _Current:
+    """A context variable, for that is each thread's and each greenlet's own, whenever threads were patched."""
+
+    __slots__ = ()
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of the attempt that is being made here."""
+        return _bounds.get(_NONE)
+
+    @bounds.setter
+    def bounds(self, bounds: Bounds) -> None:
+        _bounds.set(bounds)
 
 
 current = _Current()

@@ -36,7 +36,7 @@ from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import CANCELLED, Outcome
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
-from kubelb.runtime.fork import register
+from kubelb.runtime.fork import register, settled
 from kubelb.telemetry.conventions import http_answer, raised
 
 __all__ = ["Sending"]
@@ -238,12 +238,14 @@ class Sending(HTTPAdapter):
         _close(self._pools.retired(difference.removed))
 
     def _close_lost(self) -> None:
+        settled()
         with contextlib.suppress(IndexError):
             while True:
                 _close(self._pools.retired([self.lost.popleft()]))
 
     def close(self) -> None:
         """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
+        settled()
         _close(self._pools.all())
         self.lost.clear()
         super().close()

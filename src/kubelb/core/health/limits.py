@@ -26,6 +26,7 @@ from kubelb.core.refusal import Unconnected
 from kubelb.core.state import EndpointState, Usable
 from kubelb.errors import Overloaded, Unusable
 from kubelb.model import ANY, SUCCESS, Outcome, Request
+from kubelb.process import here, settle
 
 __all__ = ["ConcurrencyLimits", "Limiter"]
 
@@ -150,6 +151,8 @@ class Limiter:
         self, request: Request = ANY, avoid: Collection[EndpointState] = (), usable: Usable | None = None
     ) -> Lease:
         """As `Balancer.pick`, as far as the limits allow: Overloaded, or Unusable where each endpoint is full."""
+        if not here[0]:
+            settle()  # before anything of the parent's is counted
         requests, most = self.requests, self._most
         if len(requests) >= most:
             self._reached("max_requests", most, "requests are in flight")

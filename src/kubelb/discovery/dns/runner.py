@@ -17,6 +17,7 @@ from kubelb.discovery.dns.asker import Asker, StoppedError
 from kubelb.discovery.dns.nameservers import Nameservers
 from kubelb.discovery.dns.poller import Poller, Steps
 from kubelb.discovery.dns.steps import RESYNC, Ask, Config, Failure, Reply, Sleep, Step
+from kubelb.process import thread_ends
 
 __all__ = ["Runner", "after_fork_in_child"]
 
@@ -70,7 +71,8 @@ class Runner:
             self._thread.join(GRACE)
 
     def abandon(self) -> None:
-        """In a forked child: the thread is not here."""
+        """In a forked child: the thread is not here; where it is a greenlet, it ends when it wakes."""
+        self._stopped = True
         asker, self._asker = self._asker, None
         if asker is not None:
             asker.close()
@@ -93,6 +95,8 @@ class Runner:
                 try:
                     self._drive(steps, asker)
                 except Exception as error:  # noqa: BLE001 - a mistake of ours must not end discovery
+                    if self._stopped:  # perhaps by a fork, which closed what a greenlet still waits on
+                        return
                     self._failed(Failure("internal", f"kubelb made a mistake: {_place(error)}", "please report it"))
                     asker.sleep(self._poller.backoff.next(), self._is_stopped)
                 finally:
@@ -103,6 +107,7 @@ class Runner:
             with self._lock:
                 self._asker = None
             asker.close()
+            thread_ends()
 
     def _drive(self, steps: Steps, asker: Asker) -> None:
         step = next(steps)

@@ -90,7 +90,11 @@ class Lifeline:
             waker()
 
     def abandon(self) -> None:
-        """In a forked child: close the inherited descriptors without a word to the peer."""
+        """In a forked child: close the inherited descriptors without a word to the peer.
+
+        A thread that waits on one of them is not here, but a greenlet may be: it wakes, and ends.
+        """
+        self.stopped = True
         for dup in self._dups:
             dup.close()
         for link in self._links:

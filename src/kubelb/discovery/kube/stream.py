@@ -31,6 +31,7 @@ from kubelb.discovery.kube.sink import Sink
 from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, Answer, Failure, Get, Phase, Sleep, Step
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT, Transport
 from kubelb.discovery.kube.wire import Slice
+from kubelb.process import thread_ends
 
 __all__ = ["Key", "Stream", "Subscriber", "after_fork_in_child", "subscribe"]
 
@@ -130,6 +131,7 @@ class Stream:
                 steps.close()
                 with contextlib.suppress(Exception):
                     self._transport.close()
+        thread_ends()
 
     def _drive(self, steps: Steps) -> None:
         step = next(steps)
@@ -212,9 +214,10 @@ class Stream:
     # -- fork
 
     def abandon(self) -> None:
-        """In a forked child: this stream's thread is not here."""
+        """In a forked child: this stream's thread is not here; where it is a greenlet, it ends when it wakes."""
         self._line.abandon()
-        for subscriber in self._subscribers:
+        subscribers, self._subscribers = self._subscribers, ()
+        for subscriber in subscribers:
             subscriber.orphaned()
 
 
