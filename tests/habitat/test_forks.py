@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from .fork_program import WAYS
+from .fork_program import IN_C, WAYS
 from .kit import LONG, ROOT, Plant
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -25,8 +25,15 @@ def test_a_child_of_any_kind(plant: Plant, way: str) -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "used\n", process.communicate()
-            plant.ask("scale", 5)
-            said, complaints = process.communicate("go on\n", timeout=3 * LONG)
+            assert process.stdin is not None
+            if way not in IN_C:
+                plant.ask("scale", 5)  # it forks in the middle of the news
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+            if way in IN_C:
+                assert process.stdout.readline() == "forked\n", process.communicate()
+                plant.ask("scale", 5)
+            said, complaints = process.communicate(timeout=3 * LONG)
         finally:
             process.kill()
     heard = "child: spawned" if way == "posix_spawn" else "child: crossed 0 known True in flight 0"

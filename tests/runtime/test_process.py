@@ -1,0 +1,151 @@
+"""Which process this is, and what its threads are: noticed once, by the first that asks."""
+
+import ctypes
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from weakref import WeakSet
+
+import pytest
+
+from kubelb import process
+from kubelb.runtime import greenlets
+
+fork = ctypes.PyDLL(None).fork
+
+
+def in_child(job: Callable[[], object], by: Callable[[], int]) -> str:
+    """What `job` returns in a child."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = by()
+    if pid == 0:
+        try:
+            said = repr(job())
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode()[:4000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+MARKS = {"page": process.mark, "process id": process.ProcessId}
+
+
+@pytest.mark.parametrize("by", [os.fork, fork], ids=["os.fork", "C"])
+@pytest.mark.parametrize("kind", MARKS)
+def test_a_mark_is_set_in_its_own_process_alone(kind: str, by: Callable[[], int]) -> None:
+    """Wiped in the child, where it can be set again, and kept in the parent; both kinds."""
+    mark = MARKS[kind]()
+    mark[0] = 1
+
+    def child() -> list[bool]:
+        before = bool(mark[0])
+        mark[0] = 1
+        return [before, bool(mark[0]), in_child(lambda: bool(mark[0]), by) == "False"]
+
+    assert in_child(child, by) == "[False, True, True]"
+    assert mark[0]
+
+
+def test_a_system_without_such_pages_compares_process_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older kernel refuses the advice; macOS does not know it."""
+    monkeypatch.setattr(process, "WIPE_ON_FORK", 0x7FFF)
+    assert isinstance(process.mark(), process.ProcessId)
+    monkeypatch.delattr(process.mmap, "MAP_ANONYMOUS")
+    assert isinstance(process.mark(), process.ProcessId)
+
+
+def test_a_system_without_fork_needs_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte, always true."""
+    monkeypatch.delattr(os, "fork")
+    assert process.mark()[0]
+
+
+def test_python_s_own_fork_is_told_at_once() -> None:
+    """Its hook settles, before any other code; and it is no fork in C."""
+    assert in_child(lambda: (process.here[0], process.forked_in_c()), os.fork) == "(1, False)"
+
+
+def test_a_fork_in_c_is_settled_by_the_first_that_asks() -> None:
+    """Eight threads ask at the same moment: the jobs are done once, and nobody goes on before they are."""
+
+    def child() -> object:
+        done: list[int] = []
+        process.on_settle(lambda: done.append(len(done)))
+        before, seen = process.here[0], []
+        gate = threading.Barrier(8)
+
+        def ask() -> None:
+            gate.wait(20)
+            process.settle()
+            seen.append((process.here[0], len(done)))
+
+        crew = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join(20)
+        return before, sorted(set(seen)), process.forked_in_c()
+
+    assert in_child(child, fork) == "(0, [(1, 1)], True)"
+    assert not process.forked_in_c()
+
+
+class Member:
+    """Something that a patch concerns."""
+
+    def __init__(self, running: bool) -> None:
+        self._running = running
+        self.told: list[str] = []
+
+    def running(self) -> bool:
+        return self._running
+
+    def after_patch(self) -> None:
+        self.told.append("patch")
+
+    def patched_too_late(self) -> None:
+        self.told.append("too late")
+
+
+@pytest.fixture
+def members(monkeypatch: pytest.MonkeyPatch) -> WeakSet[greenlets.Patched]:
+    """As after an import, with nobody of this test run's own among those who are told."""
+    made: WeakSet[greenlets.Patched] = WeakSet()
+    monkeypatch.setattr(greenlets, "_members", made)
+    monkeypatch.setattr(greenlets, "_known", threading.Lock)
+    return made
+
+
+def test_a_patch_is_told_once(monkeypatch: pytest.MonkeyPatch, members: WeakSet[greenlets.Patched]) -> None:
+    """To everybody whom it concerns, when the next one looks."""
+    member = Member(running=False)
+    greenlets.concerns(member)
+    greenlets.look()
+    assert not greenlets.patched()
+    monkeypatch.setattr(threading, "Lock", lambda: None)
+    assert greenlets.patched()
+    greenlets.look()
+    greenlets.look()
+    assert (member.told, greenlets.patched()) == (["patch"], False)
+
+
+def test_a_patch_while_threads_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch, members: WeakSet[greenlets.Patched]
+) -> None:
+    """Each time that somebody looks; and everybody is told, so that no pick goes on."""
+    idle, busy = Member(running=False), Member(running=True)
+    greenlets.concerns(idle)
+    greenlets.concerns(busy)
+    monkeypatch.setattr(threading, "Lock", lambda: None)
+    for _ in range(2):
+        with pytest.raises(greenlets.PatchedTooLate, match="patch first"):
+            greenlets.look()
+    assert set(idle.told) == set(busy.told) == {"too late"}
