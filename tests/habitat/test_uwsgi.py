@@ -18,7 +18,6 @@ WORKERS = 3
 WAYS = {
     "prefork": [],
     "prefork, threads": ["--enable-threads", "--threads", "4"],
-    "prefork, Python told": ["--enable-threads", "--py-call-osafterfork"],
     "lazy-apps": ["--enable-threads", "--lazy-apps"],
 }
 

@@ -159,7 +159,7 @@ class _Current:
     @property
     def bounds(self) -> Bounds:
         """Of the attempt that is being made here."""
-        return _bounds.get(_NONE)
+        return _bounds.get()
 
     @bounds.setter
     def bounds(self, bounds: Bounds) -> None:
