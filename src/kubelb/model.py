@@ -160,6 +160,9 @@ class Verdict(Enum):
     """Nobody's fault: an idle connection that the server had closed. As CANCELLED for health, but worth repeating."""
     CANCELLED = "cancelled"
     """We gave up; says nothing about health, but the time spent is a lower bound of its latency."""
+    SILENT = "silent"
+    """Its deadline or timeout ended and no answer had begun. A failure that counts where it is no chance beside the
+    endpoint's peers (`kubelb.core.health.silence`); its latency is the time that was spent."""
 
 
 class Sent(Enum):
@@ -223,6 +226,7 @@ class Outcome:
         "latency",
         "lease",
         "open",
+        "overdue",
         "reason",
         "retry_after",
         "retryable",
@@ -243,6 +247,7 @@ class Outcome:
         open: bool = False,  # noqa: A002
         fresh: bool = False,
         incident: Incident | None = None,
+        overdue: float | None = None,
         reason: str = "",
         value: Any = None,
         error: BaseException | None = None,
@@ -255,6 +260,9 @@ class Outcome:
         self.open = open
         self.fresh = fresh
         self.incident = incident
+        self.overdue = overdue
+        """Of a silence: seconds between the end of its time and now, negative where that was still to come; None where
+        it is not known. It tells our own lateness from the endpoint's."""
         self.reason = reason
         """A short word for logs and notes: ``"503"``, ``"refused"``, ``"read timeout"``."""
         self.value = value

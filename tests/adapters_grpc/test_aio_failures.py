@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from tests.adapters_grpc.aio_kit import by_turns, by_writing, each_way, eventually, on_loop, slowly
+from tests.adapters_grpc.aio_kit import by_turns, by_writing, each_way, eventually, on_loop, one, slowly
 from tests.adapters_grpc.conftest import in_flight
 from tests.adapters_grpc.servers import free_port
 
@@ -205,7 +205,7 @@ async def test_the_timeout_bounds_all_tries(server: Any, balance: Any, way: Any)
 @pytest.mark.parametrize("way", each_way)
 @on_loop
 async def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
-    """DEADLINE_EXCEEDED, nobody blamed, nothing in flight."""
+    """DEADLINE_EXCEEDED, which is silence and counts; not repeated, nothing in flight."""
     release = threading.Event()
     alone = server()
     alone.behave = lambda method, context: release.wait(20)
@@ -215,7 +215,75 @@ async def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> No
             await way(channel, timeout=0.2)
         assert caught.value.code() is LATE
         assert await eventually(lambda: in_flight(lb) == 0)
+        state = lb.balancer.states()[0]
+        assert (state.failures, state.silent, state.others) == (1, 1, 0)
+        release.set()
+
+
+@pytest.mark.parametrize("way", each_way)
+@pytest.mark.parametrize("within", [None, 30.0])
+@on_loop
+async def test_a_deadline_of_the_servers_own(server: Any, balance: Any, way: Any, within: float | None) -> None:
+    """DEADLINE_EXCEEDED long before the call's deadline, or without one, is the server's word: no silence, no blame."""
+    alone = server()
+    alone.behave = aborts(LATE)
+    lb = balance(alone)
+    async with aio.insecure_channel(lb) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await way(channel, timeout=within)
+        assert caught.value.code() is LATE
+        assert await eventually(lambda: in_flight(lb) == 0)
+        state = lb.balancer.states()[0]
+        assert (state.failures, state.others) == (0, 1)
+
+
+@on_loop
+async def test_a_stream_that_nobody_reads(server: Any, balance: Any) -> None:
+    """Its deadline ends without a message because nobody asked for one: no silence of the endpoint."""
+    alone = server()
+    lb = balance(alone)
+    async with aio.insecure_channel(lb) as channel:
+        stream = channel.unary_stream("/test.Echo/US")(b"x", timeout=0.2)
+        assert await eventually(lambda: in_flight(lb) == 0)
+        assert await stream.code() in {LATE, grpc.StatusCode.OK}
         assert lb.balancer.states()[0].failures == 0
+
+
+@on_loop
+async def test_a_stream_that_ends_after_its_first_message(server: Any, balance: Any) -> None:
+    """A deadline that cuts a stream in two is no silence: an answer had begun."""
+    release = threading.Event()
+    alone = server()
+    alone.between = lambda number: number and release.wait(20)
+    lb = balance(alone)
+    async with aio.insecure_channel(lb) as channel:
+        stream = channel.unary_stream("/test.Echo/US")(b"x", timeout=1.0)
+        assert await stream.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+        assert caught.value.code() is LATE
+        assert await eventually(lambda: in_flight(lb) == 0)
+        assert lb.balancer.states()[0].failures == 0
+        release.set()
+
+
+@on_loop
+async def test_a_caller_that_gives_up(server: Any, balance: Any) -> None:
+    """`asyncio.timeout` around a call: nobody is blamed, and the endpoint is as slow as the caller was patient."""
+    release = threading.Event()
+    alone = server()
+    lb = balance(alone)
+    async with aio.insecure_channel(lb) as channel:
+        await one(channel)
+        alone.behave = lambda method, context: release.wait(20)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.4):
+                await one(channel)
+        assert await eventually(lambda: in_flight(lb) == 0)
+        (view,) = lb.endpoints()
+        assert view.failures == 0
+        assert view.latency is not None
+        assert view.latency > 0.3
         release.set()
 
 

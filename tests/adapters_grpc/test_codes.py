@@ -122,3 +122,15 @@ def test_what_the_callers_own_code_has_done(code: grpc.StatusCode, details: str)
     outcome = outcome_of(Ended(code, details))
     assert (outcome.verdict, outcome.retryable) == (Verdict.NEUTRAL, False)
     assert outcome.sent is not Sent.NEVER
+
+
+def test_a_deadline_of_the_call_is_silence() -> None:
+    """Where the call had a deadline, the outcome of DEADLINE_EXCEEDED says how long ago that was."""
+    outcome = outcome_of(Ended(grpc.StatusCode.DEADLINE_EXCEEDED), overdue=0.002)
+    assert (outcome.verdict, outcome.retryable, outcome.sent, outcome.overdue) == (
+        Verdict.SILENT,
+        False,
+        Sent.MAYBE,
+        0.002,
+    )
+    assert outcome_of(Ended(grpc.StatusCode.UNAVAILABLE), overdue=0.002).verdict is Verdict.FAILED

@@ -236,7 +236,7 @@ def test_the_timeout_bounds_all_tries(server: Any, balance: Any, way: Any) -> No
 
 @pytest.mark.parametrize("way", EACH)
 def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
-    """DEADLINE_EXCEEDED, nobody blamed, nothing in flight; and it is slow from then on."""
+    """DEADLINE_EXCEEDED, which is silence and counts; not repeated, nothing in flight."""
     release = threading.Event()
     alone = server()
     alone.behave = lambda method, context: release.wait(20)
@@ -244,6 +244,51 @@ def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
     with balanced.insecure_channel(lb, idempotent=True) as channel:
         with pytest.raises(grpc.RpcError) as caught:
             way(channel, timeout=0.2)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert until(lambda: in_flight(lb) == 0)
+        state = lb.balancer.states()[0]
+        assert (state.failures, state.silent, state.others) == (1, 1, 0)
+        release.set()
+
+
+@pytest.mark.parametrize("way", EACH)
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_a_deadline_of_the_servers_own(server: Any, balance: Any, way: Any, timeout: float | None) -> None:
+    """DEADLINE_EXCEEDED long before the call's deadline, or without one, is the server's word: no silence, no blame."""
+    alone = server()
+    alone.behave = aborts(grpc.StatusCode.DEADLINE_EXCEEDED)
+    lb = balance(alone)
+    with balanced.insecure_channel(lb) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            way(channel, timeout=timeout)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert until(lambda: in_flight(lb) == 0)
+        state = lb.balancer.states()[0]
+        assert (state.failures, state.others) == (0, 1)
+
+
+def test_a_stream_that_nobody_reads(server: Any, balance: Any) -> None:
+    """Its deadline ends without a message because nobody asked for one: no silence of the endpoint."""
+    alone = server()
+    lb = balance(alone)
+    with balanced.insecure_channel(lb) as channel:
+        stream = channel.unary_stream("/test.Echo/US")(b"x", timeout=0.2)
+        assert until(lambda: in_flight(lb) == 0)
+        assert stream.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.OK}
+        assert lb.balancer.states()[0].failures == 0
+
+
+def test_a_stream_that_ends_after_its_first_message(server: Any, balance: Any) -> None:
+    """A deadline that cuts a stream in two is no silence: an answer had begun."""
+    release = threading.Event()
+    alone = server()
+    alone.between = lambda number: number and release.wait(20)
+    lb = balance(alone)
+    with balanced.insecure_channel(lb) as channel:
+        stream = channel.unary_stream("/test.Echo/US")(b"x", timeout=1.0)
+        assert next(stream)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert until(lambda: in_flight(lb) == 0)
         assert lb.balancer.states()[0].failures == 0

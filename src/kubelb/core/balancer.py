@@ -117,6 +117,8 @@ class Balancer:
             service, self.policy, self._guards, slow_start, *claims, clock=clock, rng=self.rng, tell=self._tell
         )
         self._pickers = self._assembly.nothing()
+        if ejector:
+            ejector.eligible = lambda: self._pickers.eligible
         self._picker = self._pickers.picker
         self._wake = math.inf
         self._errand: Callable[[], object] | None = None

@@ -52,16 +52,20 @@ class EndpointState:
         "endpoint",
         "failures",
         "faults",
+        "hushed",
         "in_use",
         "judged",
+        "jury",
         "leases",
         "notes",
         "others",
         "parted",
         "parted_after",
         "phase",
+        "recalled",
         "removed",
         "rule",
+        "silent",
         "spared",
         "stamp",
         "successes",
@@ -100,6 +104,14 @@ class EndpointState:
         """Its successes by then."""
         self.consecutive = 0
         """Failures in a row."""
+        self.silent = 0
+        """Those among them that were silence: a deadline ended and no answer had begun."""
+        self.hushed = NEVER
+        """When it was last silent."""
+        self.jury: Any = None
+        """What its peers have done since it is silent; see `kubelb.core.health.silence`."""
+        self.recalled = 0.0, 0.0, 0
+        """Faults and calls of late, and all calls by then; see there."""
         self.phase = Phase.ACTIVE
         self.until = NEVER
         """End of the ejection; once ACTIVE again, when it came back."""
@@ -141,12 +153,13 @@ class EndpointState:
         self.cost, self.stamp, self.consecutive = 0.0, NEVER, 0
         self.charge, self.charged, self.doubts = 0.0, NEVER, 0.0
         self.circuits = ()
+        self.recalled = 0.0, 0.0, self.successes + self.failures
         self.forget_share()
 
     def forget_share(self) -> None:
         """Count its failures from now on."""
         self.notes = []  # not cleared: another thread may be reading them
-        self.turn = self.judged = self.spared = NEVER
+        self.turn = self.judged = self.spared = self.hushed = NEVER
 
     def __repr__(self) -> str:
         gone = " removed" if self.removed else "" if self.in_use else " parked"

@@ -4,7 +4,8 @@ The latency of a success is a sample of peak EWMA (`kubelb.core.policies.peak_ew
 charged (`kubelb.core.charges`): as `failure_penalty` seconds at least, a 429 as its Retry-After (the penalty where it
 names none, or a pod that refuses in a millisecond would look like the best of all). A cancelled request took at least
 as long as it took, so it can raise the cost as it stands now and never lower it; where there is no cost yet it is no
-sample. Kept for every policy, because users look at it.
+sample. Kept for every policy, because users look at it. A silence is both: it took at least as long, and it is a
+failure, of a kind that `kubelb.core.health.silence` weighs.
 
 Failures that share an `Incident`, the end of their connection, are one failure: the first that is reported. A planned
 end is none; but since it is the server that says so, it is believed once a second, and only of an endpoint that has
@@ -21,6 +22,7 @@ from kubelb.clock import Clock
 from kubelb.core.charges import MAX_CHARGE, answered, charge, given_up
 from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
+from kubelb.core.health.silence import meaning, remember
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Incident, Outcome, Verdict
 
@@ -36,6 +38,7 @@ _OK = Verdict.OK
 _FAILED = Verdict.FAILED
 _CANCELLED = Verdict.CANCELLED
 _NEUTRAL = Verdict.NEUTRAL
+_SILENT = Verdict.SILENT
 PARTING, SILENT_PARTING = 1.0, 10.0
 """Seconds between two planned ends of connections of an endpoint that has answered meanwhile, and that has not."""
 
@@ -101,6 +104,8 @@ class Tracker:
             state.others += 1
             if state.stamp != NEVER:
                 given_up(state, latency, start, now, self._decay)
+        elif verdict is _SILENT:
+            self._unanswered(state, meaning(latency, outcome.overdue), latency, start, now)
         elif outcome.incident is not None and not _counts(state, outcome.incident, now):
             state.others += 1
             return False
@@ -142,12 +147,28 @@ class Tracker:
             if len(notes) > NOTES:
                 del notes[:1]
 
-    def _failed(self, state: EndpointState, start: float, now: float) -> None:
+    def _unanswered(self, state: EndpointState, counts: Verdict, latency: float, start: float, now: float) -> None:
+        if counts is not _NEUTRAL and state.stamp != NEVER:
+            given_up(state, latency, start, now, self._decay)
+        if counts is _FAILED:
+            state.failures += 1
+            self._failed(state, start, now, silent=1)
+        else:
+            state.others += 1
+
+    def _failed(self, state: EndpointState, start: float, now: float, silent: int = 0) -> None:
         state.faults += 1
+        if not state.consecutive:  # here and not with the success that ended the last streak, which is to cost nothing
+            state.silent = 0
+            state.jury = None
         # The count is passed on: read again from the state, two threads could both see it beyond the threshold.
         state.consecutive = count = state.consecutive + 1
+        if silent:
+            state.silent += 1
+            state.hushed = now
         if self._judge:
             self._judge(state, count, start, now)
+            remember(state)
 
 
 class CircuitTracker(Tracker):
@@ -187,8 +208,11 @@ class CircuitTracker(Tracker):
             return False
         now = self._clock()
         latency = now - start if outcome.latency is None else outcome.latency
-        what = (BAD if outcome.verdict is _FAILED else OK) | (SLOW if latency >= self._slow else OK)
-        if what or not (outcome.verdict is _CANCELLED or outcome.verdict is _NEUTRAL):
+        verdict = outcome.verdict
+        if verdict is _SILENT:  # by itself: a circuit knows no peers
+            verdict = meaning(latency, outcome.overdue)
+        what = (BAD if verdict is _FAILED else OK) | (SLOW if latency >= self._slow else OK)
+        if what or not (verdict is _CANCELLED or verdict is _NEUTRAL):
             self._write(state, what, start, now)
         return True
 

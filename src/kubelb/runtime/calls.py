@@ -121,7 +121,8 @@ class Calls:
                 try:
                     result = fn(Attempt(lease.state.endpoint, 1, deadline))
                 except Exception as error:  # noqa: BLE001
-                    outcome = judge_error(error, classify)
+                    overdue = -1.0 if deadline is None else self._clock() - lease.start - deadline
+                    outcome = judge_error(error, classify, overdue)
                 else:
                     if type(result) is Coroutine:
                         raise not_awaited(result)
@@ -141,7 +142,7 @@ class Calls:
             try:
                 result = fn(Attempt(step.lease.state.endpoint, step.number, left))
             except Exception as error:  # noqa: BLE001
-                return judge_error(error, classify)
+                return judge_error(error, classify, -1.0 if ends is None else self._clock() - ends)
             if type(result) is Coroutine:
                 raise not_awaited(result)
             return judge_result(result, classify)
@@ -194,8 +195,9 @@ class Calls:
                 async with asyncio.timeout(left) as limit:
                     result = await fn(Attempt(step.lease.state.endpoint, step.number, left))
             except Exception as error:  # noqa: BLE001
-                outcome = judge_error(error, classify)
-                if limit.expired():
+                over = limit.expired()
+                outcome = judge_error(error, classify, max(0.0, self._clock() - (ends or 0.0)) if over else -1.0)
+                if over:
                     outcome.error = DeadlineExceeded(self.balancer.service, f"no answer within {deadline} s")
                 return outcome
             return judge_result(result, classify)

@@ -2,9 +2,10 @@
 
 A result is a success. Of exceptions, those of the network are the endpoint's fault and worth another one: refused, a
 reset, a broken pipe, a timeout. None of them means that nothing was sent: a function may speak with others when its
-request has been processed, and be refused there. That must be said, by `NeverSent` or by `classify`. Anything else is
-the application's own (a ValueError says nothing about a pod) and goes to the caller as it is. `classify` has the last
-word.
+request has been processed, and be refused there. That must be said, by `NeverSent` or by `classify`. A timeout is
+silence, of which `kubelb.core.health.silence` makes what it counts; so is whatever a client raises when the deadline is
+over, since not every client's own timeout is a TimeoutError. Anything else is the application's own (a ValueError says
+nothing about a pod) and goes to the caller as it is. `classify` has the last word.
 """
 
 from collections.abc import Callable
@@ -23,10 +24,10 @@ Classify: TypeAlias = Callable[[Any, Exception | None], Outcome | None]
 The Outcome may be a constant of the user's: what belongs to one attempt is kept on a copy."""
 
 
-def judge_error(error: Exception, classify: Classify | None = None) -> Outcome:
-    """Return the outcome of an attempt that raised."""
+def judge_error(error: Exception, classify: Classify | None = None, overdue: float = -1.0) -> Outcome:
+    """Return the outcome of an attempt that raised, `overdue` seconds after its deadline; negative: before it."""
     outcome = _classified(classify(None, error)) if classify else None
-    outcome = _judged(error) if outcome is None else copy(outcome)
+    outcome = _judged(error, overdue) if outcome is None else copy(outcome)
     outcome.error = error
     if isinstance(error, NeverSent):
         error.told = True
@@ -56,7 +57,7 @@ def _classified(outcome: object) -> Outcome | None:
     return outcome
 
 
-def _judged(error: Exception) -> Outcome:
+def _judged(error: Exception, overdue: float) -> Outcome:
     name = type(error).__name__
     if isinstance(error, NeverSent) and not error.told:
         reason = type(error.__cause__).__name__ if error.__cause__ else "never sent"
@@ -64,7 +65,10 @@ def _judged(error: Exception) -> Outcome:
     if isinstance(error, ConnectionRefusedError):
         return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="refused")
     if isinstance(error, TimeoutError):
-        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="timeout")
+        late = overdue if overdue >= 0 else None  # else the function's own, shorter timeout: nothing is known of that
+        return Outcome(Verdict.SILENT, sent=Sent.MAYBE, retryable=True, overdue=late, reason="timeout")
     if isinstance(error, OSError | EOFError):
         return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason=name)
+    if overdue >= 0:
+        return Outcome(Verdict.SILENT, sent=Sent.MAYBE, overdue=overdue, reason=name)
     return Outcome(Verdict.OK, reason=name)

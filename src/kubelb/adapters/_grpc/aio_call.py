@@ -183,10 +183,15 @@ class AioCall:
             self._news()
             return await self._received(inner, lease)
         except Exception as error:  # noqa: BLE001
-            outcome: Outcome = self._calling.outcome(error, lease)
+            outcome: Outcome = self._calling.outcome(error, lease, self._overdue())
         outcome.fresh = self._whole()
         outcome.retryable = outcome.retryable and not self._committed
         return outcome
+
+    def _overdue(self) -> float | None:
+        """Return the seconds since the end of the deadline; None where there is none."""
+        overdue: float | None = self._calling.overdue(self._start, self._timeout)
+        return overdue
 
     async def _discard(self, outcome: Outcome) -> None:
         """Throw away what an attempt has begun to bring."""

@@ -46,13 +46,16 @@ PATIENCE = 1.0
 LOCALLY = "Locally cancelled by application!"
 
 
-def ended(inner: Any, lease: Lease, subs: SubChannels) -> Outcome | BaseException:
-    """Release the lease of an RPC that has ended; returns its outcome, or what an interceptor raised."""
+def ended(inner: Any, lease: Lease, subs: SubChannels, overdue: float | None = None) -> Outcome | BaseException:
+    """Release the lease of an RPC that has ended; returns its outcome, or what an interceptor raised.
+
+    `overdue` is in seconds since the end of its deadline.
+    """
     try:
         if went_well(inner):
             lease.release()
             return SUCCESS
-        outcome = subs.blamed(ending(inner), lease)
+        outcome = subs.blamed(ending(inner, overdue=overdue), lease)
     except BaseException as error:  # noqa: BLE001  # whoever awaits the call gets it
         lease.release(None)
         return error
@@ -74,7 +77,7 @@ def went_well(inner: Any) -> bool:
         return False
 
 
-def ending(inner: Any, status: grpc.aio.AioRpcError | None = None) -> Outcome:
+def ending(inner: Any, status: grpc.aio.AioRpcError | None = None, overdue: float | None = None) -> Outcome:
     """Return the outcome of an RPC that has ended (`status`: as it was kept). Raises what an interceptor did."""
     status = status or status_of(inner)
     if status.code() is StatusCode.OK:
@@ -84,7 +87,7 @@ def ending(inner: Any, status: grpc.aio.AioRpcError | None = None) -> Outcome:
             now(inner.wait_for_connection())
         except Raised as raised:
             raise (raised.__cause__ or raised) from None
-    return outcome_of(status)
+    return outcome_of(status, overdue)
 
 
 def status_of(inner: Any) -> grpc.aio.AioRpcError:

@@ -79,6 +79,8 @@ class ManyResponses(AioCall):
     async def _read(self) -> Any:
         """Return the next message of the latest attempt, EOF where it has none, for whatever reason."""
         rpc = self._rpc
+        if rpc is not None and not self._begun:
+            rpc.overdue = partial(self._calling.overdue, self._start, self._timeout)
         if self._cancelling:
             return EOF
         try:
@@ -137,6 +139,7 @@ class ManyResponses(AioCall):
         self._rpc = rpc = _Rpc(self, _dropped)
         rpc.inner, rpc.lease, rpc.channel = inner, lease, self._calling.channel
         rpc.requests, rpc.callbacks, rpc.over = self._request if self._late_writes else None, self._callbacks, False
+        rpc.overdue = lambda: None
         # `read` takes a late write's status for the end although there may be messages.
         self._pull = rpc.pull = partial(anext, aiter(inner), EOF) if self._late_writes else inner.read
         rpc.channel.running.add(inner)
@@ -200,7 +203,7 @@ class ManyResponses(AioCall):
 class _Rpc(ref[ManyResponses]):
     """Sees an RPC to its end, whether or not its call is still there."""
 
-    __slots__ = ("callbacks", "channel", "inner", "lease", "over", "pull", "requests")
+    __slots__ = ("callbacks", "channel", "inner", "lease", "over", "overdue", "pull", "requests")
 
     inner: Any
     lease: Lease
@@ -209,6 +212,8 @@ class _Rpc(ref[ManyResponses]):
     callbacks: Any
     pull: Callable[[], Awaitable[Any]]
     over: bool
+    overdue: Callable[[], float | None]
+    """Returns the seconds since the end of the deadline, from the moment on when a first message is waited for."""
 
     def ended(self, inner: Any, *, last: bool = False, again: float = AGAIN[0]) -> None:
         """On the event loop, when a status is here; `last`: no other comes; `again`: seconds until the next look."""
@@ -221,7 +226,7 @@ class _Rpc(ref[ManyResponses]):
                 self.channel.loop.call_later(again, look)
                 return
             status = status_of(inner)
-        outcome = ended(inner, self.lease, self.channel.subs)
+        outcome = ended(inner, self.lease, self.channel.subs, self.overdue())
         self._end()
         call = self()
         if call is not None and call._rpc is self:  # noqa: SLF001  # not thrown away by a retry

@@ -78,7 +78,7 @@ class OneResponse(AioCall):
         self._lease = None
         self._calling.channel.running.discard(inner)
         if not went_well(inner):
-            self._attempt_over(ended(inner, lease, self._calling.channel.subs))
+            self._attempt_over(ended(inner, lease, self._calling.channel.subs, self._overdue()))
             return
         lease.release()
         if self._late_writes or self._callbacks or self._moved or self._calling.channel.subs.leaving:

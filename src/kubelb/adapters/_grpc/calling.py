@@ -105,15 +105,19 @@ class Calling:
         twin.at = Attempts(self.at, seen, blocks)  # type: ignore[method-assign]
         return twin
 
-    def judged(self, error: Any, lease: Lease) -> Outcome:
+    def overdue(self, start: float, timeout: float | None) -> float | None:
+        """Return the seconds since the end of a call's deadline, negative before it; None where it has none."""
+        return None if timeout is None else self.clock() - start - timeout
+
+    def judged(self, error: Any, lease: Lease, overdue: float | None = None) -> Outcome:
         """Return the outcome of an attempt that ended with this RpcError."""
-        outcome: Outcome = self.channel.subs.blamed(outcome_of(error), lease)
+        outcome: Outcome = self.channel.subs.blamed(outcome_of(error, overdue), lease)
         return outcome
 
-    def outcome(self, error: Exception, lease: Lease) -> Outcome:
+    def outcome(self, error: Exception, lease: Lease, overdue: float | None = None) -> Outcome:
         """Return the outcome of an attempt that raised; raises again what is the caller's own."""
         if isinstance(error, grpc.RpcError):
-            return self.judged(error, lease)
+            return self.judged(error, lease, overdue)
         if isinstance(error, self.gone) and lease.state.removed and not self.channel.subs.closed:
             # Picked in the moment its endpoint went away: the sub-channel was closed before it was asked. An
             # interceptor may raise the same of something else, when the call has been made.

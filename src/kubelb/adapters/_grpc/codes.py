@@ -4,10 +4,13 @@
 | UNAVAILABLE        | FAILED    | yes |
 | INTERNAL, UNKNOWN  | FAILED    | no: an answer of the application, or of a bug |
 | RESOURCE_EXHAUSTED | BUSY      | where the server said when: by its pushback |
-| DEADLINE_EXCEEDED  | CANCELLED | no: the call's own time is over, which the endpoint may not be to blame for |
+| DEADLINE_EXCEEDED  | SILENT    | no: the call's own time is over |
 | CANCELLED, by us   | CANCELLED | no |
 | CANCELLED, by it   | NEUTRAL   | yes: it is leaving, as a rule |
 | all else           | OK        | no: the caller's fault, and an answer |
+
+DEADLINE_EXCEEDED is silence where the call had a deadline and somebody waited for its first message; when it came tells
+whether it was that deadline or the server's own word (`kubelb.core.health.silence`). Without one it is CANCELLED.
 
 Where grpcio makes one of these of what the caller's own code has done, nobody is to blame.
 
@@ -61,8 +64,11 @@ BROKEN = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNKN
 """Failures of the endpoint; those of a connection that broke are among them."""
 
 
-def outcome_of(error: Any) -> Outcome:
-    """Return the outcome of an attempt that ended with this RpcError, which is also a finished call."""
+def outcome_of(error: Any, overdue: float | None = None) -> Outcome:
+    """Return the outcome of an attempt that ended with this RpcError, which is also a finished call.
+
+    `overdue` is in seconds since the end of the call's deadline, negative before it; None where there is none.
+    """
     code, details = error.code(), error.details() or ""
     reason = code.name if code is not None else "no status"
     if code in BROKEN and details.startswith(_OWN):
@@ -76,6 +82,8 @@ def outcome_of(error: Any) -> Outcome:
     if code is StatusCode.CANCELLED and details not in _HERE:
         wait, again = _pushback(error)
         return Outcome(Verdict.NEUTRAL, sent=Sent.MAYBE, retryable=again, retry_after=wait, reason=reason, error=error)
+    if code is StatusCode.DEADLINE_EXCEEDED and overdue is not None:
+        return Outcome(Verdict.SILENT, sent=Sent.MAYBE, overdue=overdue, reason=reason, error=error)
     if code is StatusCode.CANCELLED or code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
     return Outcome(Verdict.FAILED if code in BROKEN else Verdict.OK, reason=reason, error=error)

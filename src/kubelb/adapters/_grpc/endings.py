@@ -21,15 +21,18 @@ __all__ = ["Endings"]
 class Endings:
     """Of one call. `final(outcome)` says whether an attempt that ended so is the call's last.
 
-    `judged(error, lease)` returns an attempt's outcome.
+    `judged(error, lease, overdue)` returns an attempt's outcome.
     """
 
     def __init__(
         self,
         final: Callable[[Outcome], bool],
         left: Callable[[], None],
-        judged: Callable[[Any, Lease], Outcome],
+        judged: Callable[[Any, Lease, float | None], Outcome],
     ) -> None:
+        self.overdue: Callable[[], float | None] = lambda: None
+        """Returns the seconds since the end of the deadline, from the moment on when a first message is waited for: a
+        stream that nobody reads is silent through no fault of its endpoint."""
         self._final = final
         self._judged = judged
         self._left = left
@@ -53,7 +56,7 @@ class Endings:
             call = weak()
             outcome = CANCELLED  # dropped, which cancels it
             if call is not None:
-                outcome = SUCCESS if call.code() is StatusCode.OK else self._judged(call, lease)
+                outcome = SUCCESS if call.code() is StatusCode.OK else self._judged(call, lease, self.overdue())
             self.ended(outcome, lease)
 
         if not add(over):

@@ -104,7 +104,8 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
     def judge(self, inner: Any, lease: Lease) -> Outcome:
         """Return how a finished RPC ended."""
         ok = inner.code() is StatusCode.OK
-        outcome: Outcome = Outcome(value=inner.result()) if ok else self._calling.judged(inner, lease)
+        overdue = self._calling.overdue(self._start, self._timeout)
+        outcome: Outcome = Outcome(value=inner.result()) if ok else self._calling.judged(inner, lease, overdue)
         outcome.fresh = self._replay is not None and self._replay.whole
         return outcome
 

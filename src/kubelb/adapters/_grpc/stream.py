@@ -216,14 +216,15 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
 
     def _pull(self) -> Outcome:
         """Ask the latest attempt for its first message; returns its outcome, settled."""
-        lease = self._lease
+        lease, endings = self._lease, self._endings
         assert lease is not None
+        endings.overdue = partial(self._calling.overdue, self._start, self._timeout)
         try:
             message = next(self._inner)
         except StopIteration:
             outcome = Outcome(value=_END)
         except grpc.RpcError as error:
-            outcome = self._calling.judged(error, lease)
+            outcome = self._calling.judged(error, lease, endings.overdue())
             outcome.fresh = self._replay is not None and self._replay.whole
         else:
             if not lease.released:

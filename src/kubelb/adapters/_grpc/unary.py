@@ -50,7 +50,7 @@ class _OneResponse(Calling):
         try:
             value = invoke(self.at(lease.state), timeout)
         except Exception as error:  # noqa: BLE001
-            outcome = self.outcome(error, lease)
+            outcome = self.outcome(error, lease, self.overdue(lease.start, timeout))
         except BaseException:
             lease.release(CANCELLED)
             raise
@@ -86,7 +86,7 @@ class _OneResponse(Calling):
             try:
                 outcome = Outcome(value=invoke(self.at(step.lease.state), left))
             except Exception as error:  # noqa: BLE001
-                outcome = self.outcome(error, step.lease)
+                outcome = self.outcome(error, step.lease, self.overdue(start, timeout))
             outcome.fresh = replay is not None and replay.whole
             return outcome
 

@@ -4,8 +4,9 @@
 them) and a wait for the pool, as long as it had not begun to write: a body's producer, or a trace function, may raise
 the same of a connection of its own. All else may have been processed. A connection that breaks before the first byte of
 an answer blames the endpoint only if it was new: an idle one may have been closed by the server at any time. Nor does
-one that breaks while the request is being written: a server that answers early (413) and closes looks like that. What
-ends a stream or a connection of HTTP/2 says itself what it means (`http2/endings.py`).
+one that breaks while the request is being written: a server that answers early (413) and closes looks like that. A
+timeout is silence, of which `kubelb.core.health.silence` makes what it counts. What ends a stream or a connection of
+HTTP/2 says itself what it means (`http2/endings.py`).
 """
 
 from types import ModuleType
@@ -56,10 +57,10 @@ class Kit:
         self._mapped = [(getattr(httpcore, name), getattr(httpx, name)) for name in _EXCEPTIONS]
         self._outcomes: dict[type, tuple[Verdict, Sent, bool, str]] = {
             httpcore.ConnectError: (Verdict.FAILED, Sent.NEVER, True, "connect error"),
-            httpcore.ConnectTimeout: (Verdict.FAILED, Sent.NEVER, True, "connect timeout"),
+            httpcore.ConnectTimeout: (Verdict.SILENT, Sent.NEVER, True, "connect timeout"),
             httpcore.PoolTimeout: (Verdict.NEUTRAL, Sent.NEVER, True, "pool timeout"),
-            httpcore.ReadTimeout: (Verdict.FAILED, Sent.MAYBE, True, "read timeout"),
-            httpcore.WriteTimeout: (Verdict.FAILED, Sent.MAYBE, True, "write timeout"),
+            httpcore.ReadTimeout: (Verdict.SILENT, Sent.MAYBE, True, "read timeout"),
+            httpcore.WriteTimeout: (Verdict.SILENT, Sent.MAYBE, True, "write timeout"),
             httpcore.ReadError: (Verdict.FAILED, Sent.MAYBE, True, "read error"),
             httpcore.WriteError: (Verdict.FAILED, Sent.MAYBE, True, "write error"),
             httpcore.RemoteProtocolError: (Verdict.FAILED, Sent.MAYBE, True, "disconnected"),
@@ -99,7 +100,9 @@ class Kit:
             sent = Sent.MAYBE
         if type(error) in self._broken and (timeouts.cut_short or not timeouts.connected):
             verdict = Verdict.NEUTRAL
-        return Outcome(verdict, sent=sent, retryable=retryable, reason=reason, fresh=sent is Sent.NEVER)
+        overdue = timeouts.overdue() if verdict is Verdict.SILENT else None
+        fresh = sent is Sent.NEVER
+        return Outcome(verdict, sent=sent, retryable=retryable, reason=reason, fresh=fresh, overdue=overdue)
 
     def mapped(self, error: Exception, request: Any) -> Exception:
         """Return httpx's exception for httpcore's, with the original as its cause."""

@@ -26,7 +26,18 @@ __all__ = ["Timeouts", "longest", "set_apart"]
 class Timeouts(dict[str, float | None]):
     """What httpcore is given as the request's ``timeout`` extension. Times in the balancer's seconds."""
 
-    __slots__ = ("_clock", "_until", "connected", "cut_short", "headers_until", "number", "producer_failed", "sent")
+    __slots__ = (
+        "_allowed",
+        "_began",
+        "_clock",
+        "_until",
+        "connected",
+        "cut_short",
+        "headers_until",
+        "number",
+        "producer_failed",
+        "sent",
+    )
 
     def __init__(
         self, client: Mapping[str, float | None], headers_until: float | None, until: float | None, clock: Clock
@@ -35,6 +46,7 @@ class Timeouts(dict[str, float | None]):
         self.headers_until = headers_until
         self._until = until
         self._clock = clock
+        self._began = self._allowed = 0.0
         self.number = 1
         """Of the attempt."""
         self.connected = False
@@ -65,8 +77,15 @@ class Timeouts(dict[str, float | None]):
         end = self.headers_until
         if end is None:
             return own
-        left = end - self._clock()
-        return left if own is None or left < own else own
+        self._began = now = self._clock()
+        left = end - now
+        self._allowed = allowed = left if own is None or left < own else own
+        return allowed
+
+    def overdue(self) -> float | None:
+        """Return the seconds since the last read's or write's time was over; None where that is not known."""
+        late = self._clock() - self._began - self._allowed
+        return late if self._began and late >= 0 else None
 
     def tcp(self, patience: Patience, state: EndpointState, late: type[BaseException]) -> Step:
         """Return the wait for a TCP connection to this endpoint, which begins now; `late` is raised at its end."""

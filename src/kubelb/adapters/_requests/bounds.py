@@ -61,6 +61,8 @@ class Bounds:
     """The limits of one attempt, in the balancer's time, and its traces."""
 
     __slots__ = (
+        "_allowed",
+        "_began",
         "_clock",
         "_deadline",
         "_limits",
@@ -94,6 +96,7 @@ class Bounds:
         self.until = until
         """When the response headers must be here."""
         self._clock = clock
+        self._began = self._allowed = 0.0
         self.connected = False
         """Whether this attempt had to connect."""
         self.sent = False
@@ -128,10 +131,18 @@ class Bounds:
         """
         if self.until is None:
             return self.read
-        left = self.until - self._clock()
+        self._began = now = self._clock()
+        self._allowed = left = self.until - now
         if left <= 0:
             raise TimeoutError("timed out")
-        return left if self.read is None or left < self.read else self.read
+        if self.read is not None and self.read < left:
+            self._allowed = left = self.read
+        return left
+
+    def overdue(self) -> float | None:
+        """Return the seconds since the last read's or write's time was over; None where that is not known."""
+        late = self._clock() - self._began - self._allowed
+        return late if self._began and late >= 0 else None
 
     def headers_are_here(self) -> float | None:
         """Return the client's read timeout: that, and the caller's deadline, bound what is read from now on."""

@@ -4,7 +4,8 @@ Whether a byte was written is not guessed from the type of an exception but note
 an SSLError may be a handshake that failed, or the alert of a server that refuses a client certificate after the first
 request. A connection that breaks before the first byte of an answer blames the endpoint only if it was new: an idle one
 may have been closed by the server at any time. Nor does one that breaks while the request is being written: a server
-that answers early (413) and closes looks like that.
+that answers early (413) and closes looks like that. A timeout is silence, of which `kubelb.core.health.silence` makes
+what it counts.
 """
 
 import requests
@@ -31,11 +32,12 @@ def outcome_of(error: Exception, bounds: Bounds, request: requests.PreparedReque
         return Outcome(Verdict.NEUTRAL, sent=Sent.NEVER, retryable=True, fresh=True, reason="pool closed", error=mapped)
     if not bounds.sent:
         reason = "connect timeout" if timed_out else "connect error"
-        return Outcome(Verdict.FAILED, sent=Sent.NEVER, retryable=True, fresh=True, reason=reason, error=mapped)
-    if isinstance(inner, core.ReadTimeoutError):
-        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="read timeout", error=mapped)
+        verdict = Verdict.SILENT if timed_out else Verdict.FAILED
+        return Outcome(verdict, sent=Sent.NEVER, retryable=True, fresh=True, reason=reason, error=mapped)
     if timed_out:
-        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason="write timeout", error=mapped)
+        reason = "read timeout" if isinstance(inner, core.ReadTimeoutError) else "write timeout"
+        overdue = bounds.overdue()
+        return Outcome(Verdict.SILENT, sent=Sent.MAYBE, retryable=True, overdue=overdue, reason=reason, error=mapped)
     verdict = Verdict.FAILED if bounds.connected and not bounds.cut_short else Verdict.NEUTRAL
     return Outcome(verdict, sent=Sent.MAYBE, retryable=True, reason="disconnected", error=mapped)
 

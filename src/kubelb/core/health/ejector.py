@@ -13,13 +13,14 @@ An interrupt may cut any of them short: a state enters `away` before its phase c
 
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from kubelb.core.events import Ejected, EjectionSpared, Event, Returned
 from kubelb.core.health.circuits import trials
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.shares import Peers, recent, wilson
+from kubelb.core.health.silence import SURE, chance, summon, telling, usual
 from kubelb.core.state import NEVER, EndpointState, Phase
 
 __all__ = ["Ejector", "allowance"]
@@ -60,6 +61,8 @@ class Ejector:
         self.service = service
         self.config = config
         self.away: list[EndpointState] = []
+        self.eligible: Callable[[], Sequence[EndpointState]] = tuple
+        """Returns those that get ordinary traffic: the peers of one that is silent."""
         self._random = rng.random
         self._peers = Peers([], 0)
         self._looked = NEVER
@@ -76,12 +79,17 @@ class Ejector:
     def breached(self, state: EndpointState, failures: int, start: float, now: float) -> bool:
         """Whether the n-th failure in a row, of an attempt begun at `start`, calls for `decide`. Needs no lock.
 
-        It does when it is a probe's; at the threshold and at each multiple of it after; and once a `pace` where too
-        large a share failed.
+        It does when it is a probe's; at the threshold and at each multiple of it after; as soon as a streak with
+        silences in it is no chance; and, like that, once a `pace` where too large a share failed.
         """
         if state.phase is not Phase.ACTIVE:
             return self.probed(state, start)
-        if failures % self.config.consecutive_failures == 0:
+        if not state.in_use:
+            return False
+        if state.silent and state.jury is None:
+            state.jury = summon(state, self.eligible())
+        due = failures % self.config.consecutive_failures == 0
+        if (due or (state.silent and now >= state.judged)) and self._in_a_row(state, failures):
             return True
         return now >= state.judged and self._share_of(state, now) is not None
 
@@ -96,14 +104,16 @@ class Ejector:
         if not state.in_use:
             return []
         state.judged = now + self.config.pace
-        in_a_row = state.consecutive >= self.config.consecutive_failures
+        in_a_row = self._in_a_row(state, state.consecutive)
         seen = None if in_a_row else self._share_of(state, now)
         if not in_a_row and seen is None:
             return []  # a success came between
         peers = self._look(in_use, now)
         breach = self._breach(state, seen, peers)
-        if peers.failing * 2 > len(in_use) > 1:
-            reason = f"{peers.failing} of {len(in_use)} fail alike, so {state.endpoint.authority} is not to blame"
+        # Who is silent by the odds has been compared with its peers: some of these may be silent now and then, as well.
+        failing = peers.streaks if in_a_row and not self._loud(state, state.consecutive) else peers.failing
+        if failing * 2 > len(in_use) > 1:
+            reason = f"{failing} of {len(in_use)} fail alike, so {state.endpoint.authority} is not to blame"
             return [*self._return_all(now), *self._spare(state, breach, reason, now)]
         if seen is not None and breach.bound <= self.config.peer_factor * breach.median:
             return []  # no outlier: its peers are not much better
@@ -154,6 +164,17 @@ class Ejector:
         times = (state.until if state.phase is Phase.EJECTED else now + LOST_PROBE for state in self.away)
         return min(times, default=math.inf) if self.enforces else math.inf
 
+    def _in_a_row(self, state: EndpointState, failures: int) -> bool:
+        """Whether so many failures in a row are too many: by their number, or where some were silence by the odds."""
+        if failures < self.config.consecutive_failures:
+            return False
+        jury = state.jury
+        return jury is None or self._loud(state, failures) or telling(jury, failures)
+
+    def _loud(self, state: EndpointState, failures: int) -> bool:
+        """Whether so many failures in a row are too many without the silences among them."""
+        return failures - state.silent >= self.config.consecutive_failures
+
     def _share_of(self, state: EndpointState, now: float) -> tuple[int, int, float] | None:
         """Return failures, requests and bound where too large a share failed of enough requests; else None."""
         config = self.config
@@ -161,6 +182,8 @@ class Ejector:
             return None
         failures, requests = recent(state, config.window, now)
         if requests < config.minimum_requests or (bound := wilson(failures, requests)) <= config.failure_share:
+            return None
+        if now - state.hushed < config.window and chance(failures, requests, usual(state, self.eligible())) > SURE:
             return None
         return failures, requests, bound
 
@@ -171,23 +194,26 @@ class Ejector:
         config = self.config
         limit = 1.0 if config.failure_share is None else config.failure_share
         shares: list[float] = []
-        failing = 0
+        failing = streaks = 0
         for state in in_use:
             failures, requests = recent(state, config.window, now)
             if requests:
                 shares.append(failures / requests)
+            in_a_row = state.consecutive >= config.consecutive_failures
+            streaks += in_a_row
             failing += (
-                state.consecutive >= config.consecutive_failures
+                in_a_row
                 or (failures >= WITNESS and failures > limit * requests)
                 or (state.phase is not Phase.ACTIVE and state.rule == SHARE)
             )
-        self._looked, self._peers = now, Peers(sorted(shares), failing)
+        self._looked, self._peers = now, Peers(sorted(shares), failing, streaks)
         return self._peers
 
     def _breach(self, state: EndpointState, seen: tuple[int, int, float] | None, peers: Peers) -> Breach:
         if seen is None:
             count = state.consecutive
-            return Breach(CONSECUTIVE, count, count, 0.0, 0.0, f"{count} failures in a row")
+            words = f", {state.silent} of them without an answer" if state.silent else ""
+            return Breach(CONSECUTIVE, count, count, 0.0, 0.0, f"{count} failures in a row{words}")
         failures, requests, bound = seen
         median = peers.median_without(failures / requests)
         reason = (
@@ -220,7 +246,7 @@ class Ejector:
 
     def _spare(self, state: EndpointState, breach: Breach, reason: str, now: float) -> list[Event]:
         # Said once a streak or once a window, not once a request.
-        if breach.rule == CONSECUTIVE:
+        if breach.rule == CONSECUTIVE and not state.silent:
             if state.consecutive != self.config.consecutive_failures:
                 return []
         elif now - state.spared < self.config.window:

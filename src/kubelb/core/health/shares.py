@@ -54,6 +54,8 @@ class Peers(NamedTuple):
     """Of those with any requests in the window, in order."""
     failing: int
     """Those that fail, by whatever rule."""
+    streaks: int = 0
+    """Those of them that fail in a row."""
 
     def median_without(self, share: float) -> float:
         """Return the median of the others' shares, for an endpoint whose own is one of these; 0.0 without others."""
