@@ -10,6 +10,7 @@ from tests.adapters.raw import OK, Peer, half
 from tests.adapters.world import World
 
 from kubelb import DeadlineExceeded, LoadBalancer, NotReady, Retry
+from kubelb.adapters._httpx.timeouts import Timeouts
 
 URL = "http://reviews.prod/"
 SOON: dict[str, Any] = {"extensions": {"kubelb": {"deadline": 0.5}}}
@@ -31,6 +32,22 @@ def drip_body(peer: Peer) -> None:
     peer.request()
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n")
     peer.drip(b"fourteen bytes", 0.1)
+
+
+def test_how_long_ago_the_time_was_over() -> None:
+    """Of the last operation, by the smaller of its own timeout and the end of all; unknown where there is no end."""
+    now = [100.0]
+    timeouts = Timeouts({"read": 0.5}, 101.0, None, lambda: now[0])
+    assert timeouts.overdue() is None
+    assert timeouts.left("read") == 0.5
+    now[0] = 100.6
+    assert timeouts.overdue() == pytest.approx(0.1)
+    assert timeouts.left("write") == pytest.approx(0.4)
+    now[0] = 101.5
+    assert timeouts.overdue() == pytest.approx(0.5)
+    endless = Timeouts({"read": 0.5}, None, None, lambda: now[0])
+    assert endless.left("read") == 0.5
+    assert endless.overdue() is None
 
 
 def always(answer: bytes) -> Any:

@@ -9,7 +9,7 @@ from tests.adapters.raw import OK, blackhole
 from tests.adapters_requests.conftest import URL, in_flight, state
 from urllib3.util import Timeout
 
-from kubelb.adapters._requests.bounds import Limits
+from kubelb.adapters._requests.bounds import Bounds, Limits
 
 MARGIN = 1.5
 """Seconds that a busy machine may add."""
@@ -25,6 +25,24 @@ def takes(least: float, most: float):
 def hang(peer) -> None:
     peer.request()
     peer.hang()
+
+
+def test_how_long_ago_the_time_was_over():
+    """Of the last read or write, by the smaller of its own timeout and the end of all; unknown before one."""
+    now = [100.0]
+    bounds = Bounds(Limits((5.0, 0.5)), 101.0, None, lambda: now[0], patience=None, state=None, number=1)
+    assert bounds.overdue() is None
+    assert bounds.left() == 0.5
+    now[0] = 100.4
+    assert bounds.overdue() is None
+    now[0] = 100.6
+    assert bounds.overdue() == pytest.approx(0.1)
+    assert bounds.left() == pytest.approx(0.4)
+    now[0] = 101.5
+    assert bounds.overdue() == pytest.approx(0.5)
+    with pytest.raises(TimeoutError):
+        bounds.left()
+    assert bounds.overdue() == pytest.approx(0.5)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A pod that hangs takes each call and never answers: every client, every policy, and what is nobody's fault."""
+"""A pod that hangs takes each call and never answers: every client, every policy, and what is no fault of a pod."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ def late_until_ejected(scene: Scene, policy: str, **options: Any) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CLIENTS, ids=lambda kind: kind.name)
 def test_late_calls_end(stage: Callable[..., Scene], kind: type[Client]) -> None:
-    """The kind: deadlines that end in silence, for ever. Right: within ten calls the pod is ejected, whoever calls."""
+    """The kind: deadlines that end in silence, for ever. Right: within ten calls the pod is ejected, by any client."""
     scene = hung(stage(kind), "round_robin")
     assert 5 <= late_until_ejected(scene, "round_robin") <= 10
 

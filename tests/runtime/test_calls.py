@@ -100,6 +100,40 @@ def test_maybe_sent_is_repeated_only_where_the_caller_allows_it(error: Exception
     assert len(script.once()) == 1
 
 
+def said(error: Exception, deadline: float, took: float) -> tuple[int, int, int, float]:
+    """Return failures, silences, successes and cost of the one endpoint after a call that took so long and raised."""
+    clock = Clock()
+    lb = LoadBalancer("static:///10.0.0.1:80", clock=clock)
+    lb.call(lambda _: clock.advance(0.1))
+
+    def fn(_: Attempt) -> None:
+        clock.advance(took)
+        raise error
+
+    with pytest.raises(type(error)):
+        lb.call(fn, deadline=deadline)
+    (state,) = lb.balancer.states()
+    return state.failures, state.silent, state.successes, state.cost
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ValueError("my client's own word for a timeout")])
+def test_an_exception_at_the_deadline_is_silence(error: Exception) -> None:
+    """Not every client's timeout is a TimeoutError. A pod that hangs is found all the same."""
+    assert said(error, deadline=0.5, took=0.501) == (1, 1, 1, pytest.approx(0.501))
+
+
+def test_an_exception_long_after_the_deadline_is_our_own_stall() -> None:
+    """The function, or the machine, was away: that says nothing."""
+    for error in (TimeoutError(), ValueError()):
+        assert said(error, deadline=0.5, took=1.5) == (0, 0, 1, pytest.approx(0.1))
+
+
+def test_an_exception_before_the_deadline() -> None:
+    """A TimeoutError is the function's own, shorter timeout, and silence; any other is an answer of the application."""
+    assert said(TimeoutError(), deadline=5.0, took=0.5)[:3] == (1, 1, 1)
+    assert said(ValueError(), deadline=5.0, took=0.5)[:3] == (0, 0, 2)
+
+
 def test_an_application_error_is_the_applications() -> None:
     """A ValueError says nothing about a pod: no retry, no failure."""
     lb = LoadBalancer(STATIC)

@@ -111,7 +111,7 @@ class EndpointState:
         self.jury: Any = None
         """What its peers have done since it is silent; see `kubelb.core.health.silence`."""
         self.recalled = 0.0, 0.0, 0
-        """Faults and calls of late, and all calls by then; see there."""
+        """Recent faults and calls, and all calls by then; see there."""
         self.phase = Phase.ACTIVE
         self.until = NEVER
         """End of the ejection; once ACTIVE again, when it came back."""

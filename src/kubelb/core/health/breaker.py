@@ -28,7 +28,8 @@ class CircuitBreaker:
     That is `failure_rate` (0.5) of them failures, or `slow_call_rate` (0.5) slower than `slow_call_duration` seconds
     (60.0; infinity for none), measured up to the response headers. After `open_for` seconds (10.0) `trials` calls (5)
     decide by the same rates. A connect error, a reset, a timeout and a 5xx but 501 are failures; a 4xx and a 429 are
-    answers; a cancelled call counts only where it was slow.
+    answers; a cancelled call counts only where it was slow. A circuit knows no peers, so each timeout counts, but for
+    one that ended late through a stall of this process.
 
     `per_endpoint` and `per_service` (both True) say which circuits there are. With ``observe=True`` they change and
     refuse nothing: events and `endpoints()` say what would be.

@@ -13,6 +13,7 @@ What is promised:
 - where more than half fail at the same time, by whichever rule, the failure is correlated: a bad deploy or a dead
   database is no endpoint's fault, so nobody is ejected and those that were ejected for it return;
 - the way back is one probe and slow start; a probe that fails doubles the time;
+- a deadline that is too short for all alike ejects nobody, by either rule (`kubelb.core.health.silence`);
 - a straggler's failure does not punish an endpoint that is already away;
 - with `observe` nothing happens but the reports.
 """
@@ -34,8 +35,9 @@ class OutlierDetection:
     so many failed that its share is above `failure_share` (0.2) and above `peer_factor` (2.0) times the median of its
     peers, with 95 % confidence. ``failure_share=None`` switches the second rule off.
 
-    A connect error, a reset, a timeout and a 5xx but 501 are failures; a 4xx, a cancelled call and a 429 are not. Each
-    time is drawn from +-`jitter` (0.25) around its value, so that many clients do not return at once.
+    A connect error, a reset and a 5xx but 501 are failures; a 4xx, a cancelled call and a 429 are not. A timeout is
+    one, and ejects where it is no chance beside the timeouts of the peers (`kubelb.core.health.silence`). Each time is
+    drawn from +-`jitter` (0.25) around its value, so that many clients do not return at once.
 
     With ``observe=True`` nobody is ejected: the same events say what would have been, with ``observed=True``.
 

@@ -6,7 +6,7 @@ of an endpoint are silent under the same traffic. So a silence is a failure like
 that has silences in it ejects only where it is no chance beside the peers:
 
     p ** streak <= SURE        p: the share of the peers' calls that fail, the larger one of
-                                  lately (100 calls of each and of the endpoint itself) and since the streak began
+                                  recently (100 calls of each and of the endpoint itself) and since the streak began
 
 Where peers are silent now and then, p is 1 % and five in a row suffice; where every second deadline is too short it
 takes twenty; where all have become silent at the same moment p is near 1 and nothing suffices: nobody is ejected. What
@@ -18,7 +18,7 @@ The peers are up to eight, spread over the set, noted down by the first silence 
 3 endpoints as for 10 000, and a success costs nothing. `benchmarks/silence.py` has the simulation behind the constants.
 
 Three kinds are no failure at all:
-- *ours*: the end was noticed so late that it was we who were away: a blocked event loop, no CPU;
+- *ours*: the end was noticed so late that this process was away: a blocked event loop, no CPU;
 - *said*: it ended before its time, so it was the endpoint that said so, which is an answer;
 - *no chance*: less than a millisecond, what is left of a deadline after other tries.
 """
@@ -57,7 +57,7 @@ class Jury(NamedTuple):
     members: tuple[tuple[EndpointState, int, int], ...]
     """Each peer, its successes and its faults by then."""
     faults: float
-    """Of late, among the peers and the endpoint itself."""
+    """Recent ones, of the peers and of the endpoint itself."""
     calls: float
 
 
@@ -82,7 +82,7 @@ def remember(state: EndpointState) -> None:
 
 
 def summon(state: EndpointState, peers: Sequence[EndpointState]) -> Jury:
-    """Return who will judge the streak that begins with this silence, which is not remembered yet."""
+    """Return the peers that the streak which begins with this silence is judged by; it is not remembered yet itself."""
     members = tuple((peer, peer.successes, peer.faults) for peer in _some(state, peers))
     faults, calls = _recall(state)
     for peer, _, _ in members:
@@ -99,12 +99,12 @@ def telling(jury: Jury, streak: int) -> bool:
         answers += peer.successes - successes
         faults += peer.faults - failed
     since = _share(faults, faults + answers)
-    lately = _share(jury.faults + faults, jury.calls + faults + answers)
-    return bool(max(since, lately) ** streak <= SURE)
+    recently = _share(jury.faults + faults, jury.calls + faults + answers)
+    return bool(max(since, recently) ** streak <= SURE)
 
 
 def usual(state: EndpointState, peers: Sequence[EndpointState]) -> float:
-    """Return the share of the peers' calls that failed of late."""
+    """Return the share of the peers' recent calls that failed."""
     seen = [_recall(peer) for peer in _some(state, peers)]
     return _share(sum(faults for faults, _ in seen), sum(calls for _, calls in seen))
 
@@ -137,4 +137,5 @@ def _some(state: EndpointState, peers: Sequence[EndpointState]) -> list[Endpoint
     """Return some peers other than this one, spread evenly over the set, others each time."""
     count = len(peers)
     wanted = min(MEMBERS + 1, count)
-    return [peer for i in range(wanted) if (peer := peers[(state.faults + i * count // wanted) % count]) is not state]
+    some = [peer for i in range(wanted) if (peer := peers[(state.faults + i * count // wanted) % count]) is not state]
+    return some[:MEMBERS]
