@@ -212,11 +212,11 @@ async def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> No
     lb = balance(alone)
     async with aio.insecure_channel(lb, idempotent=True) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await way(channel, timeout=0.2)
+            await way(channel, timeout=0.8)
         assert caught.value.code() is LATE
         assert await eventually(lambda: in_flight(lb) == 0)
         state = lb.balancer.states()[0]
-        assert (state.failures, state.silent, state.others) == (1, 1, 0)
+        assert (state.failures, state.silent, state.others) == (1, 1, 0)  # a machine that is 0.25 s late makes it other
         release.set()
 
 

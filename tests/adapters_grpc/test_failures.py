@@ -243,11 +243,11 @@ def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
     lb = balance(alone)
     with balanced.insecure_channel(lb, idempotent=True) as channel:
         with pytest.raises(grpc.RpcError) as caught:
-            way(channel, timeout=0.2)
+            way(channel, timeout=0.8)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert until(lambda: in_flight(lb) == 0)
         state = lb.balancer.states()[0]
-        assert (state.failures, state.silent, state.others) == (1, 1, 0)
+        assert (state.failures, state.silent, state.others) == (1, 1, 0)  # a machine that is 0.25 s late makes it other
         release.set()
 
 

