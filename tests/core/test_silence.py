@@ -82,10 +82,13 @@ def test_a_silence_is_a_failure_that_costs_what_it_took() -> None:
 
 
 def test_a_silence_is_no_first_sample() -> None:
-    """Of an endpoint that never answered a lower bound would make the best of all."""
+    """Of an endpoint that never answered a lower bound would make the best of all: it is charged like any failure."""
     rig = Rig(3)
     ended(rig, 0.3, silence())
-    assert (rig.state(0).cost, rig.state(0).failures) == (0.0, 1)
+    assert (rig.state(0).charge, rig.state(0).failures) == (5.0, 1)
+    rig = Rig(3)
+    ended(rig, 0.3, silence(overdue=-0.1))
+    assert (rig.state(0).cost, rig.state(0).charge, rig.state(0).others) == (0.0, 0.0, 1)
 
 
 def test_our_own_stall_says_nothing_at_all() -> None:

@@ -148,8 +148,11 @@ class Tracker:
                 del notes[:1]
 
     def _unanswered(self, state: EndpointState, counts: Verdict, latency: float, start: float, now: float) -> None:
-        if counts is not _NEUTRAL and state.stamp != NEVER:
-            given_up(state, latency, start, now, self._decay)
+        if state.stamp != NEVER:
+            if counts is not _NEUTRAL:
+                given_up(state, latency, start, now, self._decay)
+        elif counts is _FAILED:  # what it took would be its first sample, and the best one of all where that was short
+            charge(state, max(latency, self._penalty), start, now, self._decay, latency)
         if counts is _FAILED:
             state.failures += 1
             self._failed(state, start, now, silent=1)

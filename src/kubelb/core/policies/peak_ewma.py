@@ -4,7 +4,7 @@
 r above it replaces it, one below gives cost*w + r*(1-w) with w = exp(-dt/decay). It also decays while it is read, so
 that an endpoint which was slow once is tried again. Failures are charged as `failure_penalty` seconds, or an endpoint
 that fails in a millisecond would look like the best of all (Linkerd's load biaser, 2026): see `kubelb.core.charges` for
-how long. A silence (a deadline that ended without an answer) counts as the time that it took.
+how long. A silence (a deadline that ended without an answer) counts as the time that it took, where there is a sample.
 
 Two cases have no number to compare:
 - *never sampled*: one request is its probe (load 0); until that has ended the others are held off (load UNKNOWN);
