@@ -48,12 +48,16 @@ def late_until_ejected(scene: Scene, policy: str, **options: Any) -> int:
         end = asked(scene, policy, **options)
         assert end.how in {How.ANSWERED, How.LATE}
         late += end.how is How.LATE
-        if any(view.state == "ejected" for view in scene.lb.endpoints()):
+        if ejected := any(view.state == "ejected" for view in scene.lb.endpoints()):
             break
         if policy == "peak_ewma":
             time.sleep(0.02)  # a slow pod has its next call when what it took has been forgotten a little
     ends = [asked(scene, policy, **options) for _ in range(20)]
-    assert {end.how for end in ends} == {How.ANSWERED}
+    if ejected:
+        assert {end.how for end in ends} == {How.ANSWERED}
+    else:  # peak EWMA gives it a call now and then, so the fifth silence may be long in coming
+        assert policy == "peak_ewma"
+    late += sum(end.how is How.LATE for end in ends)
     return late - sum(state.others for state in scene.states)
 
 
