@@ -12,7 +12,9 @@ def main() -> None:
         carts = cluster.service("carts.prod", replicas=5)
         policy = kubelb.policies.RingHash(header="x-user-id")
         with (
-            kubelb.LoadBalancer(carts.address, policy=policy, kubeconfig=cluster.kubeconfig) as lb,
+            kubelb.LoadBalancer(
+                carts.address, policy=policy, kubeconfig=cluster.kubeconfig, nameserver=cluster.dns.address
+            ) as lb,
             httpx.Client(mounts={"http://carts.prod": Transport(lb)}) as client,
         ):
             for user in ("ann", "ben", "cem", "dora", "eli"):

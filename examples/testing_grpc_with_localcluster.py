@@ -36,7 +36,9 @@ def reviews(kubelb_cluster: LocalCluster) -> Service:
 @pytest.fixture
 def get(kubelb_cluster: LocalCluster, reviews: Service) -> Iterator[Get]:
     with (
-        kubelb.LoadBalancer(reviews.address, kubeconfig=kubelb_cluster.kubeconfig) as lb,
+        kubelb.LoadBalancer(
+            reviews.address, kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+        ) as lb,
         insecure_channel(lb) as channel,
     ):
         lb.wait_ready()

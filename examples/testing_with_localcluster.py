@@ -20,7 +20,9 @@ def reviews(kubelb_cluster: LocalCluster) -> Service:
 @pytest.fixture
 def client(kubelb_cluster: LocalCluster, reviews: Service) -> Iterator[httpx.Client]:
     with (
-        kubelb.LoadBalancer(reviews.address, kubeconfig=kubelb_cluster.kubeconfig) as lb,
+        kubelb.LoadBalancer(
+            reviews.address, kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+        ) as lb,
         httpx.Client(mounts={"http://reviews.prod": Transport(lb)}) as client,
     ):
         lb.wait_ready()
@@ -55,7 +57,9 @@ def test_the_api_server_may_be_away(kubelb_cluster: LocalCluster, client: httpx.
 def test_a_rolling_restart_under_load(kubelb_cluster: LocalCluster, reviews: Service) -> None:
     async def load() -> list[int]:
         async with (
-            kubelb.LoadBalancer(reviews.address, kubeconfig=kubelb_cluster.kubeconfig) as lb,
+            kubelb.LoadBalancer(
+                reviews.address, kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+            ) as lb,
             httpx.AsyncClient(mounts={"http://reviews.prod": AsyncTransport(lb)}) as client,
         ):
             await lb.await_ready()

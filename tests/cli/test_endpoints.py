@@ -106,7 +106,7 @@ def test_no_api_server(ask: Any, capsys: Any, tmp_path: Any, cluster: LocalClust
 
     config = tmp_path / "config"
     config.write_text(Path(cluster.kubeconfig).read_text().replace(cluster.url, "https://127.0.0.1:9"))
-    assert ask("reviews.prod:http", kubeconfig=str(config), timeout=0.5) == 1
+    assert ask("kube:///reviews.prod:http", kubeconfig=str(config), timeout=0.5) == 1
     out = capsys.readouterr().out
     assert out.count("connection refused") == 1
     assert "is the API server up" in out
@@ -227,7 +227,8 @@ def test_ctrl_c(cluster: LocalCluster, service: Service) -> None:
     """Ends a watch, with 130 and without a word."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        command = [sys.executable, "-m", "kubelb", "endpoints", "reviews.prod:http", "-w"]
+        asked = "endpoints", "reviews.prod:http", "-w", "--nameserver", cluster.dns.address
+        command = [sys.executable, "-m", "kubelb", *asked]
         environment = {**os.environ, "KUBECONFIG": cluster.kubeconfig}
         watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     finally:

@@ -31,7 +31,7 @@ class LocalDns(DnsUnderTest):
         return f"127.9.{number // 250}.{number % 250 + 1}"
 
     def service(self, namespace: str, name: str, *, headless: bool) -> str:
-        self._cluster.service(f"{name}.{namespace}", replicas=0, headless=headless)
+        self._cluster.service(f"{name}.{namespace}", replicas=0, port=80, headless=headless)
         found = self._cluster._find_service(namespace, name)
         assert found is not None
         return str(found["spec"]["clusterIP"])

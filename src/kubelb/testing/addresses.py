@@ -26,6 +26,10 @@ class Addresses:
         """An address that this cluster has not used before."""
         if self.single:
             return "127.0.0.1"
+        return self.unused()
+
+    def unused(self) -> str:
+        """The same, also where it cannot be bound: an address of loopback at which nobody is."""
         with self._lock:
             return next(self._hosts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -18,6 +17,7 @@ from kubelb.testing.control import Api
 from kubelb.testing.dns import Dns
 from kubelb.testing.faults import Faults
 from kubelb.testing.http_responder import HttpResponder
+from kubelb.testing.kube_proxy import CLUSTER_PORT, KubeProxy
 from kubelb.testing.plant import Plant
 from kubelb.testing.service import Service
 from kubelb.testing.slices import SliceSet
@@ -71,7 +71,6 @@ class LocalCluster:
         self._max_endpoints = max_endpoints_per_slice
         self._zones = tuple(zones)
         self._services: dict[tuple[str, str], tuple[Service, objects.ServiceSpec, str]] = {}
-        self._numbers = itertools.count(1)
         self._store = Store(history=history)
         self._faults = Faults()
         self._faults.watch_list = watch_list
@@ -196,7 +195,7 @@ class LocalCluster:
         *,
         replicas: int = 1,
         port_name: str | None = None,
-        port: int = 80,
+        port: int | None = None,
         zones: Sequence[str] | None = None,
         hints: Literal["zone", "node"] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -213,7 +212,9 @@ class LocalCluster:
 
         name: may end with the name of the Service's port, as in "reviews.prod:http".
         port_name: likewise; "" for a single unnamed one; "http" or "grpc" where nothing is said.
-        port: the Service's own port number; backends listen on 8080, or on another port where that one is taken.
+        port: the Service's own port number, behind which each connection goes to a random ready pod, as through
+            kube-proxy (see `Service.cluster_address`); 80, or a free one where this process may not listen there.
+            Backends listen on 8080, or on another port where that one is taken.
         zones: instead of the cluster's. hints: have slices carry topology hints for the own zone, or node and zone.
         labels: of the Service, copied onto its slices. headless: no cluster IP.
         publish_not_ready: as `publishNotReadyAddresses`.
@@ -227,7 +228,7 @@ class LocalCluster:
         listen: False makes endpoints without servers, for sets of thousands.
 
         Raises `ValueError` for a name that is malformed or taken, `TypeError` for a `handler` or `grpc` that cannot be
-        called, `ImportError` for what is not installed.
+        called, `ImportError` for what is not installed, `RuntimeError` for a `port` that another server has everywhere.
         """
         plant = self._running()
         if handler is not None and grpc:
@@ -247,14 +248,14 @@ class LocalCluster:
         with plant.machinery.lock:
             if (namespace, short) in self._services:
                 raise ValueError(f"there is a service {short}.{namespace} already")
-            number = next(self._numbers)
+            proxy = None if headless else self._proxy(plant, namespace, short, port, listens=listen)
             spec = objects.ServiceSpec(
                 name=short,
                 namespace=namespace,
                 uid=str(uuid4()),
                 port_name=port_name,
-                port=port,
-                cluster_ip=None if headless else f"10.96.{number // 250}.{number % 250 + 1}",
+                port=proxy.port if proxy else port or CLUSTER_PORT,
+                cluster_ip=proxy.host if proxy else None,
                 labels=dict(labels or {}),
                 app_protocol=app_protocol,
             )
@@ -267,7 +268,14 @@ class LocalCluster:
                 listens=listen,
                 tls=plant.identity.authority.server_context(*dns, mutual=mtls) if tls and not grpc else None,
             )
-            service = Service(workload, respond, plant.addresses, tuple(zones or self._zones), replicas=replicas)
+            try:
+                service = Service(
+                    workload, respond, plant.addresses, tuple(zones or self._zones), replicas=replicas, proxy=proxy
+                )
+            except BaseException:
+                if proxy is not None:
+                    proxy.shut()
+                raise
             self._services[namespace, short] = (service, spec, now())
         return service
 
@@ -319,6 +327,10 @@ class LocalCluster:
         if self._plant is None:
             raise RuntimeError("this LocalCluster has not been started: use `with LocalCluster() as cluster:`")
         return self._plant
+
+    def _proxy(self, plant: Plant, namespace: str, name: str, port: int | None, *, listens: bool) -> KubeProxy:
+        slices = partial(self.slices, namespace, name)
+        return KubeProxy(plant.machinery.doorman, plant.addresses, slices, port, listens=listens)
 
     def _grpc_responder(self, grpc: bool | Register, dns: tuple[str, ...], mutual: bool) -> Respond:
         from kubelb.testing._grpc import responder  # an extra: only who asks for gRPC imports it

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kubelb.testing.addresses import Addresses
 from kubelb.testing.backend import Backend, Respond
+from kubelb.testing.kube_proxy import KubeProxy
 from kubelb.testing.server import listen
 from kubelb.testing.workload import Workload
 
@@ -24,9 +25,17 @@ class Service:
     """
 
     def __init__(
-        self, workload: Workload, respond: Respond, addresses: Addresses, zones: Sequence[str], *, replicas: int
+        self,
+        workload: Workload,
+        respond: Respond,
+        addresses: Addresses,
+        zones: Sequence[str],
+        *,
+        replicas: int,
+        proxy: KubeProxy | None = None,
     ) -> None:
         self._workload = workload
+        self._proxy = proxy
         self._respond = respond
         self._addresses = addresses
         self._zones = itertools.cycle(zones)
@@ -55,6 +64,15 @@ class Service:
         """The service as a target: "reviews.prod:http"; without a port name, "reviews.prod:8080"."""
         port = self.port_name or (self._backends[0].port if self._backends else self._workload.spec.port)
         return f"{self.name}.{self.namespace}:{port}"
+
+    @property
+    def cluster_address(self) -> str:
+        """The Service's own address, "IP:PORT": its ClusterIP, behind which each connection goes to a random ready pod.
+
+        On loopback, as all of a test cluster; "" for a headless service. It refuses where `port=` was asked for and
+        this process may not listen there, and with `listen=False`.
+        """
+        return f"{self._proxy.host}:{self._proxy.port}" if self._proxy is not None else ""
 
     @property
     def backends(self) -> list[Backend]:
@@ -132,11 +150,15 @@ class Service:
         """End every server; `join` waits for their threads. The cluster does this when it closes."""
         with self._workload.machinery.lock:
             everyone = [*self._backends, *self._leaving]
+        if self._proxy is not None:
+            self._proxy.shut()
         for backend in everyone:
             backend.stop()
 
     def join(self, until: float) -> None:
         """Wait for the threads of stopped backends, no longer than to `until` (`time.monotonic()`)."""
+        if self._proxy is not None:
+            self._proxy.join(until)
         for backend in [*self._backends, *self._leaving]:
             backend.join(until)
 

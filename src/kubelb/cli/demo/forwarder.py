@@ -15,30 +15,17 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
+
+from kubelb.testing.kube_proxy import ready_addresses
 
 __all__ = ["Forwarder", "ready_addresses"]
 
 Address: TypeAlias = tuple[str, int]
 
 _RESET = struct.pack("hh" if hasattr(socket, "SIO_RCVALL") else "ii", 1, 0)  # Windows has shorts in struct linger
-
-
-def ready_addresses(slices: Iterable[Mapping[str, Any]]) -> list[Address]:
-    """Return what kube-proxy would send new connections to."""
-    ready: list[Address] = []
-    draining: list[Address] = []
-    for slice_ in slices:
-        for endpoint in slice_["endpoints"] or ():
-            conditions = endpoint["conditions"]
-            address = endpoint["addresses"][0], slice_["ports"][0]["port"]
-            if conditions.get("ready", True):
-                ready.append(address)
-            elif conditions.get("serving") and conditions.get("terminating"):
-                draining.append(address)
-    return ready or draining
 
 
 class Forwarder:

@@ -1,0 +1,1 @@
+"""No test speaks to anything beyond this machine: see `loopback.py`."""
