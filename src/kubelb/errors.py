@@ -13,10 +13,13 @@ TargetError(ValueError)      a name that cannot be parsed
 NeverSent                    raised by your function, for `LoadBalancer.call`: nothing of the request was sent
 
 Each carries `service`, `reason` and, where they explain something, the `counts` behind it. Adapters raise subclasses
-that are also what that client's users catch.
+that are also what that client's users catch. Whatever a reason repeats of what others wrote is one line without control
+characters and secrets (see `kubelb.printable`).
 """
 
 from collections.abc import Mapping
+
+from kubelb.printable import printable
 
 __all__ = [
     "Closed",
@@ -41,8 +44,8 @@ class LoadBalancerError(Exception):
     """
 
     def __init__(self, service: str, reason: str, counts: Mapping[str, int] | None = None) -> None:
-        self.service = service
-        self.reason = reason
+        self.service = service = printable(service)
+        self.reason = reason = printable(reason)
         self.counts: Mapping[str, int] = dict(counts or {})
         super().__init__(service, reason, self.counts)
 
@@ -107,4 +110,7 @@ class NeverSent(Exception):
 
 
 class TargetError(ValueError):
-    """A target that cannot be parsed; names the text, the place and the cure."""
+    """A target that cannot be parsed; names the text, the place and the cure, and no password that stands in it."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(printable(text))

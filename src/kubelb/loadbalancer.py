@@ -32,6 +32,7 @@ from kubelb.discovery.base import Discovery
 from kubelb.discovery.select import Options, check_options, seed_endpoints, source_for
 from kubelb.errors import NotReady
 from kubelb.model import Health, Snapshot
+from kubelb.printable import shown
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.fork import register, settled
@@ -120,7 +121,7 @@ class LoadBalancer(Calls):
         self.target: Target = parse_target(target)
         check_kind("retry", retry, Retry)
         if not isinstance(telemetry, Telemetry | bool):
-            raise TypeError(f"telemetry={telemetry!r}: give True, False or a kubelb.Telemetry(...)")
+            raise TypeError(f"telemetry={shown(telemetry)}: give True, False or a kubelb.Telemetry(...)")
         _check_seconds(ready_timeout)
         self.cluster_domain = cluster_domain
         self.ready_timeout = ready_timeout
@@ -389,4 +390,4 @@ class LoadBalancer(Calls):
 
 def _check_seconds(ready_timeout: object) -> None:
     if not number(ready_timeout) >= 0:
-        raise ValueError(f"ready_timeout={ready_timeout!r}: give a number of seconds, 0 or more")
+        raise ValueError(f"ready_timeout={shown(ready_timeout)}: give a number of seconds, 0 or more")

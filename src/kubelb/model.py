@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
+from kubelb.masking import MASK
+from kubelb.printable import printable, shown
+
 __all__ = [
     "ANY",
     "CANCELLED",
@@ -119,6 +122,10 @@ class Snapshot:
                 raise TypeError(
                     f"Snapshot({name}=...) is of type {kind}: give a tuple of Endpoints, (endpoint,) for one"
                 )
+        if self.problem:
+            object.__setattr__(self, "problem", printable(self.problem))
+        if self.ports:
+            object.__setattr__(self, "ports", tuple(map(printable, self.ports)))
 
 
 class Request:
@@ -128,7 +135,7 @@ class Request:
 
     def __init__(self, *, key: str | bytes | None = None, idempotent: bool = False, replayable: bool = True) -> None:
         if not isinstance(key, str | bytes | None):
-            raise TypeError(f"key={key!r}: give text or bytes, e.g. str(key)")
+            raise TypeError(f"key={shown(key)}: give text or bytes, e.g. str(key)")
         self.key = key
         """What to hash on, for policies that hash."""
         self.idempotent = idempotent
@@ -137,7 +144,8 @@ class Request:
         """Whether its body can be produced a second time."""
 
     def __repr__(self) -> str:
-        return f"Request(key={self.key!r}, idempotent={self.idempotent}, replayable={self.replayable})"
+        key = None if self.key is None else MASK  # a session's, perhaps
+        return f"Request(key={key}, idempotent={self.idempotent}, replayable={self.replayable})"
 
 
 ANY = Request()
@@ -312,3 +320,8 @@ class Health:
     fallback: str = ""
     """Why endpoints come from a source further down the ladder, as ``"forbidden: ..."``; empty on the first."""
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("error", "cure", "fallback"):
+            if text := getattr(self, name):
+                object.__setattr__(self, name, printable(text))

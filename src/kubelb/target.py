@@ -217,20 +217,23 @@ def _static(text: str, names: str) -> Target:
         host, colon, port = item.strip().rpartition(":")
         if not colon or (":" in host and not host.startswith("[")):
             raise TargetError(f"target {text!r}: {item!r} has no port; give IP:PORT, an IPv6 address in brackets")
-        try:
-            if host.startswith("[") and host.endswith("]"):
-                ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.IPv6Address(host[1:-1])
-            else:
-                ip = ipaddress.IPv4Address(host)
-        except ValueError:
-            raise TargetError(
-                f"target {text!r}: {host!r} is no IP address; give IP:PORT, an IPv6 address in brackets"
-            ) from None
+        ip = _static_ip(host)
+        if ip is None:
+            raise TargetError(f"target {text!r}: {host!r} is no IP address; give IP:PORT, an IPv6 address in brackets")
         address = str(ip), _number(f"target {text!r}", port)
         if address in addresses:
             raise TargetError(f"target {text!r}: {item!r} is given twice")
         addresses.append(address)
     return Target("static", addresses=tuple(addresses))
+
+
+def _static_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        if host.startswith("[") and host.endswith("]"):
+            return ipaddress.IPv6Address(host[1:-1])
+        return ipaddress.IPv4Address(host)
+    except ValueError:
+        return None
 
 
 def _authority(address: Address) -> str:

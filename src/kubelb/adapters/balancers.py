@@ -3,6 +3,7 @@
 from typing import Any
 
 from kubelb.loadbalancer import LoadBalancer
+from kubelb.printable import shown
 
 __all__ = ["Connected", "balancer_of"]
 
@@ -12,7 +13,7 @@ def balancer_of(lb_or_target: LoadBalancer | str) -> LoadBalancer:
     if isinstance(lb_or_target, str):
         return LoadBalancer(lb_or_target)
     if not isinstance(lb_or_target, LoadBalancer):
-        raise TypeError(f"{lb_or_target!r}: give a kubelb.LoadBalancer, or a target such as 'reviews.prod:http'")
+        raise TypeError(f"{shown(lb_or_target)}: give a kubelb.LoadBalancer, or a target such as 'reviews.prod:http'")
     return lb_or_target
 
 

@@ -6,6 +6,7 @@ cookies and credentials, to a pod of this service.
 
 from collections.abc import Iterable
 
+from kubelb.printable import shown
 from kubelb.target import Target
 
 __all__ = ["check_server_hostname", "service_hosts"]
@@ -17,7 +18,7 @@ def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | No
     A DNS target also serves the very name that it looks up.
     """
     if hosts is not None:
-        return frozenset(_on_the_wire(f"hosts=[{host!r}]", host) for host in _listed(hosts))
+        return frozenset(_on_the_wire(f"hosts=[{shown(host)}]", host) for host in _listed(hosts))
     if not target.host:
         return None
     names = {target.host, target.host_name} - {""}
@@ -28,15 +29,15 @@ def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | No
 
 def _listed(hosts: object) -> Iterable[object]:
     if isinstance(hosts, str):
-        raise TypeError(f"hosts={hosts!r}: give a list of names, [{hosts!r}]")
+        raise TypeError(f"hosts={shown(hosts)}: give a list of names, [{shown(hosts)}]")
     if isinstance(hosts, bytes) or not isinstance(hosts, Iterable):
-        raise TypeError(f"hosts={hosts!r}: give a list of names, such as ['reviews.prod']")
+        raise TypeError(f"hosts={shown(hosts)}: give a list of names, such as ['reviews.prod']")
     return hosts
 
 
 def check_server_hostname(name: str | None) -> str | None:
     """Return the name as certificates have it, None for none; raises ValueError for what is no name."""
-    return None if name is None else _on_the_wire(f"server_hostname={name!r}", name).decode()
+    return None if name is None else _on_the_wire(f"server_hostname={shown(name)}", name).decode()
 
 
 def _on_the_wire(option: str, host: object) -> bytes:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
 from kubelb.core.events import Emit, TlsFilesChanged
+from kubelb.masking import is_content
+from kubelb.printable import shown
 from kubelb.runtime.fork import register
 
 __all__ = [
@@ -144,19 +146,19 @@ def check_files(verify: Verify, cert: Cert) -> None:
     if isinstance(verify, str | Path):
         check_path("verify", verify)
         if not str(verify) or not Path(verify).exists():
-            raise FileNotFoundError(f"verify={str(verify)!r}: no such CA file or folder")
+            raise FileNotFoundError(f"verify={shown(str(verify))}: no such CA file or folder")
     elif not isinstance(verify, bool | ssl.SSLContext):
-        raise TypeError(f"verify: give a CA file or folder, an ssl.SSLContext, True or False, not {verify!r:.40}")
+        raise TypeError(f"verify: give a CA file or folder, an ssl.SSLContext, True or False, not {shown(verify)}")
     for name in _chain(cert)[:2]:
         if not Path(name).exists():
-            raise FileNotFoundError(f"cert={name!r}: no such certificate or key file")
+            raise FileNotFoundError(f"cert={shown(name)}: no such certificate or key file")
 
 
 def check_path(option: str, file: object) -> None:
     """Raise for what is no path; nothing is repeated of what may be the content, a key, in place of its file."""
     if not isinstance(file, str | Path):
         raise TypeError(f"{option}: give the path of a PEM file, not {type(file).__name__}")
-    if "-----BEGIN" in str(file):
+    if is_content(str(file)):
         raise ValueError(f"{option}: give the path of a PEM file, not what is in it")
 
 

@@ -1,12 +1,16 @@
 """Frozen records of what happened; the only thing telemetry sees.
 
 Rooms emit them through a callable ``emit(event)`` that never blocks and never raises. No event exists for the ordinary
-success of a request: those are counted where they happen. No event holds a secret.
+success of a request: those are counted where they happen. No event holds a secret, or a control character: texts that
+may repeat what others wrote are made fit to be printed when the event is made (see `kubelb.printable`), so that none of
+those that listen has to think of it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
+
+from kubelb.printable import printable
 
 __all__ = [
     "BudgetExhausted",
@@ -29,8 +33,24 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointsChanged:
+class _Told:
+    """What tells of something in words, some of them perhaps another's."""
+
+    _words: ClassVar[tuple[str, ...]] = ("reason",)
+
+    def __post_init__(self) -> None:
+        for name in self._words:
+            given = getattr(self, name)
+            made = printable(given) if isinstance(given, str) else tuple(map(printable, given))
+            if made != given:
+                object.__setattr__(self, name, made)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsChanged(_Told):
     """A new set is in use, or, with a `problem`, none: an unknown service is not the same as an empty one."""
+
+    _words: ClassVar[tuple[str, ...]] = ("problem",)
 
     service: str
     version: int
@@ -42,7 +62,7 @@ class EndpointsChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Ejected:
+class Ejected(_Told):
     """An endpoint gets no traffic for `duration` seconds; `times` is how often in a row.
 
     `rule` is ``"consecutive-failures"`` or ``"failure-share"``; the numbers behind it are `failures` (in a row, or in
@@ -64,7 +84,7 @@ class Ejected:
 
 
 @dataclass(frozen=True, slots=True)
-class EjectionSpared:
+class EjectionSpared(_Told):
     """An endpoint breached a rule and was kept: the cap, the last one, or a correlated failure. Fields as above."""
 
     service: str
@@ -89,7 +109,7 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
-class Retried:
+class Retried(_Told):
     """Attempt `number` follows after `delay` seconds because the one before ended with `reason`."""
 
     service: str
@@ -100,7 +120,7 @@ class Retried:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetExhausted:
+class BudgetExhausted(_Told):
     """A retry was wanted and the budget had none left."""
 
     service: str
@@ -122,7 +142,7 @@ class LimitReached:
 
 
 @dataclass(frozen=True, slots=True)
-class CircuitChanged:
+class CircuitChanged(_Told):
     """A circuit is ``"open"`` for `duration` seconds, ``"half-open"`` or ``"closed"``; `endpoint` "": the service's.
 
     The numbers are those of its window, or of its trials: `failures` and `slow` ones of so many `calls`.
@@ -140,13 +160,15 @@ class CircuitChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class DiscoveryFailed:
+class DiscoveryFailed(_Told):
     """The source can't be read for now; the last known good set stays in use.
 
     `kind` is a stable word: ``unreachable``, ``unauthorized``, ``forbidden``, ``throttled``, ``server-error``,
     ``malformed``, ``credentials``, ``missing-extra``, ``expired``, ``silent``, ``absent`` (DNS has the name no more,
     which is not believed at once), ``internal`` (a mistake of kubelb's own, or a limit of the process, survived).
     """
+
+    _words: ClassVar[tuple[str, ...]] = ("reason", "cure")
 
     service: str
     kind: str
@@ -163,12 +185,14 @@ class DiscoveryRecovered:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceChanged:
+class SourceChanged(_Told):
     """Endpoints come from another rung of the ladder: `source` now, `before` until now.
 
     `kind` says why: a word of `DiscoveryFailed`, ``late`` (no answer yet), ``empty`` (no endpoints there),
     ``missing-extra``, or ``recovered`` for the way up.
     """
+
+    _words: ClassVar[tuple[str, ...]] = ("reason", "cure")
 
     service: str
     source: str
@@ -179,8 +203,10 @@ class SourceChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(_Told):
     """Something in the source made no sense and was left out."""
+
+    _words: ClassVar[tuple[str, ...]] = ("what", "reason")
 
     service: str
     what: str
@@ -188,8 +214,10 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFilesChanged:
+class TlsFilesChanged(_Told):
     """A CA or certificate file is not what it was; new connections use it, unless `error` says why they cannot."""
+
+    _words: ClassVar[tuple[str, ...]] = ("files", "error")
 
     service: str
     files: tuple[str, ...]

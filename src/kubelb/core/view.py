@@ -8,6 +8,7 @@ from kubelb.core.health.ejector import Ejector
 from kubelb.core.health.guards import Guards
 from kubelb.core.health.limits import Limiter
 from kubelb.core.state import NEVER, EndpointState, Phase
+from kubelb.printable import printable
 
 __all__ = ["EndpointView", "view"]
 
@@ -48,7 +49,7 @@ def view(
     circuit = circuit_of(state)
     return EndpointView(
         address=endpoint.authority,
-        zone=endpoint.zone,
+        zone=printable(endpoint.zone),
         state=word,
         in_flight=state.in_flight,
         latency=None if state.stamp == NEVER else state.charge or state.cost,
@@ -57,8 +58,8 @@ def view(
         picks=state.picks,
         failures=state.failures,
         reasons=reasons,
-        pod=endpoint.pod,
-        node=endpoint.node,
+        pod=printable(endpoint.pod),
+        node=printable(endpoint.node),
         circuit=circuit.phase.value if circuit else "",
     )
 

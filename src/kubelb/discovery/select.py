@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from os import PathLike
+from os import PathLike, fspath
 from typing import TypeAlias
 
 from kubelb.clock import Clock
@@ -11,7 +11,9 @@ from kubelb.core.options import number
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import TargetError
+from kubelb.masking import is_content
 from kubelb.model import Address, Endpoint
+from kubelb.printable import shown
 from kubelb.target import Target, check_domain, parse_target
 
 Make: TypeAlias = Callable[[Emit], Discovery]
@@ -37,20 +39,22 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.traffic_policy not in ("Cluster", "Local"):
-            raise ValueError(f"traffic_policy={self.traffic_policy!r}: give 'Cluster' or 'Local'")
+            raise ValueError(f"traffic_policy={shown(self.traffic_policy)}: give 'Cluster' or 'Local'")
         if self.max_stale is not None and not number(self.max_stale) > 0:
-            raise ValueError(f"max_stale={self.max_stale!r}: give a positive number of seconds, or None")
+            raise ValueError(f"max_stale={shown(self.max_stale)}: give a positive number of seconds, or None")
         port = self.fallback_port
         if port is not None and (type(port) is not int or not 1 <= port <= 65535):
-            raise ValueError(f"fallback_port={port!r}: give a number from 1 to 65535, or None")
+            raise ValueError(f"fallback_port={shown(port)}: give a number from 1 to 65535, or None")
         check_domain(self.cluster_domain)
         for name in ("require_serving", "avoid_terminating"):
             if not isinstance(flag := getattr(self, name), bool):
-                raise TypeError(f"{name}={flag!r}: give True or False")
+                raise TypeError(f"{name}={shown(flag)}: give True or False")
         for name in ("node", "zone", "kubeconfig", "context"):
             text = getattr(self, name)
             if not isinstance(text, str | None) and not (name == "kubeconfig" and isinstance(text, PathLike)):
-                raise TypeError(f"{name}={text!r}: give a string, or None")
+                raise TypeError(f"{name}={shown(text)}: give a string, or None")
+        if self.kubeconfig is not None and is_content(fspath(self.kubeconfig)):
+            raise ValueError("kubeconfig= holds what stands in a kubeconfig: give the path of the file")
 
 
 def check_options(target: Target, options: Options) -> None:
@@ -127,8 +131,11 @@ def seed_endpoints(addresses: Iterable[str]) -> tuple[Endpoint, ...]:
     """Return endpoints for ``"ip:port"`` texts; raises `TargetError` for anything else."""
     if isinstance(addresses, str):
         raise TargetError(f"seed={addresses!r}: give a list of 'ip:port' texts")
+    why: object = ""
     try:
         texts = ",".join(addresses)
         return tuple(Endpoint(ip, port) for ip, port in parse_target(f"static:///{texts}").addresses)
     except (TypeError, TargetError) as error:
-        raise TargetError(f"seed={addresses!r}: give 'ip:port' texts, one at least, or None; {error}") from None
+        why = error
+    # Outside the handler, or the first error, which may repeat anything, would be the context of this one.
+    raise TargetError(f"seed={addresses!r}: give 'ip:port' texts, one at least, or None; {why}")

@@ -21,6 +21,7 @@ from kubelb.core.state import EndpointState
 from kubelb.core.steps import Send
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
 from kubelb.model import ANY, CANCELLED, IDEMPOTENT, Attempt, Health, Outcome, Request
+from kubelb.printable import printable, shown
 from kubelb.runtime import sync
 from kubelb.runtime.driving import settle
 from kubelb.runtime.feed import Feed
@@ -315,7 +316,7 @@ class Calls:
 
 def _request(key: str | bytes | None, idempotent: bool | None) -> Request:
     if not isinstance(idempotent, bool | None):
-        raise TypeError(f"idempotent={idempotent!r}: give True or False")
+        raise TypeError(f"idempotent={shown(idempotent)}: give True or False")
     return IDEMPOTENT if key is None else Request(key=key, idempotent=bool(idempotent))
 
 
@@ -332,6 +333,5 @@ def annotate(outcome: Outcome) -> None:
     if outcome.error is not None:
         for number, before in enumerate(outcome.tries, 1):
             where = before.lease.endpoint.authority if isinstance(before.lease, Lease) else "?"
-            outcome.error.add_note(
-                f"kubelb: try {number} on {where} ended with {before.reason or before.verdict.value}"
-            )
+            how = printable(before.reason or before.verdict.value)
+            outcome.error.add_note(f"kubelb: try {number} on {where} ended with {how}")

@@ -16,6 +16,8 @@ from typing import NamedTuple, Self
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.options import number
+from kubelb.masking import MASK
+from kubelb.printable import shown
 
 __all__ = ["Hinted", "current", "hints", "seconds"]
 
@@ -28,7 +30,7 @@ def seconds(name: str, value: float) -> float:
 
 
 class Hinted(NamedTuple):
-    """The hints in force, those of the blocks around included."""
+    """The hints in force, those of the blocks around included. A key may be a session's, so no repr shows it."""
 
     key: str | bytes | None
     idempotent: bool | None
@@ -40,6 +42,9 @@ class Hinted(NamedTuple):
     def left(self) -> float | None:
         """Seconds until time is over; negative when it is, None where nobody said."""
         return None if self.until == math.inf else self.until - self.clock()
+
+    def __repr__(self) -> str:
+        return f"Hinted(key={None if self.key is None else MASK}, idempotent={self.idempotent}, until={self.until})"
 
     def beside(
         self, key: str | bytes | None, idempotent: bool | None, deadline: float | None
@@ -88,11 +93,11 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
         clock: Clock = monotonic,
     ) -> None:
         if not isinstance(key, str | bytes | None):
-            raise TypeError(f"hints(key={key!r}): give text or bytes, e.g. str(key)")
+            raise TypeError(f"hints(key={shown(key)}): give text or bytes, e.g. str(key)")
         if not isinstance(idempotent, bool | None):
-            raise TypeError(f"hints(idempotent={idempotent!r}): give True or False")
+            raise TypeError(f"hints(idempotent={shown(idempotent)}): give True or False")
         if not isinstance(deadline, int | float | None):
-            raise TypeError(f"hints(deadline={deadline!r}): give a positive number of seconds")
+            raise TypeError(f"hints(deadline={shown(deadline)}): give a positive number of seconds")
         if deadline is not None and not 0 < deadline < math.inf:
             raise ValueError(f"hints(deadline={deadline!r}): give a positive number of seconds")
         self._key = key

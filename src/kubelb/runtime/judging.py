@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from kubelb.errors import NeverSent
 from kubelb.model import Outcome, Sent, Verdict
+from kubelb.printable import shown
 
 __all__ = ["Classify", "Coroutine", "judge_error", "judge_result", "not_awaited"]
 
@@ -53,7 +54,7 @@ def not_awaited(result: Any) -> TypeError:
 
 def _classified(outcome: object) -> Outcome | None:
     if not isinstance(outcome, Outcome | None):
-        raise TypeError(f"classify returned {outcome!r}: give an Outcome, or None for kubelb's own judgement")
+        raise TypeError(f"classify returned {shown(outcome)}: give an Outcome, or None for kubelb's own judgement")
     return outcome
 
 

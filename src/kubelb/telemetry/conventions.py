@@ -9,9 +9,9 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from kubelb.errors import NeverSent
+from kubelb.masking import safe_url
 from kubelb.telemetry.instruments import OTHER
 
 __all__ = [
@@ -85,12 +85,6 @@ def rpc(method: str, host: str, port: str | int) -> Wire:
 def plain(service: str) -> Wire:
     """Describe a call by a function of the user's, which may well make client spans of its own."""
     return Wire(CALL, "attempt", False, {"kubelb.service": service}, raised)
-
-
-def safe_url(url: Any) -> str:
-    """Return a URL without credentials, query and fragment."""
-    parts = urlsplit(str(url))
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def raised(error: BaseException) -> dict[str, Any]:

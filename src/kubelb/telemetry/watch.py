@@ -16,6 +16,7 @@ from kubelb.core.events import Event
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.state import EndpointState
 from kubelb.model import Attempt
+from kubelb.printable import shown
 from kubelb.target import Target
 from kubelb.telemetry import meters
 from kubelb.telemetry.conventions import BUCKETS, Wire, http, plain, rpc, scope
@@ -40,7 +41,7 @@ class Watch:
 
     def __init__(self, target: Target, options: Telemetry | bool, clock: Clock) -> None:
         if not isinstance(options, Telemetry | bool):
-            raise TypeError(f"telemetry={options!r}: give True, False or a kubelb.Telemetry")
+            raise TypeError(f"telemetry={shown(options)}: give True, False or a kubelb.Telemetry")
         self._silent = options is False
         options = options if isinstance(options, Telemetry) else Telemetry()
         self.service = options.service or ("static" if target.scheme == "static" else str(target))

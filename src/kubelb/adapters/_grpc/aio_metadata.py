@@ -16,6 +16,8 @@ from typing import Any
 import grpc.aio
 from grpc import StatusCode
 
+from kubelb.printable import shown
+
 __all__ = ["sendable"]
 
 _key = re.compile(r"[0-9a-z_.-]+").fullmatch
@@ -32,7 +34,7 @@ def sendable(metadata: Any) -> Any:
         try:
             metadata = tuple(metadata)
         except TypeError:
-            raise TypeError(f"metadata={metadata!r}: give pairs of a key and a value") from None
+            raise TypeError(f"metadata={shown(metadata)}: give pairs of a key and a value") from None
     for pair in metadata:
         try:
             key, value = pair
@@ -40,7 +42,7 @@ def sendable(metadata: Any) -> Any:
             raise ValueError(f"metadata of {type(pair).__name__}: give pairs of a key and a value") from None
         name = key.decode("latin-1") if isinstance(key, bytes) else key
         if not isinstance(name, str):
-            raise TypeError(f"metadata key {key!r}: give a str, not {type(key).__name__}")
+            raise TypeError(f"metadata key {shown(key)}: give a str, not {type(key).__name__}")
         if not _key(name):
             raise _refused(f'key {name!r}: use lower-case letters, digits, "-", "_" and "."')
         if name.endswith("-bin"):

@@ -9,6 +9,7 @@ from kubelb.adapters._grpc.aio_call import AioCall
 from kubelb.adapters._grpc.aio_replay import AioReplay, Written
 from kubelb.adapters._grpc.aio_stream import MIXED
 from kubelb.core.lease import Lease
+from kubelb.printable import shown
 
 __all__ = ["ManyRequests"]
 
@@ -31,7 +32,7 @@ class ManyRequests(AioCall):
         if written.closed:
             raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
         if not isinstance(request, bytes) and self._calling.serializer is None:
-            raise TypeError(f"write({request!r}): give bytes, or the method a request_serializer")
+            raise TypeError(f"write({shown(request)}): give bytes, or the method a request_serializer")
         try:
             await written.put(request)
         except asyncio.CancelledError:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from kubelb.adapters.http import balanced
 from kubelb.model import Request
+from kubelb.printable import shown
 from kubelb.runtime.hinting import Hinted
 
 __all__ = ["Idempotent", "header_in", "lasting", "repeatable", "wanted_by"]
@@ -26,16 +27,16 @@ def repeatable(idempotent: Idempotent) -> Callable[[str], bool]:
     if isinstance(idempotent, bool):
         return lambda _: idempotent
     if isinstance(idempotent, str):
-        raise TypeError(f"idempotent={idempotent!r}: give a list of methods, [{idempotent!r}]")
+        raise TypeError(f"idempotent={shown(idempotent)}: give a list of methods, [{shown(idempotent)}]")
     if not isinstance(idempotent, Iterable):
-        raise TypeError(f"idempotent={idempotent!r}: give a list of methods, or True for all")
+        raise TypeError(f"idempotent={shown(idempotent)}: give a list of methods, or True for all")
     names = frozenset(idempotent)
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"idempotent=[{name!r}]: give texts such as '/pkg.Service/Method' or '/pkg.Service/*'")
+            raise TypeError(f"idempotent=[{shown(name)}]: give texts such as '/pkg.Service/Method' or '/pkg.Service/*'")
         if not _METHOD.fullmatch(name):
             raise ValueError(
-                f"idempotent=[{name!r}]: give full names such as '/pkg.Service/Method' or '/pkg.Service/*'"
+                f"idempotent=[{shown(name)}]: give full names such as '/pkg.Service/Method' or '/pkg.Service/*'"
             )
     return lambda method: method in names or f"{method.rpartition('/')[0]}/*" in names
 

@@ -14,6 +14,7 @@ import grpc
 
 from kubelb.adapters.tls import File, Fresh, check_path, failing_at
 from kubelb.core.events import Emit
+from kubelb.printable import shown
 
 __all__ = ["Credentials", "TlsFiles", "check_credentials", "fresh_credentials"]
 
@@ -40,10 +41,10 @@ class TlsFiles:
         for name, file in given.items():
             check_path(f"TlsFiles({name}=)", file)
         if (self.cert is None) is not (self.key is None):
-            raise ValueError(f"TlsFiles(cert={self.cert!r}, key={self.key!r}): give both or none")
+            raise ValueError(f"TlsFiles(cert={shown(self.cert)}, key={shown(self.key)}): give both or none")
         for name, file in given.items():
             if not Path(file).is_file():
-                raise FileNotFoundError(f"TlsFiles({name}={str(file)!r}): no such file")
+                raise FileNotFoundError(f"TlsFiles({name}={shown(str(file))}): no such file")
 
 
 Credentials: TypeAlias = grpc.ChannelCredentials | TlsFiles

@@ -22,6 +22,7 @@ from kubelb.core.table import Difference
 from kubelb.errors import DeadlineExceeded, WrongHost
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import CANCELLED, Outcome, Request
+from kubelb.printable import shown
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import register
@@ -50,14 +51,14 @@ class Limits(Protocol):
 def _check_hints(hints: Any) -> None:
     """Refuse what is no hint: nothing else looks at what is in a request's extensions."""
     if not isinstance(hints, Mapping):
-        raise TypeError(f"extensions={{'kubelb': {hints!r}}}: give a dict of {sorted(_HINTS)}")
+        raise TypeError(f"extensions={{'kubelb': {shown(hints)}}}: give a dict of {sorted(_HINTS)}")
     if unknown := hints.keys() - {*_HINTS}:
         raise TypeError(f"extensions['kubelb'] knows {sorted(_HINTS)}, not {sorted(unknown, key=str)}")
     if not isinstance(said := hints.get("idempotent"), bool | None):
-        raise TypeError(f"extensions['kubelb']: idempotent={said!r}: give True or False")
+        raise TypeError(f"extensions['kubelb']: idempotent={shown(said)}: give True or False")
     deadline = hints.get("deadline")
     if deadline is not None and (not isinstance(deadline, int | float) or isnan(deadline)):
-        raise TypeError(f"extensions['kubelb']: deadline={deadline!r}: give a number of seconds")
+        raise TypeError(f"extensions['kubelb']: deadline={shown(deadline)}: give a number of seconds")
 
 
 def _limiting(limits: Limits) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from kubelb.adapters.defaults import LEAST
 from kubelb.adapters.patience import Pace, Patience, Step
 from kubelb.clock import Clock
 from kubelb.core.state import EndpointState
+from kubelb.printable import shown
 
 __all__ = ["Bounds", "Limits", "current"]
 
@@ -44,7 +45,7 @@ class Limits:
             return
         if isinstance(timeout, tuple):
             if len(timeout) != 2:
-                raise ValueError(f"timeout={timeout!r}: give seconds, or a pair (connect, read)")
+                raise ValueError(f"timeout={shown(timeout)}: give seconds, or a pair (connect, read)")
             timeout = Timeout(connect=timeout[0], read=timeout[1])
         timeout = timeout.clone() if isinstance(timeout, Timeout) else Timeout(connect=timeout, read=timeout)
         connect, read = timeout._connect, timeout._read  # noqa: SLF001  # as they were given

@@ -18,6 +18,7 @@ from kubelb.adapters.patience import Patience
 from kubelb.clock import Clock
 from kubelb.core.keys import KeySource
 from kubelb.core.state import EndpointState
+from kubelb.masking import safe_url
 from kubelb.model import Request
 from kubelb.runtime.hinting import current
 
@@ -145,7 +146,7 @@ def place_of(request: Any) -> Place:
     except ValueError as error:
         raise InvalidURL(error, request=request) from error
     if parts.scheme not in _DEFAULT_PORTS:
-        raise InvalidSchema(f"{request.url!r}: kubelb speaks http and https", request=request)
+        raise InvalidSchema(f"{safe_url(request.url)!r}: kubelb speaks http and https", request=request)
     authority = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         authority = f"{authority}:{port}"

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from kubelb.printable import printable
+
 __all__ = ["Finding", "Mark", "bad", "good", "note"]
 
 
@@ -24,6 +26,10 @@ class Finding:
     mark: Mark
     text: str
     cure: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))
+        object.__setattr__(self, "cure", printable(self.cure))
 
 
 def good(what: str, text: str) -> Finding:

@@ -36,7 +36,8 @@ def picture(look: Look) -> RenderableType:
     table.add_column("WHY")
     for view in sorted(look.endpoints, key=_order):
         state = Text(view.state, style=COLOURS.get(view.state, "yellow"))
-        table.add_row(view.address, state, *(text or "-" for text in (view.zone, view.node, view.pod)), _why(view))
+        rest = (*(text or "-" for text in (view.zone, view.node, view.pod)), _why(view))
+        table.add_row(view.address, state, *map(Text, rest))  # as Text: a plain string is read for rich's markup
     parts: list[RenderableType] = [Text(heading(look), style="bold")]
     parts += [Text(text, style="red") for text in _troubles(look)]
     return Group(*parts, *([table] if look.endpoints else []))

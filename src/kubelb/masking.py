@@ -1,0 +1,113 @@
+"""What nobody else should read is hidden here and nowhere else: passwords, tokens, keys.
+
+Two ways, because neither is enough. By value: `remember` is told each secret that kubelb uses itself, so that a server
+which repeats it, in whatever words, is not repeated by us; a piece of it that is long enough counts, for servers cut
+their texts. By shape: userinfo in a URL, an Authorization header, a JWT, a PEM block, ``password=...``; that finds what
+was never told to us, because it stands in the wrong place.
+
+It hides rather too much than too little: a mask in a message costs nothing but a word.
+"""
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+__all__ = ["MASK", "is_content", "masked", "remember", "safe_url", "without_userinfo"]
+
+MASK = "***"
+KEPT = 64
+"""Secrets that are remembered, the newest; a token that is replaced every hour has long expired by then."""
+PIECE = 16
+"""Characters of a secret by which it is known; of a shorter one all."""
+SHORTEST = 6
+"""What is shorter is a word that may stand anywhere."""
+
+_known: tuple[re.Pattern[str], ...] = ()
+_values: dict[str, re.Pattern[str]] = {}
+
+
+def remember(secret: str) -> None:
+    """Hide this value wherever it comes up from now on. A scheme in front, as in ``Bearer ...``, is no part of it."""
+    global _known  # noqa: PLW0603 - readers take it whole, so they need no lock
+    value = secret.strip().rpartition(" ")[2]
+    if len(value) < SHORTEST or value in _values:
+        return
+    values = dict(list(_values.items())[1 - KEPT :])
+    values[value] = re.compile(re.escape(value[:PIECE]) + r"[^\s\"'<>,;]*")
+    _values.clear()
+    _values.update(values)
+    _known = tuple(values.values())
+
+
+_NAME = (
+    r"pass(?:word|wd|phrase)?|pwd|secret|credentials?|(?:[\w-]+[_-])?token|(?:[\w-]+[_-])?(?:api|access|private)[_-]?key"
+    r"|client[_-]secret|client-key-data|client-certificate-data|session(?:[_-]?id)?|sig(?:nature)?"
+)
+_SHAPES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"-----BEGIN .*?(?:-----END [^-]*-----|\Z)", re.DOTALL), MASK),
+    (re.compile(r"LS0tLS1CRUdJTi[\w+/=]*"), MASK),  # the same in base64, as kubeconfigs have it
+    (re.compile(r"://[^\s/?#@:]*(?::\S*)?@"), f"://{MASK}@"),
+    (re.compile(r"(?<![\w/@.])[\w.+%-]+:[^\s@/]+@(?=[\w\[])"), f"{MASK}@"),
+    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"), MASK),
+    (
+        re.compile(r"(?i)\b((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:[a-z][\w-]*\s+)?[^\s\"',;|]+"),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"(?i)\b((?:set-)?cookie\s*[:=]\s*)[^|\n]+"), rf"\1{MASK}"),
+    (
+        re.compile(r"\b((?i:bearer|basic|negotiate|digest)\s+)(?=[^\s\"',|]*[\d_=+/]|[^\s]*[a-z][A-Z])[^\s\"',|]{6,}"),
+        rf"\1{MASK}",
+    ),
+    (re.compile(rf"(?i)(?<![a-z/])({_NAME})(\\?[\"']?\s?[:=]\s?\\?[\"']?)[^\s\"',;&}}\\]+"), rf"\1\2{MASK}"),
+)
+_HINTS = (
+    *("@", "eyj", "-----begin", "ls0tls1crudjti", "pass", "pwd", "secret", "credential", "token", "key"),
+    *("session", "sig", "authorization", "cookie", "bearer ", "basic ", "negotiate ", "digest "),
+)
+"""Without any of these, in lower case, no shape is there: most texts are looked through once and let go."""
+
+
+def masked(text: str) -> str:
+    """Return the text with every secret in it replaced by ``***``.
+
+    >>> masked("connecting to https://admin:hunter2@10.0.0.1:443 with Authorization: Bearer abc.def")
+    'connecting to https://***@10.0.0.1:443 with Authorization: ***'
+    """
+    for known in _known:
+        text = known.sub(MASK, text)
+    lowered = text.lower()
+    if any(hint in lowered for hint in _HINTS):
+        for shape, instead in _SHAPES:
+            text = shape.sub(instead, text)
+    return text
+
+
+def safe_url(url: object) -> str:
+    """Return a URL without credentials, query and fragment."""
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:  # brackets that are no IPv6 address
+        return without_userinfo(str(url).partition("?")[0].partition("#")[0])
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def without_userinfo(url: str) -> str:
+    """Return a URL without ``user:password@``; what stood there is remembered as a secret.
+
+    >>> without_userinfo("https://admin:hunter2@10.0.0.1:443/base")
+    'https://10.0.0.1:443/base'
+    """
+    scheme, separator, rest = url.rpartition("://")
+    place, slash, path = rest.partition("/")
+    userinfo, at, host = place.rpartition("@")
+    if not at and "@" in path and ":" in place:  # a password with a slash in it
+        userinfo, at, host = rest.rpartition("@")
+        slash = path = ""
+    if at:
+        remember(userinfo.partition(":")[2] or userinfo)
+    return f"{scheme}{separator}{host}{slash}{path}"
+
+
+def is_content(text: str) -> bool:
+    """Whether it is what stands in a file, given in place of the file's path."""
+    return "\n" in text or "-----BEGIN" in text or "{" in text or len(text) > 4096
