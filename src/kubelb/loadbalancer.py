@@ -379,9 +379,15 @@ class LoadBalancer(Calls):
             with self._lock:
                 self._listeners = [listener for listener in self._listeners if listener() is not None]
                 listeners = tuple(self._listeners)
+            broken: Exception | None = None
             for listener in listeners:
                 if (call := listener()) is not None:
-                    call(difference)
+                    try:
+                        call(difference)
+                    except Exception as error:  # noqa: BLE001 - the others still have pools to close
+                        broken = broken or error
+            if broken is not None:
+                raise broken
 
     def _emit(self, event: Event) -> None:
         self._log(event)

@@ -26,7 +26,7 @@ from functools import partial
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.assembly import Assembly
-from kubelb.core.events import Emit, Event, discard
+from kubelb.core.events import Emit, Event, Skipped, discard
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.circuits import Circuit, CircuitPhase, Circuits
 from kubelb.core.health.ejector import Ejector
@@ -37,7 +37,9 @@ from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.keys import KeySource
 from kubelb.core.lease import Lease
 from kubelb.core.options import check_kind
-from kubelb.core.policies import PeakEwma, Policy, policy_from
+from kubelb.core.pickers import Pickers
+from kubelb.core.policies import PeakEwma, Picker, Policy, policy_from
+from kubelb.core.policies.random import RandomPicker
 from kubelb.core.policies.weights import strange_weights
 from kubelb.core.refusal import refusal
 from kubelb.core.state import EndpointState, Usable
@@ -67,7 +69,8 @@ class Balancer:
     >>> lease.release()
 
     `policy` is a Policy or its name. `outliers` and `slow_start` may be None. `clock` returns monotonic seconds, `rng`
-    is the only source of chance, `emit` receives events. Raises from `pick` only what `kubelb.errors` names: NotReady
+    is the only source of chance, `emit` receives events. A policy whose picker raises, or returns what is no state, is
+    passed over for that request: it is picked at random. Raises from `pick` only what `kubelb.errors` names: NotReady
     before the first snapshot, UnknownService and NoEndpoints where there is nothing to pick.
     """
 
@@ -163,15 +166,54 @@ class Balancer:
         if now >= self._wake or not here[0]:
             self._sweep(now)
         if avoid:
-            pickers = self._pickers
-            if pickers.gate is not None:
-                raise pickers.gate()
-            return self._lease_again(pickers.other(request, now, avoid, usable), now)
-        state = self._picker.pick(request, now)
-        if usable is not None and not usable(state):
-            state = self._pickers.other(request, now, (state,), usable)
+            return self._pick_again(request, now, avoid, usable)
+        try:
+            state = self._picker.pick(request, now)
+            if usable is not None and not usable(state):
+                state = self._pickers.other(request, now, (state,), usable)
+            lease = self._lease(state, now)
+        except LoadBalancerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the policy's: raised by its picker, or by what it returned
+            return self._despite(error, request, now, avoid, usable)
         self.requests += 1
-        return self._lease(state, now)
+        return lease
+
+    def _pick_again(
+        self, request: Request, now: float, avoid: Collection[EndpointState], usable: Usable | None
+    ) -> Lease:
+        pickers = self._pickers
+        if pickers.gate is not None:
+            raise pickers.gate()
+        try:
+            return self._lease_again(pickers.other(request, now, avoid, usable), now)
+        except LoadBalancerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._despite(error, request, now, avoid, usable)
+
+    def _despite(
+        self,
+        error: Exception,
+        request: Request,
+        now: float,
+        avoid: Collection[EndpointState],
+        usable: Usable | None,
+    ) -> Lease:
+        """What a picker raises costs the policy its turn, not the caller its request: pick at random, and tell."""
+        eligible = self._pickers.eligible
+        if not eligible:
+            raise error
+        chance = Pickers(self.service, self._at_random, eligible, self._at_random(eligible))
+        state = chance.other(request, now, avoid, usable)
+        lease = (self._lease_again if avoid else self._lease)(state, now)
+        self.requests += not avoid
+        reason = f"its picker failed with {error!r}; picked at random"
+        self._tell([Skipped(self.service, f"policy {self.policy!r}", reason)])
+        return lease
+
+    def _at_random(self, states: tuple[EndpointState, ...]) -> Picker:
+        return RandomPicker(states, self.rng)
 
     def has_other_than(self, tried: Collection[EndpointState]) -> bool:
         """Whether any endpoint that may be picked is not among these."""

@@ -16,12 +16,13 @@ Who owns a lease: the attempt it was sent with, until its outcome came; a cancel
 flow releases nothing, so it can be closed at any yield.
 """
 
+import math
 import sys
 from collections.abc import Callable, Collection, Generator
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from kubelb.core.balancer import Balancer
-from kubelb.core.events import BudgetExhausted, Emit, Retried, discard
+from kubelb.core.events import BudgetExhausted, Emit, Retried, Skipped, discard
 from kubelb.core.lease import Lease
 from kubelb.core.retry.backoff import FullJitter
 from kubelb.core.retry.budget import BudgetState
@@ -33,6 +34,8 @@ from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
 from kubelb.model import Outcome, Request, Sent, Verdict
 
 __all__ = ["Flow", "Pick", "attempt_flow"]
+
+T = TypeVar("T")
 
 MAX_WAIT = 300.0
 """Seconds; a call without a deadline that was asked to wait longer ends instead (Envoy caps Retry-After so)."""
@@ -64,7 +67,7 @@ def attempt_flow(
     tries fail, that outcome is returned with those before it in `tries`.
     """
     pick = pick or balancer.pick
-    call = _Call(balancer, request, retry, budget, deadline, hedge, pick)
+    call = _Call(balancer, request, retry, budget, deadline, hedge, pick, emit)
     outcome = first
     if first is None:
         lease = yield from _first_lease(balancer, request, deadline, ready_until, pick)
@@ -170,8 +173,10 @@ class _Call:
         deadline: float | None,
         hedge: float | None,
         pick: Pick,
+        emit: Emit,
     ) -> None:
         self.balancer = balancer
+        self.emit = emit
         self.request = request
         self.retry = retry
         self.budget = budget
@@ -205,13 +210,11 @@ class _Call:
         """Whether another attempt could and may do better, by the rules and the user's own."""
         if outcome.verdict is Verdict.CANCELLED or not may_repeat(self.request, outcome):
             return False
-        judge = self.retry.retry
-        return worth_repeating(outcome) or (judge is not None and bool(judge(self._tenacity(outcome))))
+        return worth_repeating(outcome) or self._asked("retry", outcome, bool, False)
 
     def has_tries(self, outcome: Outcome) -> bool:
         """Whether `attempts` and the user's `stop` allow one more."""
-        stop = self.retry.stop
-        return self.number < self.retry.attempts and not (stop is not None and stop(self._tenacity(outcome)))
+        return self.number < self.retry.attempts and not self._asked("stop", outcome, bool, False)
 
     def delay(self, outcome: Outcome) -> float:
         """Return the seconds before the next try: none for a request never sent while untried endpoints are left.
@@ -225,9 +228,12 @@ class _Call:
         if others and outcome.sent is Sent.NEVER and not hint:
             return 0.0
         wait = self.retry.wait
-        if isinstance(wait, FullJitter):
-            return max(hint, wait.delay(self.number, self.balancer.rng))
-        return max(hint, float(wait(self._tenacity(outcome))))
+        if not isinstance(wait, FullJitter):
+            delay = self._asked("wait", outcome, float, math.nan)
+            if not math.isnan(delay):
+                return max(hint, delay)
+            wait = FullJitter()
+        return max(hint, wait.delay(self.number, self.balancer.rng))
 
     def out_of_time(self, delay: float) -> bool:
         if self.deadline is None:
@@ -255,5 +261,16 @@ class _Call:
         except LoadBalancerError:
             return None
 
-    def _tenacity(self, outcome: Outcome) -> object:
-        return call_state(self.retry, outcome, self.number, self.started, self.balancer.clock(), self.slept)
+    def _asked(self, name: str, outcome: Outcome, kind: type[T], own: T) -> T:
+        """Ask a strategy of the user's; what it raises costs it its turn, not the caller the outcome at hand."""
+        strategy = getattr(self.retry, name)
+        if strategy is None:
+            return own
+        balancer = self.balancer
+        state = call_state(self.retry, outcome, self.number, self.started, balancer.clock(), self.slept)
+        try:
+            return kind(strategy(state))  # type: ignore[call-arg]
+        except Exception as error:  # noqa: BLE001
+            reason = f"it failed with {error!r}; kubelb's own is used"
+            self.emit(Skipped(balancer.service, f"the strategy {name}=", reason))
+            return own

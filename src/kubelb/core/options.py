@@ -7,8 +7,6 @@ range, so that the error that names a number out of range names them too: ``if n
 import math
 from typing import TypeGuard
 
-from kubelb.printable import shown
-
 __all__ = ["check_flags", "check_kind", "number", "whole"]
 
 
@@ -31,12 +29,10 @@ def check_flags(options: object, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         if not isinstance(value, bool):
-            raise TypeError(f"{type(options).__name__}({name}={shown(value)}): give True or False")
+            raise TypeError(f"{type(options).__name__}({name}={value!r}): give True or False")
 
 
 def check_kind(name: str, value: object, kind: type) -> None:
     """Raise TypeError for an option that is neither None nor of its kind: a number, a truth value, the class itself."""
     if not isinstance(value, kind | None):
-        raise TypeError(
-            f"{name}={shown(value)}: give a {kind.__module__.partition('.')[0]}.{kind.__name__}(...), or None"
-        )
+        raise TypeError(f"{name}={value!r}: give a {kind.__module__.partition('.')[0]}.{kind.__name__}(...), or None")

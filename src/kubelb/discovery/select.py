@@ -52,7 +52,8 @@ class Options:
         for name in ("node", "zone", "kubeconfig", "context"):
             text = getattr(self, name)
             if not isinstance(text, str | None) and not (name == "kubeconfig" and isinstance(text, PathLike)):
-                raise TypeError(f"{name}={shown(text)}: give a string, or None")
+                given = shown(text) if name == "kubeconfig" else repr(text)
+                raise TypeError(f"{name}={given}: give a string, or None")
         if self.kubeconfig is not None and is_content(fspath(self.kubeconfig)):
             raise ValueError("kubeconfig= holds what stands in a kubeconfig: give the path of the file")
 

@@ -7,6 +7,8 @@
 
 Every attempt carries a trace context of its own, so that a server's span hangs below the attempt that reached it.
 
+What a processor, a sampler or a propagator raises costs the span it was about, never the request (see `broken.py`).
+
 Where an instrumentation of OpenTelemetry's has made a client span for this very call, around the client or around the
 channel, there is nothing to double: no span is made, its context travels, and further attempts are events on its span.
 """
@@ -20,8 +22,10 @@ from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
+from kubelb.masking import safe_url
 from kubelb.model import Endpoint
-from kubelb.telemetry.conventions import Wire, safe_url
+from kubelb.telemetry.broken import lost
+from kubelb.telemetry.conventions import Wire
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -59,27 +63,26 @@ class _Lasting:
 
     def __enter__(self) -> Self:
         if self.span is not None:
-            self._token = contexts.attach(self.context)
+            self._token = _attach(self.context)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            contexts.detach(self._token)
+        _detach(self._token)
         self.end(self._attributes if error is None else self.wire.raised(error))
 
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make its context the current one; ends it only where that raises."""
-        token = contexts.attach(self.context)
+        token = _attach(self.context)
         try:
             yield
         except BaseException as error:
             self.end(self.wire.raised(error))
             raise
         finally:
-            contexts.detach(token)
+            _detach(token)
 
 
 class Call(_Lasting):
@@ -109,21 +112,33 @@ class Call(_Lasting):
         if any(self.context.get(key) for key in _SUPPRESSED):
             self._tracer = self._histogram = None
         elif tracer is not None:
-            parent = trace.get_current_span(self.context)
-            if _instrumented(parent):
-                self._outer = parent
-            else:
-                self.span = tracer.start_span(
-                    f"kubelb {service}", self.context, SpanKind.INTERNAL, {"kubelb.service": service}
-                )
-                self.context = trace.set_span_in_context(self.span, self.context)
+            try:
+                self._begin(service, tracer)
+            except Exception as error:  # noqa: BLE001
+                self._tracer = None
+                lost("the start of a span", error)
+
+    def _begin(self, service: str, tracer: "Tracer") -> None:
+        """Make the span of the call, or find the one that stands for it."""
+        parent = trace.get_current_span(self.context)
+        if _instrumented(parent):
+            self._outer = parent
+        else:
+            self.span = tracer.start_span(
+                f"kubelb {service}", self.context, SpanKind.INTERNAL, {"kubelb.service": service}
+            )
+            self.context = trace.set_span_in_context(self.span, self.context)
 
     def attempt(self, endpoint: Endpoint, number: int, *, own: bool = True) -> "Try":
         """Begin an attempt; not `own`: somebody else makes a span of it and sends its context."""
         self._numbers = max(self._numbers, number)
-        if self._outer is not None and number > 1:
-            self._outer.add_event("kubelb.attempt", _place(endpoint) | {"kubelb.attempt": number})
-        recording = own and self.span is not None and self.span.is_recording()
+        recording = False
+        try:
+            if self._outer is not None and number > 1:
+                self._outer.add_event("kubelb.attempt", _place(endpoint) | {"kubelb.attempt": number})
+            recording = own and self.span is not None and self.span.is_recording()
+        except Exception as error:  # noqa: BLE001
+            lost("a span", error)
         attempt = Try(self, endpoint, number, self._tracer if recording else None, own and self.span is not None)
         if recording:
             self._running.append(attempt)
@@ -137,10 +152,15 @@ class Call(_Lasting):
         while self._running:  # nothing outlives the call, also where an end is never told
             self._running.pop().end(attributes)
         if self._histogram is not None:
-            self._histogram.record(self._clock() - self._start, {**self.wire.attributes, **attributes}, self.context)
+            try:
+                self._histogram.record(
+                    self._clock() - self._start, {**self.wire.attributes, **attributes}, self.context
+                )
+            except Exception as error:  # noqa: BLE001
+                lost("a histogram", error)
         if self.span is not None:
-            self.span.set_attribute("kubelb.attempts", self._numbers)
-            _end(self.span, {name: attributes[name] for name in ("error.type",) if name in attributes})
+            told = {name: attributes[name] for name in ("error.type",) if name in attributes}
+            _end(self.span, {"kubelb.attempts": self._numbers, **told})
 
 
 class Try(_Lasting):
@@ -162,14 +182,21 @@ class Try(_Lasting):
             if number > 1:
                 attributes["http.request.resend_count"] = number - 1
         kind = SpanKind.CLIENT if wire.client else SpanKind.INTERNAL
-        self.span = tracer.start_span(wire.name, self.context, kind, attributes)
-        self.context = trace.set_span_in_context(self.span, self.context)
+        try:
+            self.span = tracer.start_span(wire.name, self.context, kind, attributes)
+            self.context = trace.set_span_in_context(self.span, self.context)
+        except Exception as error:  # noqa: BLE001
+            lost("the start of a span", error)
 
     def carrier(self) -> dict[str, str]:
         """Return the headers by which the trace context travels, names in lower case; none where others see to it."""
         carrier: dict[str, str] = {}
         if self._carries:
-            propagate.inject(carrier, self.context)
+            try:
+                propagate.inject(carrier, self.context)
+            except Exception as error:  # noqa: BLE001
+                lost("a propagator", error)
+                return {}
         return {name.lower(): value for name, value in carrier.items()}
 
     def end(self, attributes: Mapping[str, Any]) -> None:
@@ -192,9 +219,28 @@ def _place(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _end(span: "Span", attributes: Mapping[str, Any]) -> None:
-    if span.is_recording():
-        if attributes:
-            span.set_attributes(attributes)
-        if "error.type" in attributes:
-            span.set_status(StatusCode.ERROR)
-    span.end()
+    try:
+        if span.is_recording():
+            if attributes:
+                span.set_attributes(attributes)
+            if "error.type" in attributes:
+                span.set_status(StatusCode.ERROR)
+        span.end()
+    except Exception as error:  # noqa: BLE001
+        lost("the end of a span", error)
+
+
+def _attach(context: "Context") -> Any:
+    try:
+        return contexts.attach(context)
+    except Exception as error:  # noqa: BLE001
+        lost("the context", error)
+        return None
+
+
+def _detach(token: Any) -> None:
+    if token is not None:
+        try:
+            contexts.detach(token)
+        except Exception as error:  # noqa: BLE001
+            lost("the context", error)

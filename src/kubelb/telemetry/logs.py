@@ -1,6 +1,7 @@
 """Events -> log lines: logger ``kubelb``, one line per change of state, with its reason.
 
-The logger has a NullHandler, so a program that does not configure logging hears nothing. A line like the one before it
+The logger has a NullHandler, so a program that does not configure logging hears nothing. A handler or filter that
+raises costs its line and nothing else (see `broken.py`). A line like the one before it
 (the same kind of event about the same thing) is held back for `QUIET` seconds and counted; the next one says how many
 were. Events hold no secrets, so lines hold none.
 """
@@ -25,11 +26,10 @@ from kubelb.core.events import (
     SourceChanged,
     TlsFilesChanged,
 )
+from kubelb.printable import printable
+from kubelb.telemetry.broken import logger, say
 
 __all__ = ["LogSink"]
-
-logger = logging.getLogger("kubelb")
-logger.addHandler(logging.NullHandler())
 
 QUIET = 10.0
 """Seconds between two lines that say the same."""
@@ -58,7 +58,7 @@ class LogSink:
             if len(self._said) >= REMEMBERED:
                 self._said.clear()
             self._said[key] = now, 0
-        logger.log(level, "%s: %s%s", event.service, text, f" ({held} more like it)" if held else "")
+        say(level, "%s: %s%s", printable(event.service), text, f" ({held} more like it)" if held else "")
 
     def after_fork_in_child(self) -> None:
         """Replace the lock."""

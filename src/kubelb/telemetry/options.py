@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kubelb.printable import shown
-
 if TYPE_CHECKING:  # importing it costs 25 ms and an event loop's modules
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
@@ -31,7 +29,7 @@ class Telemetry:
 
     def __post_init__(self) -> None:
         if not isinstance(self.service, str):
-            raise TypeError(f"Telemetry(service={shown(self.service)}): give a string, '' for the target")
+            raise TypeError(f"Telemetry(service={self.service!r}): give a string, '' for the target")
         for name, maker in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
             provider = getattr(self, name)
             if provider is not None and not callable(getattr(provider, maker, None)):

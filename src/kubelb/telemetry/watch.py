@@ -19,6 +19,7 @@ from kubelb.model import Attempt
 from kubelb.printable import shown
 from kubelb.target import Target
 from kubelb.telemetry import meters
+from kubelb.telemetry.broken import lost
 from kubelb.telemetry.conventions import BUCKETS, Wire, http, plain, rpc, scope
 from kubelb.telemetry.looking import Balanced
 from kubelb.telemetry.options import Telemetry
@@ -52,7 +53,9 @@ class Watch:
         self._lb: ReferenceType[Balanced] | None = None
         self._meters: meters.Meters | None = None
         self._tracer: Tracer | None = None
-        self._histograms: dict[str, Histogram] = {}
+        self._unmetered = False
+        """The instruments could not be made; that is not tried with each request."""
+        self._histograms: dict[str, Histogram | None] = {}
         own = options.tracer_provider is not None or options.meter_provider is not None
         self.on: Callable[[], bool] = never if self._silent else always if own else present
         """Whether anybody listens."""
@@ -71,9 +74,13 @@ class Watch:
         if self._silent or (provider is None and "opentelemetry.metrics" not in sys.modules):
             return
         lb = self._lb() if self._lb else None
-        if lb is not None:
-            self._meters = meters.meters_for(provider)
-            self._meters.add(lb, self._tally, self.service)
+        if lb is not None and not self._unmetered:
+            try:
+                self._meters = meters.meters_for(provider)
+                self._meters.add(lb, self._tally, self.service)
+            except Exception as error:  # noqa: BLE001 - a provider, or a view, of the application's own
+                self._unmetered = True
+                lost("a meter", error)
 
     def count(self, event: Event) -> None:
         """Count an event."""
@@ -117,7 +124,10 @@ class Watch:
         if self._tracer is None and (self._options.tracer_provider is not None or tracing()):
             from opentelemetry import trace
 
-            self._tracer = trace.get_tracer(*scope(), self._options.tracer_provider)
+            try:
+                self._tracer = trace.get_tracer(*scope(), self._options.tracer_provider)
+            except Exception as error:  # noqa: BLE001
+                lost("a tracer", error)
         return self._tracer
 
     def _histogram(self, name: str) -> "Histogram | None":
@@ -126,12 +136,16 @@ class Watch:
         if name not in self._histograms:
             from opentelemetry import metrics
 
-            self._histograms[name] = metrics.get_meter(*scope(), self._options.meter_provider).create_histogram(
-                name,
-                unit="s",
-                description="Duration of calls, all attempts included.",
-                explicit_bucket_boundaries_advisory=BUCKETS,
-            )
+            self._histograms[name] = None
+            try:
+                self._histograms[name] = metrics.get_meter(*scope(), self._options.meter_provider).create_histogram(
+                    name,
+                    unit="s",
+                    description="Duration of calls, all attempts included.",
+                    explicit_bucket_boundaries_advisory=BUCKETS,
+                )
+            except Exception as error:  # noqa: BLE001
+                lost("a histogram", error)
         return self._histograms[name]
 
 

@@ -51,7 +51,7 @@ class Limits(Protocol):
 def _check_hints(hints: Any) -> None:
     """Refuse what is no hint: nothing else looks at what is in a request's extensions."""
     if not isinstance(hints, Mapping):
-        raise TypeError(f"extensions={{'kubelb': {shown(hints)}}}: give a dict of {sorted(_HINTS)}")
+        raise TypeError(f"extensions['kubelb'] is of type {type(hints).__name__}: give a dict of {sorted(_HINTS)}")
     if unknown := hints.keys() - {*_HINTS}:
         raise TypeError(f"extensions['kubelb'] knows {sorted(_HINTS)}, not {sorted(unknown, key=str)}")
     if not isinstance(said := hints.get("idempotent"), bool | None):

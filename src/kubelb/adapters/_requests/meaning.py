@@ -21,7 +21,10 @@ def outcome_of(error: Exception, bounds: Bounds, request: requests.PreparedReque
     """Return the outcome of an attempt that raised; its `error` is what the user gets, should it be the last."""
     if not isinstance(error, core.HTTPError | OSError) or isinstance(error, requests.RequestException):
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=type(error).__name__, error=error)
-    inner = error.reason if isinstance(error, core.MaxRetryError) and error.reason is not None else error
+    inner: BaseException = error
+    if isinstance(error, core.MaxRetryError):
+        inner = error.reason or error
+        _forget_query(error)
     timed_out = _timed_out(inner)
     mapped = _mapped(error, inner, never_sent=not bounds.sent, timed_out=timed_out)
     mapped.request = request
@@ -57,6 +60,14 @@ def _mapped(error: Exception, inner: BaseException, *, never_sent: bool, timed_o
     if isinstance(inner, core.InvalidHeader):
         return requests.exceptions.InvalidHeader(error)
     return requests.exceptions.ConnectionError(error)
+
+
+def _forget_query(error: core.MaxRetryError) -> None:
+    """urllib3's words repeat the URL, and a query holds tokens and signatures as often as not."""
+    path, query, _ = (error.url or "").partition("?")
+    if query:
+        error.args = tuple(each.replace(str(error.url), path) for each in error.args if isinstance(each, str))
+        error.url = path
 
 
 def _timed_out(inner: BaseException) -> bool:

@@ -143,8 +143,10 @@ def place_of(request: Any) -> Place:
     try:
         parts = urlsplit(request.url)
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise InvalidURL(error, request=request) from error
+    except ValueError:  # its words repeat what stands where a port should
+        parts = None
+    if parts is None:
+        raise InvalidURL(f"{safe_url(request.url)!r} has no host and port that make sense", request=request)
     if parts.scheme not in _DEFAULT_PORTS:
         raise InvalidSchema(f"{safe_url(request.url)!r}: kubelb speaks http and https", request=request)
     authority = f"[{host}]" if ":" in host else host

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
+from kubelb.masking import without_userinfo
+
 __all__ = ["Access", "Credentials", "CredentialsError", "Given", "Locator", "Nobody"]
 
 
@@ -50,7 +52,10 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Access:
-    """Everything that a connection needs. `proxy` is what applies, the environment and NO_PROXY considered."""
+    """Everything that a connection needs. `proxy` is what applies, the environment and NO_PROXY considered.
+
+    A password in the server's URL is no credential to Kubernetes: it is left out, here, so that no message tells it.
+    """
 
     server: str
     origin: str = "the caller"
@@ -64,6 +69,11 @@ class Access:
     proxy: str | None = field(default=None, repr=False)
     """May hold a password."""
     verify: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "server", without_userinfo(self.server))
+        if self.proxy is not None:
+            without_userinfo(self.proxy)  # remembered as a secret; the connection needs it
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """One context for all who have the same files, a new one when a file changed; None for http."""

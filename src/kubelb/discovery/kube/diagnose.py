@@ -7,12 +7,15 @@ import msgspec
 
 from kubelb.discovery.kube.steps import Failure, Phase, Reply
 from kubelb.discovery.kube.wire import Status, decode_status
+from kubelb.printable import printable
 
 __all__ = ["PROXY", "RESOURCE", "Code", "Trouble", "failed", "refused", "role_for", "said"]
 
 RESOURCE = "endpointslices.discovery.k8s.io"
 PROXY = "is there a proxy in between that changes or closes streams?"
 
+WORDS = 300
+"""Characters of a server's message that are repeated."""
 PATIENCE = 300.0
 """Seconds of Retry-After that are believed; a proxy that says "tomorrow" shall not decide."""
 
@@ -52,10 +55,10 @@ class Trouble(Exception):
     """Why a request, or a stream, did not do what it should. Raised and caught inside the reflector only."""
 
     def __init__(self, code: Code, reason: str, cure: str = "", *, wait: float = 0.0) -> None:
-        super().__init__(reason)
+        super().__init__(printable(reason))
         self.code = code
-        self.reason = reason
-        self.cure = cure
+        self.reason = printable(reason)
+        self.cure = printable(cure)
         self.wait = min(wait, PATIENCE)
         """Seconds that the server asked for."""
         self.later_page = False
@@ -134,7 +137,7 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
 def _status(body: bytes) -> Status:
     try:
         return decode_status(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Status()
 
 
@@ -143,8 +146,8 @@ def _wait(status: Status) -> float:
 
 
 def _text(code: int, status: Status) -> str:
-    words = " ".join((status.message or status.reason or "no reason given").split())
-    return f"HTTP {code}: {words[:300]}" if code else words[:300]
+    words = printable(status.message or status.reason or "no reason given", WORDS)
+    return f"HTTP {code}: {words}" if code else words
 
 
 def _too_new(status: Status) -> bool:

@@ -6,14 +6,19 @@ without credentials when an exec plugin fails, and knows ``proxy-url`` and ``tls
 versions; so those four are looked up here. After a 401 the file is opened again, which runs everything anew.
 """
 
+import logging
 import os
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kubelb.discovery.kube.access import Access, Credentials, CredentialsError
 from kubelb.discovery.kube.proxy import environment_proxy
 from kubelb.discovery.kube.token import TokenFile
+from kubelb.masking import is_content
 
 __all__ = ["Kubeconfig", "MissingPackageError"]
 
@@ -37,11 +42,17 @@ class MissingPackageError(CredentialsError, ImportError):
 class Kubeconfig:
     """A kubeconfig, or several as in $KUBECONFIG, and one of its contexts (None: the current one)."""
 
-    paths: str
+    paths: str = field(repr=False)
+    """Where a file's path should stand, its content may."""
     context: str | None = None
 
     def open(self) -> Access:
         """Read it, running what it says has to be run."""
+        if is_content(self.paths):
+            raise CredentialsError(
+                "what was given as the path of a kubeconfig is what stands in one",
+                "give the path of the file in kubeconfig= or KUBECONFIG",
+            )
         if not any(Path(path).expanduser().is_file() for path in self.paths.split(os.pathsep) if path):
             raise CredentialsError(
                 f"there is no kubeconfig at {self.paths}, and this is no pod with a ServiceAccount token",
@@ -57,7 +68,8 @@ class Kubeconfig:
             cluster, user = _parts(merged, self.context)
             settings = Configuration()
             load: Any = kube_config.load_kube_config
-            load(self.paths, context=self.context, client_configuration=settings)
+            with _package_is_quiet():
+                load(self.paths, context=self.context, client_configuration=settings)
         except Exception as error:  # noqa: BLE001  yaml errors, ConfigException, whatever a plugin raises
             raise CredentialsError(
                 f"the kubeconfig {self.paths} cannot be used: {_words(error, ' while it was read: is it one?')}",
@@ -86,13 +98,33 @@ class _Settings:
 
     def header(self, *, fresh: bool = False) -> tuple[str, str]:  # noqa: ARG002  a fresh one comes with a fresh Access
         try:
-            auth = self._settings.auth_settings().get("BearerToken") or {}
+            with _package_is_quiet():  # it may run the plugin again
+                auth = self._settings.auth_settings().get("BearerToken") or {}
         except Exception as error:  # noqa: BLE001  the package raises what its helpers raise
             raise CredentialsError(f"the credentials of {self._paths} cannot be refreshed: {_words(error)}") from None
         value = str(auth.get("value") or "").strip()
         if not value.isascii() or not value.isprintable():
             raise CredentialsError(f"{self._paths} holds something that is no token")
         return value, ""
+
+
+@contextmanager
+def _package_is_quiet() -> Iterator[None]:
+    """Keep what the package logs meanwhile, in this thread, out of the root logger.
+
+    When an exec plugin fails the package logs all that the plugin wrote, which may be a token. What there is to say of
+    it is said by us. The list of filters is replaced and never altered: other threads may be reading it.
+    """
+    root, here = logging.getLogger(), threading.get_ident()
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    root.filters = [*root.filters, others]
+    try:
+        yield
+    finally:
+        root.filters = [each for each in root.filters if each is not others]
 
 
 def _parts(merged: Any, context: str | None) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.sink import Listener
 from kubelb.discovery.kube.steps import PAUSE, Answer, Failure, Get, Reply, Step
 from kubelb.discovery.kube.wire import Slice, SliceList, decode_list, decode_slice
+from kubelb.printable import shown
 
 __all__ = ["Listed", "fetch"]
 
@@ -62,5 +63,9 @@ def _page(answer: Answer, namespace: str) -> SliceList:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Trouble(Code.MALFORMED, f"a list that makes no sense: {error}", PROXY) from None
     if page.kind != "EndpointSliceList" or not page.metadata.resource_version:
-        raise Trouble(Code.MALFORMED, f"asked for a list of slices, got {page.kind[:40] or 'something else'}", PROXY)
+        raise Trouble(
+            Code.MALFORMED,
+            f"asked for a list of slices, got {shown(page.kind) if page.kind else 'what has no kind'}",
+            PROXY,
+        )
     return page

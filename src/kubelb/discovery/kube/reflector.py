@@ -33,6 +33,7 @@ from kubelb.discovery.kube.sink import Sink
 from kubelb.discovery.kube.steps import READ, RESYNC, Answer, Failure, Get, Reply, Sleep, Step
 from kubelb.discovery.kube.versions import older
 from kubelb.discovery.kube.wire import decode_event, decode_slice
+from kubelb.printable import shown
 
 __all__ = ["Reflector"]
 
@@ -238,10 +239,10 @@ class Reflector:
             raise Trouble(Code.MALFORMED, f"a watch event that is no JSON: {error}", PROXY) from None
         version = piece.metadata.resource_version
         if event.type not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
-            self._sink.skipped("a watch event", f"its type is {event.type[:40]!r}")
+            self._sink.skipped("a watch event", f"its type is {shown(event.type)}")
             return
         if piece.kind != "EndpointSlice":
-            self._sink.skipped("a watch event", f"its object is of kind {piece.kind[:40]!r}")
+            self._sink.skipped("a watch event", f"its object is of kind {shown(piece.kind)}")
             return
         if event.type == "DELETED":
             self._sink.delete(piece)

@@ -20,6 +20,7 @@ from kubelb.discovery.kube.connection import Handshakes, pool_classes
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
 from kubelb.discovery.kube.wording import why
+from kubelb.masking import remember
 
 __all__ = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "Transport"]
 
@@ -138,6 +139,7 @@ class Transport:
         if access is None or fresh:
             access = self._locator.open()
         header, warning = access.credentials.header(fresh=fresh)
+        remember(header)  # servers, and proxies in between, repeat it in their errors
         if warning:
             self._warn(warning)
         context = access.ssl_context()
@@ -174,10 +176,9 @@ def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolMana
         proxy = f"{auth.scheme}://{auth.netloc.rpartition('@')[2]}"
         return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]
     except (HTTPError, ValueError):
-        scheme = access.proxy.partition("://")[0] if access.proxy else ""
-        raise CredentialsError(
-            f"the proxy of {access.origin} cannot be used", f"give an http or https proxy, not {scheme!r}"
-        ) from None
+        scheme, separator, _ = (access.proxy or "").partition("://")
+        cure = f"give an http or https proxy, not {scheme!r}" if separator else "give http://HOST:PORT"
+        raise CredentialsError(f"the proxy of {access.origin} cannot be used", cure) from None
 
 
 def _body(response: urllib3.BaseHTTPResponse, largest: int) -> bytes:
