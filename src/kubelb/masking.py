@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-__all__ = ["MASK", "is_content", "masked", "remember", "safe_url", "without_userinfo"]
+__all__ = ["MASK", "Hidden", "is_content", "masked", "remember", "safe_url", "without_userinfo"]
 
 MASK = "***"
 KEPT = 64
@@ -24,6 +24,15 @@ SHORTEST = 6
 
 _known: tuple[re.Pattern[str], ...] = ()
 _values: dict[str, re.Pattern[str]] = {}
+
+
+class Hidden(str):
+    """A secret on its way: the same text, but for its repr, which is what a traceback with local variables shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{MASK}'"
 
 
 def remember(secret: str) -> None:
@@ -50,7 +59,9 @@ _SHAPES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...
     (re.compile(r"(?<![\w/@.])[\w.+%-]+:[^\s@/]+@(?=[\w\[])"), f"{MASK}@"),
     (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"), MASK),
     (
-        re.compile(r"(?i)\b((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:[a-z][\w-]*\s+)?[^\s\"',;|]+"),
+        re.compile(
+            r"(?i)\b((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:(?:[a-z]+|aws4-[\w-]+)\s+)?[^\s\"',;|]+"
+        ),
         rf"\1{MASK}",
     ),
     (re.compile(r"(?i)\b((?:set-)?cookie\s*[:=]\s*)[^|\n]+"), rf"\1{MASK}"),
@@ -100,7 +111,7 @@ def without_userinfo(url: str) -> str:
     scheme, separator, rest = url.rpartition("://")
     place, slash, path = rest.partition("/")
     userinfo, at, host = place.rpartition("@")
-    if not at and "@" in path and ":" in place:  # a password with a slash in it
+    if not at and "@" in path and ":" in place and not place.rpartition(":")[2].isdigit():  # a password with a slash
         userinfo, at, host = rest.rpartition("@")
         slash = path = ""
     if at:

@@ -76,6 +76,10 @@ class Endpoint(NamedTuple):
         """``ip:port``, the address bracketed where it is IPv6."""
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True))
+        return f"Endpoint({printable(told)})"  # names are another's words
+
     def same_as(self, other: "Endpoint") -> bool:
         """Whether state kept for one may be kept for the other: same ip:port, same uid where both know one.
 

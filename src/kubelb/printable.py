@@ -30,7 +30,7 @@ def printable(text: str, limit: int = LIMIT) -> str:
     'denied WARNING kubelb: all is well'
     """
     if not text.isprintable():
-        text = _SEQUENCE.sub("", text)
+        text = _SEQUENCE.sub("", masked(text))  # masked before, too: a sequence takes a letter with it, of a name, say
         text = "".join(sign if sign.isprintable() else " " if sign.isspace() else "" for sign in text)
         text = " ".join(text.split())
     text = masked(text)

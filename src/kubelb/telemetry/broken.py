@@ -27,7 +27,7 @@ _told: set[tuple[str, str]] = set()
 def say(level: int, message: str, *args: Any) -> None:
     """Log a line; never raises."""
     try:
-        logger.log(level, message, *args)
+        logger.log(level, message, *args, stacklevel=2)
     except Exception as error:  # noqa: BLE001
         kind = _kind(error)
         if _news("logging", kind) and logging.raiseExceptions and sys.stderr is not None:

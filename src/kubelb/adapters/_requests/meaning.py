@@ -66,8 +66,10 @@ def _forget_query(error: core.MaxRetryError) -> None:
     """urllib3's words repeat the URL, and a query holds tokens and signatures as often as not."""
     path, query, _ = (error.url or "").partition("?")
     if query:
-        error.args = tuple(each.replace(str(error.url), path) for each in error.args if isinstance(each, str))
-        error.url = path
+        whole, error.url = str(error.url), path
+        error.args = tuple(each.replace(whole, path) if isinstance(each, str) else each for each in error.args)
+        if "_message" in vars(error):  # urllib3 keeps its words for a copy by pickle
+            vars(error)["_message"] = str(vars(error)["_message"]).replace(whole, path)
 
 
 def _timed_out(inner: BaseException) -> bool:

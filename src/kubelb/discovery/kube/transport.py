@@ -20,7 +20,7 @@ from kubelb.discovery.kube.connection import Handshakes, pool_classes
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
 from kubelb.discovery.kube.wording import why
-from kubelb.masking import remember
+from kubelb.masking import Hidden, remember
 
 __all__ = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "Transport"]
 
@@ -140,6 +140,7 @@ class Transport:
             access = self._locator.open()
         header, warning = access.credentials.header(fresh=fresh)
         remember(header)  # servers, and proxies in between, repeat it in their errors
+        header = Hidden(header)
         if warning:
             self._warn(warning)
         context = access.ssl_context()
