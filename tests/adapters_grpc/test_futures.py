@@ -16,16 +16,17 @@ import kubelb
 from kubelb.adapters import grpc as balanced
 
 
-def test_an_error_of_the_callers_own_ends_a_call(server: Any, balance: Any) -> None:
+def test_an_error_that_nobody_foresaw_ends_a_call(server: Any, balance: Any, monkeypatch: Any) -> None:
     """It is what comes out, and knows no status; whoever asks for one all the same is told UNKNOWN."""
 
-    def broken(state: Any) -> float:
-        raise LookupError("the strategy is broken")
+    def broken(*args: Any) -> bool:
+        raise LookupError("a mistake")
 
     alone = server()
     alone.behave = aborts(grpc.StatusCode.UNAVAILABLE)
     told: list[Any] = []
-    with balanced.insecure_channel(balance(alone, retry=kubelb.Retry(wait=broken)), idempotent=True) as channel:
+    monkeypatch.setattr("kubelb.core.flow.worth_repeating", broken)
+    with balanced.insecure_channel(balance(alone), idempotent=True) as channel:
         future = channel.unary_unary("/test.Echo/UU").future(b"x")
         future.add_done_callback(lambda done: told.append(done.code()))
         with pytest.raises(LookupError):

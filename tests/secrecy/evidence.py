@@ -49,10 +49,10 @@ class Evidence:
             name = type(each).__name__
             self.add(f"str({name})", str(each))
             self.add(f"repr({name})", repr(each))
-            self.add(
-                f"attributes of {name}",
-                XX,
-            )
+            told = {
+                key: value for key, value in vars(each).items() if key not in {"request", "_request"}
+            }  # the client's
+            self.add(f"attributes of {name}", told)
             for note in getattr(each, "__notes__", ()):
                 self.add(f"a note of {name}", note)
             todo += [each.__cause__, each.__context__]

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from kubelb.printable import shown
+from kubelb.masking import masked
 from kubelb.target import Target
 
 __all__ = ["Options", "advice", "check_compression", "default_authority", "sub_options"]
@@ -67,7 +67,7 @@ def advice(options: Options, *, secure: bool) -> str:
 def check_compression(compression: Any) -> None:
     """Raise TypeError for what is no `grpc.Compression`."""
     if compression is not None and compression not in tuple(grpc.Compression):
-        raise TypeError(f"compression={shown(compression)}: give a grpc.Compression, such as grpc.Compression.Gzip")
+        raise TypeError(f"compression={compression!r}: give a grpc.Compression, such as grpc.Compression.Gzip")
 
 
 def _checked(given: Any) -> Options:
@@ -75,14 +75,14 @@ def _checked(given: Any) -> Options:
     if given is None:
         return ()
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        raise TypeError(f"options={shown(given)}: give pairs, such as [('grpc.keepalive_time_ms', 30000)]")
+        raise TypeError(f"options={masked(repr(given))}: give pairs, such as [('grpc.keepalive_time_ms', 30000)]")
     checked = tuple(given)
     for option in checked:
         if not isinstance(option, tuple | list) or len(option) != 2 or not isinstance(option[0], str | bytes):
-            raise TypeError(f"options=[{shown(option)}]: give pairs, such as ('grpc.keepalive_time_ms', 30000)")
+            raise TypeError(f"options=[{masked(repr(option))}]: give pairs, such as ('grpc.keepalive_time_ms', 30000)")
         value = option[1]
         if isinstance(value, float) or not (isinstance(value, str | bytes) or hasattr(value, "__int__")):
-            raise TypeError(f"options=[({shown(option[0])}, {shown(value)})]: give an int or a str")
+            raise TypeError(f"options=[({option[0]!r}, {masked(repr(value))})]: give an int or a str")
         if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-            raise ValueError(f"options=[({shown(option[0])}, {shown(value)})]: give an int of 32 bits")
+            raise ValueError(f"options=[({option[0]!r}, {masked(repr(value))})]: give an int of 32 bits")
     return checked
