@@ -63,7 +63,7 @@ def test_every_shape_is_hidden(text: str) -> None:
         made = printable(around)
         for secret in (PASSWORD, "aHVudGVyMi1wdw", JWT[40:60]):
             assert secret not in made, made
-        assert MASK in made
+    assert MASK in printable(f"denied: {text} (try again)")
     assert printable(f"{text} the end").endswith("the end") or "Cookie" in text
 
 

@@ -31,7 +31,8 @@ class Retry:
 
     `budget` bounds the extra tries of all requests together; None for no bound. `wait`, `stop` and `retry` take
     tenacity's strategies: `wait` in place of full jitter from 25 to 250 ms, `stop` beside `attempts`, `retry` to call
-    more outcomes worth repeating (an exception of your own, a result).
+    more outcomes worth repeating (an exception of your own, a result). One that raises, or returns what makes no sense,
+    is reported by a log line, and what kubelb does without it is done.
 
     >>> from tenacity import stop_after_delay, wait_fixed
     >>> Retry(attempts=5, wait=wait_fixed(0.1), stop=stop_after_delay(2)).attempts

@@ -12,6 +12,7 @@ import ssl
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from kubelb.masking import without_userinfo
 
@@ -74,6 +75,16 @@ class Access:
         object.__setattr__(self, "server", without_userinfo(self.server))
         if self.proxy is not None:
             without_userinfo(self.proxy)  # remembered as a secret; the connection needs it
+
+    def check(self) -> None:
+        """Raise `CredentialsError` for a server that cannot be asked: every message would have to name it."""
+        try:
+            urlsplit(self.server).port  # noqa: B018 - it is read for what it raises
+        except ValueError:
+            place = self.server.partition("://")[2] or self.server
+            raise CredentialsError(
+                f"the server of {self.origin} has no host and port that make sense: {place}", "give https://HOST:PORT"
+            ) from None
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """One context for all who have the same files, a new one when a file changed; None for http."""

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Kubeconfig:
                 "kubectl cluster-info with the same file",
             ) from None
         server = str(settings.host).rstrip("/")
-        return Access(
+        access = Access(
             server,
             self.paths,
             credentials=_credentials(user, settings, self.paths),
@@ -84,9 +84,11 @@ class Kubeconfig:
             cert_file=settings.cert_file,
             key_file=settings.key_file,
             server_name=_get(cluster, "tls-server-name"),
-            proxy=_get(cluster, "proxy-url") or environment_proxy(server),
+            proxy=_get(cluster, "proxy-url"),
             verify=bool(settings.verify_ssl),
         )
+        access.check()
+        return access if access.proxy else replace(access, proxy=environment_proxy(server))
 
 
 class _Settings:

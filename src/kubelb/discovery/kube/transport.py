@@ -60,7 +60,7 @@ class Transport:
     @property
     def server(self) -> str:
         """Where to, "" while that is unknown."""
-        return urlsplit(self._access.server).netloc if self._access else ""
+        return self._access.server.partition("://")[2].partition("/")[0] if self._access else ""
 
     def get(self, step: Get) -> Reply | Failure:
         """Ask, and read the answer unless it is a stream."""
@@ -143,6 +143,7 @@ class Transport:
         header = Hidden(header)
         if warning:
             self._warn(warning)
+        access.check()
         context = access.ssl_context()
         before = self._access
         same = before is not None and replace(access, credentials=before.credentials) == before
