@@ -63,7 +63,7 @@ class World:
 
     # what the reflector tells
 
-    def replace(self, slices):
+    def replace(self, slices, unread=frozenset()):
         self.store = {each.metadata.name: each.metadata.resource_version for each in slices}
         self.told.append(f"replace {len(slices)}")
 

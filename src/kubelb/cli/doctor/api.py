@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from kubelb.clock import monotonic
 from kubelb.discovery.kube.access import Access, Given
 from kubelb.discovery.kube.diagnose import Code, Trouble, failed, refused
 from kubelb.discovery.kube.lifeline import Lifeline
@@ -64,7 +65,7 @@ class Api:
 
     def slices(self, namespace: str, service: str) -> list[Slice]:
         """List the slices of a Service."""
-        steps = fetch(Query(namespace, (service,)), "0", PAGE, fresh=False, sink=_Notes(self.odd))
+        steps = fetch(Query(namespace, (service,)), "0", PAGE, fresh=False, sink=_Notes(self.odd), clock=monotonic)
         try:
             step = next(steps)
             while True:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from kubelb.discovery.kube.choose import Mode, View
 from kubelb.discovery.kube.dedupe import rank
 from kubelb.discovery.kube.family import Family
+from kubelb.discovery.kube.pages import UNKNOWN
 from kubelb.discovery.kube.ports import Ports, PortTable, pick_port, tcp_ports
 from kubelb.discovery.kube.problem import Facts, explain
 from kubelb.discovery.kube.rows import FAMILIES, read_rows
@@ -104,10 +105,16 @@ class Reducer:
 
     # -- events
 
-    def replace(self, slices: Iterable[Slice], now: float) -> None:
-        """Take a complete list, in one step. What is not in it is gone."""
+    def replace(self, slices: Iterable[Slice], now: float, unread: frozenset[str] = frozenset()) -> None:
+        """Take a complete list, in one step. What is not in it is gone.
+
+        What is known of slices that are `unread` stays; where one has no name that can be read, any may be that one.
+        """
         mine = {piece.metadata.name: piece for piece in slices if self._accepts(piece)}
-        gone = self._seen.replace({name: piece.metadata.resource_version for name, piece in mine.items()})
+        versions = {name: piece.metadata.resource_version for name, piece in mine.items()}
+        for name in self._known.keys() & unread if UNKNOWN not in unread else self._known:
+            versions.setdefault(name, self._seen.version(name))
+        gone = self._seen.replace(versions)
         for piece in mine.values():
             self._put(piece, now)
         for name in gone:

@@ -104,7 +104,7 @@ class Reflector:
             version = "" if self._quorum else self.cursor or "0"
             try:
                 fresh = self._unauthorized
-                found, slices = yield from fetch(self._query, version, limit, fresh=fresh, sink=self._sink)
+                listed = yield from fetch(self._query, version, limit, fresh=fresh, sink=self._sink, clock=self._clock)
             except Trouble as trouble:
                 if trouble.code is Code.EXPIRED and trouble.later_page and limit:
                     limit = 0  # the continue token is too old: one full list instead
@@ -115,13 +115,14 @@ class Reflector:
                     yield from self._wait(trouble)
                 continue
             self._quorum = False
+            found = listed.version
             if older(found, self.cursor) and not self._doubt:
                 self._doubt = self._quorum = True
                 self._sink.skipped("a list", f"version {found} is older than {self.cursor}, which was seen before")
                 yield from self._sleep(self.backoff.next())
                 continue
             self._doubt = False
-            self._sink.replace(slices)
+            self._sink.replace(listed.slices, listed.unread)
             self.cursor = found
             self._known = self._clock()
             if not self._blind:

@@ -157,10 +157,10 @@ class KubeDiscovery:
 
     # -- Subscriber, on the stream's thread
 
-    def replace(self, slices: list[Slice]) -> None:
+    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
         """Take a complete list, which mends a mistake of ours; the stream says itself when its own trouble is over."""
         with self._lock:
-            self._reducer.replace(slices, self._clock())
+            self._reducer.replace(slices, self._clock(), unread)
         if self._mistaken:
             self.recovered()
         self._notify()

@@ -178,8 +178,8 @@ class Stream:
 
     # -- what it learns, told to each
 
-    def replace(self, slices: list[Slice]) -> None:
-        self._tell(lambda each: each.replace(slices))
+    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
+        self._tell(lambda each: each.replace(slices, unread))
 
     def upsert(self, piece: Slice) -> None:
         self._tell(lambda each: each.upsert(piece))

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from kubelb.clock import monotonic
 from kubelb.discovery.kube.access import Access, CredentialsError, Locator
 from kubelb.discovery.kube.connection import Handshakes, pool_classes
 from kubelb.discovery.kube.lifeline import Lifeline
@@ -30,6 +31,10 @@ READ_TIMEOUT = 70.0
 
 LARGEST = 1 << 28
 """Bytes of an answer, unzipped: 500 000 endpoints take 180 MB."""
+PIECE = 1 << 22
+"""Bytes of a chunk that are held at a time: an event is one chunk, and none is as large."""
+LONGEST = 300.0
+"""Seconds for the whole of an answer, a watch aside: one that drips is never silent for long."""
 _ERROR_BODY = 1 << 16
 _ERRORS = (HTTPError, OSError, http.client.HTTPException, ValueError)
 
@@ -184,12 +189,14 @@ def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolMana
 
 
 def _body(response: urllib3.BaseHTTPResponse, largest: int) -> bytes:
-    parts, size = [], 0
-    for part in response.stream(1 << 20, decode_content=True):
+    parts, size, until = [], 0, monotonic() + LONGEST
+    while part := response.read1(1 << 20, decode_content=True):
         parts.append(part)
         size += len(part)
         if size > largest:
             break
+        if monotonic() > until:
+            raise HTTPError(f"an answer that takes more than {LONGEST:g} s")
     if size > largest and largest is LARGEST:
         raise HTTPError(f"an answer of more than {largest >> 20} MiB")
     return b"".join(parts)
@@ -198,7 +205,7 @@ def _body(response: urllib3.BaseHTTPResponse, largest: int) -> bytes:
 def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """One piece for each chunk, which is one for each event; what is not chunked as it comes."""
     if getattr(response, "chunked", False):
-        yield from response.read_chunked(decode_content=True)
+        yield from response.read_chunked(PIECE, decode_content=True)
         return
     while chunk := response.read1(decode_content=True):
         yield chunk

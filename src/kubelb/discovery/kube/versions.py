@@ -37,6 +37,10 @@ class Seen:
         self._live: dict[str, str] = {}
         self._deleted: dict[str, str] = {}
 
+    def version(self, name: str) -> str:
+        """The newest one, "" where it is not known."""
+        return self._live.get(name, "")
+
     def upsert(self, name: str, version: str) -> bool:
         """Note a slice's version; False if it is older than what is known, or than its deletion."""
         if older(version, self._live.get(name, "")) or older(version, self._deleted.get(name, "")):

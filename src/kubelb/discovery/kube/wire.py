@@ -24,6 +24,7 @@ __all__ = [
     "Status",
     "decode_event",
     "decode_list",
+    "decode_named",
     "decode_slice",
     "decode_status",
 ]
@@ -113,6 +114,12 @@ class ListMeta(msgspec.Struct, gc=False, rename={"resource_version": "resourceVe
     next: str = ""
 
 
+class Named(msgspec.Struct, gc=False):
+    """Of an object that makes no sense otherwise: what it is called."""
+
+    metadata: Name
+
+
 class SliceList(msgspec.Struct, gc=False):
     """One page. The items stay bytes, so that one that makes no sense costs itself and not the page, and so that no
     single call into the decoder holds the interpreter for long (8 ms for 10 000 endpoints)."""
@@ -152,4 +159,5 @@ class Status(msgspec.Struct, gc=False):
 decode_event = msgspec.json.Decoder(Event).decode
 decode_list = msgspec.json.Decoder(SliceList).decode
 decode_slice = msgspec.json.Decoder(Slice).decode
+decode_named = msgspec.json.Decoder(Named).decode
 decode_status = msgspec.json.Decoder(Status).decode
