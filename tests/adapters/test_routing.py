@@ -197,8 +197,8 @@ def test_a_key_chooses_and_unknown_hints_are_refused(world, service, balance):
 @pytest.mark.parametrize(
     ("hints", "said"),
     [
-        (5, r"extensions={'kubelb': 5}: give a dict"),
-        ("key", r"extensions={'kubelb': 'key'}: give a dict"),
+        (5, r"extensions\['kubelb'\] is of type int: give a dict"),
+        ("key", r"extensions\['kubelb'\] is of type str: give a dict"),
         ({"idempotent": "no"}, r"extensions\['kubelb'\]: idempotent='no': give True or False"),
         ({"deadline": "2"}, r"extensions\['kubelb'\]: deadline='2': give a number of seconds"),
         ({"deadline": float("nan")}, r"extensions\['kubelb'\]: deadline=nan: give a number"),

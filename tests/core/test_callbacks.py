@@ -121,3 +121,17 @@ def test_a_wait_that_is_no_number_is_none() -> None:
     """NaN compares with nothing: full jitter stands in for it."""
     _, delays = play(Rig(3), Retry(wait=lambda state: float("nan")), [], failed(), Outcome(value="200"))
     assert 0.0 < delays[0] <= 0.25
+
+
+def test_what_events_repeat_of_others_is_fit_to_be_printed() -> None:
+    """When the event is made: one line, without control characters."""
+    made = Skipped("s", "w\x1b[31m", "my\nown")
+    assert (made.what, made.reason) == ("w", "my own")
+
+
+def test_a_picker_that_fails_where_nothing_is_left() -> None:
+    """Its own error is all there is to say."""
+    rig = Rig(2, Odd(broken))
+    rig.balancer._pickers.eligible = ()
+    with pytest.raises(ZeroDivisionError):
+        rig.balancer.pick()

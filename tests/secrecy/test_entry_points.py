@@ -222,6 +222,7 @@ def bad_config(what: str, folder: Path) -> str:
 WRONG = ["an exec plugin", "half written", "a cluster it has not", "no token", "userinfo", *PROXIES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
 def test_what_a_kubeconfig_holds(what: str, evidence: Evidence, tmp_path: Path, capfd: Any) -> None:
     """In errors of ours and in what the package that reads it logs; the doctor and the table say as little."""

@@ -6,6 +6,7 @@ cookies and credentials, to a pod of this service.
 
 from collections.abc import Iterable
 
+from kubelb.masking import masked
 from kubelb.printable import shown
 from kubelb.target import Target
 
@@ -29,9 +30,9 @@ def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | No
 
 def _listed(hosts: object) -> Iterable[object]:
     if isinstance(hosts, str):
-        raise TypeError(f"hosts={shown(hosts)}: give a list of names, [{shown(hosts)}]")
+        raise TypeError(f"hosts={masked(repr(hosts))}: give a list of names, [{masked(repr(hosts))}]")
     if isinstance(hosts, bytes) or not isinstance(hosts, Iterable):
-        raise TypeError(f"hosts={shown(hosts)}: give a list of names, such as ['reviews.prod']")
+        raise TypeError(f"hosts={masked(repr(hosts))}: give a list of names, such as ['reviews.prod']")
     return hosts
 
 
