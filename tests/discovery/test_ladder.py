@@ -365,3 +365,61 @@ def test_a_rungs_own_time_counts():
     world["slices"].due = world.now + 0.1
     world.poll()
     assert world.due == pytest.approx(world.now + 0.1)
+
+
+# -- the kind: on the way up the past is published
+
+
+def test_what_a_rung_knew_before_is_never_used_again():
+    """It recovers while it is being polled: what was polled is from before that, and is not taken for news."""
+    world = World()
+    world["slices"].says(pod(1))
+    world.poll()
+    world["slices"].fails()
+    world.poll()
+    world.poll(PATIENCE)
+    world["srv"].says(pod(1), pod(2))
+    assert len(world.poll().endpoints) == 2
+    ask, slices = world["slices"].poll, world["slices"]
+
+    def recovers_in_between(now):
+        said = ask(now)
+        slices.poll = ask
+        slices.says(pod(2, uid="b"))  # a complete list, and only then
+        slices.recovers()
+        return said
+
+    slices.poll = recovers_in_between
+    assert world.ladder.poll(world.now)[0] is None
+    assert world.poll().endpoints == (pod(2, uid="b"),)
+
+
+def test_a_rung_that_fails_again_at_once_is_not_used_for_its_patience():
+    """Patience is for the rung in use; one that was left was left."""
+    world = World()
+    world["slices"].says(pod(1))
+    world.poll()
+    world["slices"].fails()
+    world.poll()
+    world.poll(PATIENCE)
+    world["srv"].says(pod(1), pod(2))
+    world.poll()
+    world["slices"].recovers()
+    world["slices"].fails()
+    assert world.poll() is None
+    assert world.ladder.health().source == "srv"
+
+
+def test_dns_that_became_empty_brings_no_old_pods_back():
+    """All pods are gone, says the rung in use; what slices knew before it was used is older."""
+    world = World()
+    world["slices"].says(pod(1))
+    world.poll()
+    world["slices"].fails()
+    world.poll()
+    world.poll(PATIENCE)
+    world["srv"].says(pod(1), pod(2))
+    world.poll()
+    world["srv"].says(problem="all gone")
+    snapshot = world.poll()
+    assert (snapshot.endpoints, snapshot.problem) == ((), "all gone")

@@ -82,10 +82,20 @@ CASES = {
         Decision(1, 2, NOW + PATIENCE),
     ),
     "the one in use fails for long": ([failing(LONG, PODS), failing(LONG, SOME)], 1, Decision(1, 3)),
-    "the one in use became empty: what was known before is better": (
+    "the one in use became empty: what the one above knew is the past": (
         [failing(LONG, PODS), good(())],
         1,
-        Decision(0, 3),
+        Decision(1, 3),
+    ),
+    "the one above recovered and fails again before it was used": (
+        [failing(NOW - 1, PODS), good(SOME)],
+        1,
+        Decision(1, 2),
+    ),
+    "the one in use became empty, and the one below it works": (
+        [failing(LONG, PODS), good(()), good(SOME)],
+        1,
+        Decision(2, 3),
     ),
     "empty on every rung, as it was": ([failing(), good(()), good(())], 1, Decision(1, 3)),
 }

@@ -158,6 +158,54 @@ def test_later_under_traffic(cluster, svc):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unreachable", "forbidden"])
+def test_the_way_up_uses_no_pod_that_is_gone(cluster, svc, kind):
+    """The kind: on the way up the past is published. All pods were replaced, and the API server forgot old versions.
+
+    A watch is accepted before it says 410, and not even for that moment may the old slices come into use: no address
+    that was gone is seen or dialled, and no call fails.
+    """
+    failures, seen, done = [], [], threading.Event()
+
+    def traffic(lb, gone):
+        while not done.is_set():
+            seen.append(lb.used & gone)
+            try:
+                lb.ask()
+            except Exception as error:
+                failures.append(error)
+            time.sleep(0.002)
+
+    with Balancer("reviews.prod:http", cluster) as lb:
+        lb.wait_ready()
+        cluster.api.wait_for_watchers(1)
+        gone = addresses(svc)
+        FAULTS[kind](cluster)
+        cluster.api.cut_streams()
+        wait_for(lambda: lb.health().error, 20.0)
+        lb.ahead += PATIENCE
+        lb.resync_now()
+        wait_for(lambda: lb.health().source == "dns+srv", 20.0)
+        svc.rolling_restart()
+        wait_for(lambda: not lb.used & gone and lb.used == addresses(svc), 20.0)
+        thread = threading.Thread(target=traffic, args=(lb, gone))
+        thread.start()
+        try:
+            cluster.api.expire()
+            cluster.api.up()
+            cluster.api.allow()
+            wait_for(lambda: lb.health().source == "endpointslices", 90.0)
+            time.sleep(1.0)
+        finally:
+            done.set()
+            thread.join(5)
+        assert lb.used == addresses(svc)
+        assert lb.steps[-1] == ("endpointslices", "dns+srv", "recovered")
+        assert not set().union(*seen)
+        assert not failures
+
+
+@pytest.mark.slow
 def test_a_restart_is_nobodys_business(cluster, svc):
     """Away for less than the patience: DNS is not asked at all."""
     with Balancer("reviews.prod:http", cluster) as lb:

@@ -1,4 +1,7 @@
-"""A reflector without a network: the test is the server, the clock and the dice."""
+"""A reflector without a network: the test is the server, the clock and the dice.
+
+What it tells is kept as a reducer keeps it: an event that is older than what is known changes nothing.
+"""
 
 import json
 import random
@@ -7,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.reflector import Reflector
 from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, Failure, Get, Phase, Reply, Sleep
+from kubelb.discovery.kube.versions import Seen
 
 REFUSED = Failure(Phase.CONNECT, "connecting to 10.96.0.1:443: connection refused")
 SILENT = Failure(Phase.STREAM, "watching 10.96.0.1:443: no answer in time", silent=True)
@@ -57,6 +61,7 @@ class World:
         self.sleeps = []
         self.told = []
         self.store = {}
+        self.seen = Seen()
         self.states = []
         self.resync_at = None
         self.reflector = Reflector(Query("prod", services), self, clock=lambda: self.now, rng=random.Random(seed))
@@ -65,15 +70,18 @@ class World:
 
     def replace(self, slices, unread=frozenset()):
         self.store = {each.metadata.name: each.metadata.resource_version for each in slices}
+        self.seen.replace(dict(self.store))
         self.told.append(f"replace {len(slices)}")
 
     def upsert(self, piece):
-        self.store[piece.metadata.name] = piece.metadata.resource_version
+        if self.seen.upsert(piece.metadata.name, piece.metadata.resource_version):
+            self.store[piece.metadata.name] = piece.metadata.resource_version
         self.told.append(f"upsert {piece.metadata.name}")
         self.states.append((piece.metadata.resource_version, self.reflector.cursor))
 
     def delete(self, piece):
-        self.store.pop(piece.metadata.name, None)
+        if self.seen.delete(piece.metadata.name, piece.metadata.resource_version):
+            self.store.pop(piece.metadata.name, None)
         self.told.append(f"delete {piece.metadata.name}")
 
     def heard(self):
@@ -100,7 +108,7 @@ class World:
                 if len(self.asked) >= requests or self.now >= seconds:
                     break
                 self.asked.append(Asked(step, self.now))
-                answer = self.server(self.asked[-1])
+                answer, pieces = self.server(self.asked[-1]), iter(())
                 if step.watch and not isinstance(answer, (Reply, Failure)):
                     pieces, answer = iter(answer), Reply(200)
             elif isinstance(step, Sleep):

@@ -59,7 +59,6 @@ class Poller:
                 self._sink.failed(trouble.failure)
                 wait = self.backoff.next()
             else:
-                self.backoff.works()
                 if self._sink.found(finding):
                     self._lookup.forget()
                 wait = self._refresh(finding)

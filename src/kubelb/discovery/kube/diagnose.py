@@ -9,7 +9,7 @@ from kubelb.discovery.kube.steps import Failure, Phase, Reply
 from kubelb.discovery.kube.wire import Status, decode_status
 from kubelb.printable import printable
 
-__all__ = ["PROXY", "RESOURCE", "Code", "Trouble", "failed", "refused", "role_for", "said"]
+__all__ = ["PROXY", "RESOURCE", "Code", "Trouble", "failed", "refused", "revoked", "role_for", "said"]
 
 RESOURCE = "endpointslices.discovery.k8s.io"
 PROXY = "is there a proxy in between that changes or closes streams?"
@@ -100,6 +100,14 @@ def role_for(namespace: str) -> str:
     return (
         f'give the ServiceAccount a Role in namespace {namespace} with apiGroups ["discovery.k8s.io"], '
         'resources ["endpointslices"], verbs ["list", "watch"]'
+    )
+
+
+def revoked(namespace: str) -> str:
+    """Return the cure where it was permitted before."""
+    return (
+        "it was allowed before: an API server that starts says so until it has read its roles, and kubelb asks again; "
+        f"if it lasts, the permission was taken away: {role_for(namespace)}"
     )
 
 

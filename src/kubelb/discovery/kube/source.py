@@ -190,10 +190,13 @@ class KubeDiscovery:
         self._tell(DiscoveryFailed(str(self._target), trouble.kind, trouble.reason, trouble.cure))
 
     def recovered(self) -> None:
-        """It can be read again."""
+        """It can be read again, and everything in it is known: what was gone meanwhile is not held for a moment."""
+        with self._lock:
+            self._reducer.release()
         since, self._failing_since, self._error, self._mistaken = self._failing_since, None, ("", ""), False
         if since is not None:
             self._tell(DiscoveryRecovered(str(self._target), self._clock() - since))
+        self._notify()
 
     def skipped(self, what: str, reason: str) -> None:
         """Something in it made no sense."""

@@ -1,9 +1,10 @@
 """What the reflector asks of its driver, and what the driver answers. Values only."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
-__all__ = ["PAUSE", "READ", "RESYNC", "Answer", "Failure", "Get", "Phase", "Reply", "Sleep", "Step"]
+__all__ = ["PAUSE", "READ", "RESYNC", "ROUSED", "Answer", "Failure", "Get", "Phase", "Reply", "Sleep", "Step"]
 
 
 class Get(NamedTuple):
@@ -20,12 +21,15 @@ class Sleep(NamedTuple):
 
     seconds: float
     through: bool = False
+    roused: Callable[[], bool] | None = None
+    """Whether another stream's news ended it (`comeback.py`); None sleeps on."""
 
 
 class _Word(Enum):
     READ = "read"
     PAUSE = "pause"
     RESYNC = "resync"
+    ROUSED = "roused"
 
 
 READ: Final = _Word.READ
@@ -36,6 +40,9 @@ PAUSE: Final = _Word.PAUSE
 
 RESYNC: Final = _Word.RESYNC
 """An answer to READ or Sleep: somebody wants everything fetched again."""
+
+ROUSED: Final = _Word.ROUSED
+"""An answer to Sleep: another stream was answered, so the server is there again."""
 
 
 class Reply(NamedTuple):
@@ -77,4 +84,4 @@ class Failure(NamedTuple):
 
 Step: TypeAlias = Get | Sleep | _Word
 Answer: TypeAlias = Reply | Failure | bytes | _Word | None
-"""To Get: Reply or Failure. To READ: bytes (b"" at the end), Failure or RESYNC. To Sleep: None or RESYNC."""
+"""To Get: Reply or Failure. To READ: bytes (b"" at the end), Failure or RESYNC. To Sleep: None, RESYNC or ROUSED."""

@@ -19,16 +19,18 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakValueDictionary
 
-from kubelb.clock import Clock
+from kubelb.clock import Clock, monotonic
 from kubelb.discovery.kube import resolve
 from kubelb.discovery.kube.access import Locator
+from kubelb.discovery.kube.comeback import Comeback
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.reflector import Reflector, Steps
 from kubelb.discovery.kube.sink import Sink
-from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, Answer, Failure, Get, Phase, Sleep, Step
+from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, ROUSED, Answer, Failure, Get, Phase, Sleep, Step
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT, Transport
 from kubelb.discovery.kube.wire import Slice
 from kubelb.process import thread_ends
@@ -61,7 +63,7 @@ class Key:
 class Stream:
     """One list and watch, for any number of subscribers."""
 
-    def __init__(self, key: Key, rng: random.Random) -> None:
+    def __init__(self, key: Key, rng: random.Random, comeback: Comeback) -> None:
         self.key = key
         self._subscribers: tuple[Subscriber, ...] = ()
         self._line = Lifeline()
@@ -74,7 +76,10 @@ class Stream:
             connect_timeout=key.connect_timeout,
             read_timeout=key.read_timeout,
         )
-        self._reflector = Reflector(Query(key.namespace, key.services), self, clock=key.clock, rng=rng)
+        self._comeback = comeback
+        self._reflector = Reflector(
+            Query(key.namespace, key.services), self, clock=key.clock, rng=rng, comeback=comeback
+        )
         self._thread = threading.Thread(
             target=self._run, name=f"kubelb-watch-{key.namespace}-{key.services[0]}", daemon=True
         )
@@ -93,6 +98,7 @@ class Stream:
     def begin(self) -> None:
         """Start the thread."""
         self._thread.start()
+        self._comeback.join(self._wake.set)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Tell it no more; the last one ends the stream."""
@@ -112,6 +118,7 @@ class Stream:
             self._line.cut()
 
     def _stop(self) -> None:
+        self._comeback.leave(self._wake.set, self._reflector)
         self._line.stop()
         self._wake.set()
         if self._thread is not threading.current_thread():
@@ -151,30 +158,28 @@ class Stream:
         assert step is READ
         answer: bytes | Failure = b"" if self._resync else self._transport.read()
         if self._resync:
-            self._forget_resync()
+            self._resync = False
             self._transport.hang_up()
             return RESYNC
         return answer
 
     def _sleep(self, step: Sleep) -> Answer:
-        """Only `stop` ends a sleep that goes through; in wall time, as every wait of the transport is."""
-        if step.through:
-            if step.seconds > 0:
-                bell = threading.Event()
-                self._line.on_stop(bell.set)
-                bell.wait(step.seconds)
-                self._line.off_stop(bell.set)
-            return None
-        if self._wake.wait(step.seconds) and not self._line.stopped:
-            self._forget_resync()
-            return RESYNC
+        """Nothing but `stop` and a comeback ends a sleep that goes through; in wall time, as the transport's waits."""
+        end = monotonic() + step.seconds
+        while not self._line.stopped:
+            self._wake.clear()  # before the questions that it may have been set for, so that no call is missed
+            if self._line.stopped:
+                break
+            if self._resync and not step.through:
+                self._resync = False
+                return RESYNC
+            if step.roused is not None and step.roused():
+                return ROUSED
+            rest = end - monotonic()
+            if rest <= 0:
+                break
+            self._wake.wait(rest)
         return None
-
-    def _forget_resync(self) -> None:
-        self._wake.clear()
-        self._resync = False
-        if self._line.stopped:  # since the line above, perhaps
-            self._wake.set()
 
     # -- what it learns, told to each
 
@@ -225,6 +230,15 @@ class _Registry:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.streams: dict[Key, Stream] = {}
+        self._comebacks: WeakValueDictionary[tuple[Locator, Clock], Comeback] = WeakValueDictionary()
+
+    def comeback(self, key: Key) -> Comeback:
+        """That of the key's API server, for as long as a stream has it."""
+        where = key.locator, key.clock
+        found = self._comebacks.get(where)
+        if found is None:
+            found = self._comebacks[where] = Comeback(key.clock)
+        return found
 
 
 _registry = _Registry()
@@ -235,7 +249,7 @@ def subscribe(key: Key, subscriber: Subscriber, rng: random.Random) -> Stream:
     with _registry.lock:
         stream = _registry.streams.get(key)
         if stream is None:
-            stream = Stream(key, rng)
+            stream = Stream(key, rng, _registry.comeback(key))
             stream.add(subscriber)
             stream.begin()
             _registry.streams[key] = stream

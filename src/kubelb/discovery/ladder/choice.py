@@ -5,13 +5,15 @@ The first rung that works is used. What "works" means leans towards staying wher
 - A rung that has never answered has `LATE` seconds before the next one is tried beside it. One that failed has none:
   there is nothing to lose.
 - A rung that has answered and now fails keeps its endpoints in use for `PATIENCE` seconds. An API server that restarts
-  is nobody's business.
+  is nobody's business. That is for the rung in use: one that was left is used again when it has recovered, and not a
+  moment before, for what it knew is the past.
 - A rung further down that has no endpoints does not work: DNS cannot tell "empty" from "unknown", nor from "not here".
   The first rung, the slices, can; there, empty is an answer.
 - A rung further down whose addresses have none in common with the pods known from the first is a stranger: most often
   the Service's own address (ClusterIP). Pods that were known a moment ago are the better choice; after `STRANGER`
   seconds without news of them they no longer are.
-- Where no rung works, the endpoints in use stay.
+- Where no rung works, the one in use stays, also where it knows of no endpoint any more: what a rung above knew before
+  it failed is older than that.
 
 As soon as a rung further up works again, it is used again.
 """
@@ -74,15 +76,15 @@ def decide(standings: Sequence[Standing], rungs: int, current: int | None, now: 
                 continue
         if rung.failing is None:
             return Decision(number, number + 1, due)
-        if rung.endpoints and now < rung.since + PATIENCE:
+        if rung.endpoints and now < rung.since + PATIENCE and (current is None or number >= current):
             return Decision(number, number + 1, _least(due, rung.since + PATIENCE))
     return Decision(_held(standings, current), min(len(standings) + 1, rungs), due)
 
 
 def _held(standings: Sequence[Standing], current: int | None) -> int | None:
-    """Where no rung works: the one in use, if it has anything, else the first that has."""
-    order = ([] if current is None else [current]) + list(range(len(standings)))
-    return next((number for number in order if number < len(standings) and standings[number].endpoints), current)
+    """Where no rung works: the one in use, if it has anything, else the first below it that has."""
+    order = range(current or 0, len(standings))
+    return next((number for number in order if standings[number].endpoints), current)
 
 
 def _strangers(rung: Standing, first: Standing) -> bool:

@@ -41,6 +41,8 @@ class Rung:
         self._since = 0.0
         self._synced = False
         self._failing: Trouble | None = None
+        self._failed: Trouble | None = None
+        """The same just before it was polled last."""
 
     @property
     def running(self) -> bool:
@@ -54,7 +56,8 @@ class Rung:
         """
         life = object()
         with self._lock:
-            self._life, self._since, self._synced, self._failing = life, self._clock(), False, None
+            self._life, self._since, self._synced = life, self._clock(), False
+            self._failing = self._failed = None
         try:
             self._source = source = self._make(partial(self._note, life, notify))
             source.start(notify)
@@ -75,7 +78,7 @@ class Rung:
         """End the source. What its thread still says is not heard."""
         with self._lock:
             source, self._source = self._source, None
-            self._life, self._failing = None, None
+            self._life = self._failing = self._failed = None
         if source is not None:
             source.stop()
 
@@ -87,6 +90,9 @@ class Rung:
 
     def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
         """Ask the source for news."""
+        # A source recovers after it has learnt everything. So it is asked for news after it was seen to be well, or
+        # what it knew before would pass for what it knows now.
+        self._failed = self._failing
         source = self._source
         if source is None:
             return None, None
@@ -98,7 +104,7 @@ class Rung:
     def standing(self) -> Standing:
         """What is known of it, for the choice."""
         with self._lock:
-            since, failing = self._since, self._failing
+            since, failing = self._since, self._failing or self._failed
         known = self.snapshot if self._synced else None
         return Standing(since, self._synced, known.endpoints if known else (), failing)
 

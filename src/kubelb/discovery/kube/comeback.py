@@ -1,0 +1,117 @@
+"""What the streams of one process to one API server tell each other, so that they come back soon and not all at once.
+
+    a stream breaks            its next try takes a `turn`: 5 a second, however many streams there are
+    its requests fail          they wait as each one's backoff says, but evenly: `again` has n streams that wait for
+                               half a minute ask one after the other, one every half minute / n, 3 a second at most
+    one of them is answered    `answered`: all that wait are roused and come within a second, each in its turn: 3 in
+                               the first second, 20 in the next, then 50 and 100, then as many as there are
+
+That a stream which only broke was answered rouses those that wait for their turn, and where any could not connect at
+all, everybody; but none that was refused by a server that answers (403, 500), or it would be asked each time that a
+proxy cuts the stream of another.
+
+So together they ask no more often than each for itself would, the first that is answered has all others catch up at
+once, and thirty streams find a server that was away for long within two seconds.
+
+A stream notes the epoch before it asks. One whose request failed after the server was heard by another finds another
+epoch than it noted, and does not sleep at all; nor can one that is about to fall asleep miss the call.
+"""
+
+import threading
+from collections.abc import Callable
+
+from kubelb.clock import Clock
+
+__all__ = ["AWAY", "JITTER", "PROBE", "RAMP", "Comeback"]
+
+AWAY = 0.2
+"""Seconds between two turns of streams that broke."""
+PROBE = 0.3
+"""Seconds between two requests after failed ones, at least."""
+RAMP = (0.34, 0.05, 0.02, 0.01)
+"""Seconds between two turns in each second after the server answered again."""
+JITTER = 1.0
+"""Seconds within which those that were roused come."""
+
+
+class Comeback:
+    """One for each API server. All methods may be called from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.epoch = 0
+        """How often the server has come back."""
+        self.ramp = 0
+        """How often it was found to answer."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sleepers: set[Callable[[], None]] = set()
+        self._failing: dict[object, bool] = {}
+        """And whether they cannot even connect."""
+        self._opened: float | None = None
+        self._back = False
+        """Whether everybody was roused since then."""
+        self._turn = self._probe = float("-inf")
+
+    def join(self, rouse: Callable[[], None]) -> None:
+        """Have `rouse` called when the epoch changes; it must return at once."""
+        with self._lock:
+            self._sleepers.add(rouse)
+
+    def leave(self, rouse: Callable[[], None], stream: object) -> None:
+        """Take that back; the stream has ended."""
+        with self._lock:
+            self._sleepers.discard(rouse)
+            self._failing.pop(stream, None)
+
+    def turn(self, troubled: bool) -> float:
+        """Reserve a turn; returns the seconds until it is there. Only `troubled` streams wait while all is well."""
+        with self._lock:
+            now = self._clock()
+            if not troubled and self._gap(now) is None:
+                return 0.0
+            slot = max(now, self._turn)
+            gap = self._gap(slot)  # that of its own second: what is reserved now for later waits no longer than due
+            self._turn = slot + (AWAY if gap is None else gap)
+            return slot - now
+
+    def fails(self, stream: object, epoch: int, *, away: bool) -> None:
+        """A request of the stream, made in `epoch`, failed; it could not even connect where the server is `away`."""
+        with self._lock:
+            self._failing[stream] = away
+            if epoch == self.epoch:
+                self._opened = None
+
+    def again(self, delay: float) -> float:
+        """Return the seconds after which to ask again, where the stream alone would wait for `delay`."""
+        with self._lock:
+            now = self._clock()
+            gap = max(PROBE, delay / max(1, len(self._failing)))
+            if gap >= delay:
+                return delay
+            slot = max(now + gap, self._probe)
+            self._probe = slot + gap
+            return slot - now
+
+    def answered(self, stream: object) -> None:
+        """A stream that broke, or whose requests failed, was answered."""
+        with self._lock:
+            now = self._clock()
+            back = any(self._failing.values()) or stream in self._failing
+            self._failing.pop(stream, None)
+            if self._gap(now) is None:
+                self._opened = self._turn = now
+                self.ramp += 1
+            elif not back or self._back:
+                return
+            self._back = back
+            if back:
+                self._probe = now
+                self.epoch += 1
+            sleepers = tuple(self._sleepers)
+        for rouse in sleepers:
+            rouse()
+
+    def _gap(self, now: float) -> float | None:
+        """Seconds between two turns while the streams come back, None at other times."""
+        second = len(RAMP) if self._opened is None else int(now - self._opened)
+        return RAMP[second] if second < len(RAMP) else None

@@ -1,0 +1,172 @@
+"""Coming back fast, and not all at once: thirty streams of a process and a server that was away, in virtual time."""
+
+from statistics import median
+
+import pytest
+
+from kubelb.discovery.kube.comeback import AWAY, PROBE, RAMP, Comeback
+
+from .build import piece, row
+from .fleet import Fleet
+from .server import slice_list, status
+from .world import MUTE, REFUSED, no, ok
+
+NEVER = 1e9
+A1 = piece("a", [row("10.0.0.1")], version=90)
+
+
+def away(since, until, trouble=REFUSED, *, then=None):
+    """A server that is away for a time, whose watches all break when it goes; `then` is what it says at first."""
+
+    def server(asked, number):
+        if since <= asked.at < until:
+            return trouble
+        if then is not None and until <= asked.at < until + then[0]:
+            return then[1]
+        if asked.watch:
+            return since if asked.at < since else NEVER
+        return ok(slice_list(A1, version=200 if asked.at >= until else 100))
+
+    return server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [5, 32, 90, 300])
+def test_thirty_services_are_right_again_soon_and_do_not_stampede(seconds):
+    """The kind: each stream sleeps out its own backoff. One that is answered has the others come, one after the other.
+
+    Right within 3 s in the median and 8 s at most; at most 10 requests a second while the server is away, and 5 in the
+    first second after it is back.
+    """
+    back = 100.0 + seconds
+    medians, last = [], []
+    for seed in range(20):
+        fleet = Fleet(away(100.0, back), seed=seed)
+        fleet.run(back + 60)
+        right = [next(at for at in member.known if at >= back) - back for member in fleet.members]
+        medians.append(median(right))
+        last.append(max(right))
+        assert fleet.busiest(100.0, back) <= 10
+        first = next(at for at, _ in fleet.asked if at >= back)
+        assert len(fleet.requests(first, first + 1)) <= 5
+        assert fleet.busiest(back, back + 60) <= 1 / RAMP[-1]
+        assert len(fleet.requests(back, back + 60)) <= 2 * 30 + 5
+        assert all(member.told[-1][1] == "recovered" for member in fleet.members if member.told)
+    medians.sort()
+    assert medians[len(medians) // 2] <= 3
+    assert sorted(last)[int(len(last) * 0.9)] <= 8
+
+
+def test_one_service_alone_waits_its_own_turn():
+    """Nobody rouses it; its backoff is client-go's."""
+    fleet = Fleet(away(100.0, 105.0), services=1)
+    fleet.run(140.0)
+    assert next(at for at in fleet.members[0].known if at >= 105) < 115
+    assert len(fleet.requests(100, 105)) <= 4
+
+
+@pytest.mark.parametrize("code", [403, 500, 503])
+def test_a_server_that_starts_and_does_not_know_its_roles_yet(code):
+    """It answers 403 for eight seconds after half a minute of absence: nobody goes to the cap, no Role is blamed."""
+    fleet = Fleet(away(100.0, 132.0, then=(8.0, no(status(code)))))
+    fleet.run(240.0)
+    right = [next(at for at in member.known if at >= 140) - 140 for member in fleet.members]
+    assert median(right) <= 5
+    assert max(right) <= 20
+    cures = [cure for member in fleet.members for _, kind, cure in member.told if kind == "forbidden"]
+    assert all(cure.startswith("it was allowed before") for cure in cures)
+
+
+def test_a_403_in_a_running_process():
+    """A server that answers 403 to everybody for eight seconds (watches cut, too), without having been away."""
+    fleet = Fleet(away(100.0, 108.0, no(status(403))))
+    fleet.run(200.0)
+    right = [next(at for at in member.known if at >= 108) - 108 for member in fleet.members]
+    assert median(right) <= 5
+    assert max(right) <= 12
+
+
+def test_a_stream_that_may_never_watch_is_not_roused():
+    """A Role without "watch" is nothing that another stream's recovery mends."""
+
+    def server(asked, number):
+        if number == 0 and asked.watch:
+            return no(status(403))
+        if asked.watch:
+            return asked.at + 20 if asked.at < 900 else NEVER
+        return ok(slice_list(A1))
+
+    fleet = Fleet(server)
+    fleet.run(1000.0)
+    mine = [at for at, number in fleet.asked if number == 0]
+    assert len(mine) <= 1000 / 30 + 20
+
+
+def test_a_frozen_server_is_not_asked_by_all_at_once():
+    """Nothing is answered: each request ends after a while with silence."""
+    fleet = Fleet(away(100.0, 160.0, MUTE))
+    fleet.run(220.0)
+    assert fleet.busiest(100.0, 160.0) <= 10
+
+
+def test_a_request_that_was_under_way_when_the_server_came_back_does_not_sleep():
+    """It finds another epoch than it noted, whichever was first: its failure, or the other's answer."""
+    now = [0.0]
+    comeback = Comeback(lambda: now[0])
+    noted = comeback.epoch
+    comeback.fails(1, noted, away=True)
+    comeback.answered(1)
+    assert comeback.epoch != noted
+    opened = comeback.epoch
+    comeback.fails(2, noted, away=True)  # old news: the ramp goes on
+    comeback.answered(2)
+    assert comeback.epoch == opened
+    comeback.fails(2, opened, away=True)  # away again
+    comeback.answered(2)
+    assert comeback.epoch == opened + 1
+
+
+def test_turns():
+    """All well: no wait at all. Away: five a second. Back: more each second, then as many as there are."""
+    now = [0.0]
+    comeback = Comeback(lambda: now[0])
+    assert [comeback.turn(False) for _ in range(3)] == [0, 0, 0]
+    assert [comeback.turn(True) for _ in range(3)] == [0, AWAY, 2 * AWAY]
+    now[0] = 10.0
+    comeback.answered(1)
+    assert comeback.epoch == 0  # nobody's request had failed: nobody sleeps
+    assert sum(comeback.turn(False) < 1 for _ in range(20)) == 3
+    now[0] = 10.0 + len(RAMP)
+    assert [comeback.turn(False) for _ in range(3)] == [0, 0, 0]
+
+
+def test_who_left_is_not_roused():
+    """As when its stream has ended."""
+    comeback = Comeback(lambda: 0.0)
+    calls = []
+
+    def rouse():
+        calls.append(1)
+
+    comeback.join(rouse)
+    comeback.fails(1, 0, away=True)
+    comeback.answered(1)
+    assert calls == [1]
+    comeback.leave(rouse, 1)
+    comeback.fails(2, 1, away=True)
+    comeback.answered(2)
+    assert calls == [1]
+
+
+def test_waits_are_shared_evenly():
+    """One alone waits as its backoff says; ten that would wait for 30 s each ask every 3 s; many, 3 times a second."""
+    comeback = Comeback(lambda: 0.0)
+    comeback.fails(0, 0, away=True)
+    assert comeback.again(30.0) == 30.0
+    for stream in range(10):
+        comeback.fails(stream, 0, away=True)
+    assert [comeback.again(30.0) for _ in range(4)] == [3.0, 6.0, 9.0, 12.0]
+    comeback = Comeback(lambda: 0.0)
+    for stream in range(100):
+        comeback.fails(stream, 0, away=True)
+    assert comeback.again(1.0) == comeback.again(1.0) - PROBE
