@@ -127,7 +127,7 @@ def test_a_request_that_was_under_way_when_the_server_came_back_does_not_sleep()
 
 
 def test_turns():
-    """All well: no wait at all. Away: five a second. Back: more each second, then as many as there are."""
+    """All well: no wait at all. Away: four a second. Back: more each second, then as many as there are."""
     now = [0.0]
     comeback = Comeback(lambda: now[0])
     assert [comeback.turn(False) for _ in range(3)] == [0, 0, 0]

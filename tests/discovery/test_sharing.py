@@ -83,6 +83,36 @@ def test_different_services_have_their_own(made):
 
 
 @pytest.mark.slow
+def test_a_stream_that_is_answered_rouses_the_others(made):
+    """Two services, and an API server that was away: who asks first has the other come, out of a sleep of a minute."""
+    live, away = Live(), [False]
+
+    def handle(conn, request):
+        if away[0]:
+            conn.close()
+        live(conn, request)
+
+    with Server(handle) as server:
+        feeds = [Reader(made, server.url, target=f"{name}.prod:http") for name in ("reviews", "ratings")]
+        until(lambda: len(live.conns) == 2)
+        streams = [feed.source._stream for feed in feeds]
+        assert streams[0]._comeback is streams[1]._comeback
+        for one in streams:
+            one._reflector.backoff._failures = 10
+        away[0] = True
+        server.drop_all()
+        until(lambda: all(feed.health.error for feed in feeds), 10.0)
+        away[0] = False
+        asked = len(server.requests)
+        feeds[0].source.resync_now()
+        until(lambda: not any(feed.health.error for feed in feeds), 10.0)
+        assert len(server.requests) <= asked + 4
+    for feed in feeds:
+        feed.source.stop()
+    assert not streams[0]._comeback._sleepers
+
+
+@pytest.mark.slow
 def test_a_raising_subscriber_hurts_nobody(made, monkeypatch):
     """One that raises is told so itself; the stream and the others go on."""
     live = Live()

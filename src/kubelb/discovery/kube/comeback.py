@@ -1,6 +1,6 @@
 """What the streams of one process to one API server tell each other, so that they come back soon and not all at once.
 
-    a stream breaks            its next try takes a `turn`: 5 a second, however many streams there are
+    a stream breaks            its next try takes a `turn`: 4 a second, however many streams there are
     its requests fail          they wait as each one's backoff says, but evenly: `again` has n streams that wait for
                                half a minute ask one after the other, one every half minute / n, 3 a second at most
     one of them is answered    `answered`: all that wait are roused and come within a second, each in its turn: 3 in
@@ -24,7 +24,7 @@ from kubelb.clock import Clock
 
 __all__ = ["AWAY", "JITTER", "PROBE", "RAMP", "Comeback"]
 
-AWAY = 0.2
+AWAY = 0.25
 """Seconds between two turns of streams that broke."""
 PROBE = 0.3
 """Seconds between two requests after failed ones, at least."""
