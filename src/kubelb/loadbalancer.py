@@ -24,6 +24,7 @@ from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.options import check_kind, number
 from kubelb.core.policies import Policy
+from kubelb.core.reach import reached
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.table import Difference
@@ -344,7 +345,10 @@ class LoadBalancer(Calls):
         raise TypeError(f"{self!r} cannot be pickled or copied: it is a process's own; make one in each, by its target")
 
     def _make_source(self) -> Discovery:
-        return source_for(self.target, self._options, self._clock, weakly(self._emit))
+        return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._reached))
+
+    def _reached(self) -> bool | None:
+        return reached((state for state in self.balancer.states() if state.in_use), self._clock())
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))

@@ -171,6 +171,14 @@ def test_srv_records_that_lead_nowhere_are_a_failure(lie):
         play(lookup(), {f"SRV {NAME}": lie})
 
 
+def test_an_external_name_names_its_cure():
+    """CoreDNS gives port 0 for it, which no nameserver's log explains."""
+    with pytest.raises(Trouble) as caught:
+        play(lookup(), {f"SRV {NAME}": Answer((Srv(0, 1, 0, "db.example.com."),), ttl=5.0)})
+    assert "ExternalName" in caught.value.failure.cure
+    assert "dns:///db.example.com:PORT" in caught.value.failure.cure
+
+
 def test_one_bad_record_is_left_out():
     """The others count, and it is told."""
     answer = srv("a", odd=("0.0.0.0 of b. is no address of a server",))

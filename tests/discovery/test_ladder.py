@@ -7,7 +7,7 @@ import pytest
 from kubelb.core import Balancer
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, SourceChanged
 from kubelb.discovery.ladder.choice import LATE, PATIENCE, STRANGER
-from kubelb.discovery.ladder.source import RETRY, Ladder
+from kubelb.discovery.ladder.source import LOOK, RETRY, Ladder
 from kubelb.model import Changes, Endpoint, Health, Snapshot
 
 
@@ -55,6 +55,7 @@ class Source:
 class World:
     def __init__(self, *names, missing=()):
         self.now = 1000.0
+        self.reached = None
         self.sources = {}
         self.events = []
 
@@ -67,7 +68,13 @@ class World:
             return make
 
         rungs = [(name, maker(name)) for name in names or ("slices", "srv")]
-        self.ladder = Ladder("web.prod:http", rungs, clock=lambda: self.now, emit=self.events.append)
+        self.ladder = Ladder(
+            "web.prod:http",
+            rungs,
+            clock=lambda: self.now,
+            emit=self.events.append,
+            reached=lambda: self.reached,
+        )
         self.ladder.start(lambda: None)
 
     def __getitem__(self, name):
@@ -140,7 +147,7 @@ def test_down_later_after_a_while_and_up_again_with_no_news():
     world.poll()
     world["slices"].fails()
     assert world.poll() is None
-    assert world.due == world.now + PATIENCE
+    assert world.due == world.now + LOOK
     world["slices"].recovers()
     assert world.poll(PATIENCE) is None
     assert list(world.sources) == ["slices"]
@@ -243,7 +250,7 @@ def test_a_virtual_address_does_not_replace_pods_soon():
     world.poll(PATIENCE)
     world["srv"].says(Endpoint("10.96.0.1", 80))
     assert world.poll() is None
-    assert world.due == pytest.approx(1000.0 + STRANGER)
+    assert "DNS gives 10.96.0.1:80, which was no pod of this service" in world.ladder.health().error
     assert world.poll(STRANGER - PATIENCE).endpoints == (Endpoint("10.96.0.1", 80),)
 
 
@@ -423,3 +430,51 @@ def test_dns_that_became_empty_brings_no_old_pods_back():
     world["srv"].says(problem="all gone")
     snapshot = world.poll()
     assert (snapshot.endpoints, snapshot.problem) == ((), "all gone")
+
+
+# -- the kind: the ladder does not hear what traffic knows
+
+
+def test_pods_that_nobody_reaches_give_way_at_once():
+    """They were all replaced while slices could not be read; DNS knows the new ones."""
+    world = World()
+    world["slices"].says(pod(1))
+    world.poll()
+    world["slices"].fails()
+    assert world.poll() is None
+    world.reached = False
+    world.poll(LOOK)
+    world["srv"].says(pod(2))
+    assert world.poll().endpoints == (pod(2),)
+    assert world.steps == [("srv", "slices", "unreachable")]
+    world.poll(PATIENCE)
+    assert world.steps == [("srv", "slices", "unreachable")]
+
+
+def test_a_port_that_no_pod_has_is_told():
+    """Of a headless Service DNS gives the pods, and `fallback_port` is that of the Service."""
+    world = World()
+    world["slices"].says(pod(1))
+    world.poll()
+    world["slices"].fails()
+    world.poll()
+    world.poll(PATIENCE)
+    world["srv"].says(Endpoint("10.0.0.1", 80))
+    assert world.poll() is None
+    health = world.ladder.health()
+    assert "DNS gives 10.0.0.1:80: the pods' addresses with a port of none of them" in health.error
+    assert "is fallback_port=8080 meant?" in health.cure
+    world["slices"].recovers()
+    world.poll()
+    assert world.ladder.health().error == ""
+
+
+def test_what_an_empty_rung_says_is_told():
+    """Slices are forbidden, and DNS knows that the port has another name: health says both."""
+    world = World()
+    world.poll()
+    world["slices"].fails("forbidden")
+    world.poll()
+    world["srv"].says(problem="DNS knows web, but no port 'htttp' of it")
+    assert world.poll() is None
+    assert world.ladder.health().error == "slices is away; DNS knows web, but no port 'htttp' of it"

@@ -6,7 +6,7 @@ from kubelb.discovery.ladder.choice import LATE, PATIENCE, STRANGER, Decision, S
 from kubelb.model import Endpoint
 
 PODS = Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80)
-SOME = (Endpoint("10.0.0.2", 9090),)
+SOME = Endpoint("10.0.0.2", 80), Endpoint("10.0.0.3", 80)
 VIP = (Endpoint("10.96.0.1", 80),)
 BAD = Trouble("forbidden", "no")
 NOW = 1000.0
@@ -99,6 +99,43 @@ CASES = {
     ),
     "empty on every rung, as it was": ([failing(), good(()), good(())], 1, Decision(1, 3)),
 }
+
+
+SOON = NOW - 1
+SAME_POD_OTHER_PORT = (Endpoint("10.0.0.2", 9090),)
+REACHED = {
+    "failing since a moment ago, and nothing answers: the next is tried": (
+        [failing(SOON, PODS)],
+        False,
+        Decision(0, 2),
+    ),
+    "and used": ([failing(SOON, PODS), good(SOME)], False, Decision(1, 2)),
+    "also where it is a stranger": ([failing(SOON, PODS), good(VIP)], False, Decision(1, 2)),
+    "empty is no help": ([failing(SOON, PODS), good(())], False, Decision(0, 3)),
+    "well, and nothing answers: that is not for discovery to judge": ([good(), good(SOME)], False, Decision(0, 1)),
+    "a stranger after very long, and the pods answer": (
+        [failing(NOW - STRANGER, PODS), good(VIP)],
+        True,
+        Decision(0, 3),
+    ),
+    "a port that is no pod's makes a stranger": (
+        [failing(LONG, PODS), good(SAME_POD_OTHER_PORT)],
+        None,
+        Decision(0, 3, LONG + STRANGER),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REACHED)
+def test_choice_with_what_traffic_knows(case):
+    """The kind: discovery does not hear that nobody answers, or that all do. One line each."""
+    standings, reached, expected = REACHED[case]
+    assert decide(standings, 3, 0, NOW, reached) == expected
+
+
+def test_a_stranger_that_was_taken_stays():
+    """Traffic reaches it, and it is in use: it needs no relatives any more."""
+    assert decide([failing(SOON, PODS), good(VIP)], 3, 1, NOW, True) == Decision(1, 2)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 
+import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, in which DNS would be ahead
 import pytest
 from tests.stalls import elapsed
 
@@ -203,6 +204,68 @@ def test_the_way_up_uses_no_pod_that_is_gone(cluster, svc, kind):
         assert lb.steps[-1] == ("endpointslices", "dns+srv", "recovered")
         assert not set().union(*seen)
         assert not failures
+
+
+@pytest.mark.slow
+def test_pods_that_all_refuse_give_way_to_those_that_dns_knows(cluster, svc):
+    """The kind: the ladder does not hear what traffic knows. Permission is lost, then every pod is replaced.
+
+    DNS knows the new ones, none of which was known before; and nothing is put forward here, neither the ten seconds of
+    patience nor the five minutes that strangers wait.
+    """
+    with Balancer("reviews.prod:http", cluster) as lb:
+        lb.wait_ready()
+        cluster.api.wait_for_watchers(1)
+        cluster.api.forbid()
+        cluster.api.cut_streams("reset")
+        wait_for(lambda: lb.health().error, 20.0)
+        svc.scale(0)
+        svc.scale(3)
+        began = time.monotonic()
+
+        def answers():
+            try:
+                lb.ask()
+            except OSError:
+                return False
+            return lb.used == addresses(svc)
+
+        wait_for(answers, 30.0)
+        assert time.monotonic() - began < PATIENCE
+        assert lb.steps == [("dns+srv", "endpointslices", "forbidden")]
+
+
+@pytest.mark.slow
+def test_a_fallback_port_that_no_pod_listens_on(cluster):
+    """It looks right and is harmless until the API server is away: port 80 of a headless Service is not mapped."""
+    svc = cluster.service("reviews.prod", replicas=3, headless=True, port=80)
+    port = svc[0].port
+    with Balancer(f"reviews.prod:{port}", cluster, fallback_port=80) as lb:
+        lb.wait_ready()
+        cluster.api.down()
+        wait_for(lambda: lb.health().error, 20.0)
+        lb.ahead += PATIENCE
+        lb.resync_now()
+        wait_for(lambda: "a port of none of them" in lb.health().error, 20.0)
+        assert f"is fallback_port={port} meant?" in lb.health().cure
+        assert lb.used == addresses(svc)
+        assert lb.steps == []
+        lb.ahead += 300
+        lb.ask()
+        lb.resync_now()
+        time.sleep(0.3)
+        assert lb.used == addresses(svc)
+
+
+@pytest.mark.slow
+def test_what_dns_knows_is_told_where_slices_are_forbidden(cluster, svc):
+    """A wrong port name, and no Role: NotReady says both."""
+    cluster.api.forbid()
+    with Balancer("reviews.prod:htttp", cluster) as lb:
+        lb.feed()
+        wait_for(lambda: "no port 'htttp' of it" in lb.health().error, 20.0)
+        with pytest.raises(NotReady, match=r"not allowed to list .*no port 'htttp' of it"):
+            lb.wait_ready(0.05)
 
 
 @pytest.mark.slow

@@ -315,7 +315,9 @@ def test_nil_ports():
         assert used(piece("a", [row("10.0.0.1")], ports=[{"name": "http", "port": number}])) == []
     assert used(piece("a", None, ports=None)) == []
     assert used(piece("a", [row("10.0.0.1")], ports=None)) == []
-    assert "no TCP port" in seen(piece("a", [row("10.0.0.1")], ports=None)).problem
+    portless = seen(piece("a", [row("10.0.0.1")], ports=None)).problem
+    assert "no TCP port" in portless
+    assert "dns:///reviews.prod.svc.cluster.local:PORT" in portless
 
 
 def test_udp_is_another_port():

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, in which DNS would be ahead
 import pytest
 
 from kubelb import Attempt

@@ -71,6 +71,7 @@ class EndpointState:
         "successes",
         "tracker",
         "turn",
+        "unsent",
         "until",
         "warm_since",
         "why",
@@ -112,6 +113,8 @@ class EndpointState:
         """What its peers have done since it is silent; see `kubelb.core.health.silence`."""
         self.recalled = 0.0, 0.0, 0
         """Recent faults and calls, and all calls by then; see there."""
+        self.unsent = 0
+        """The last of those without a break that could not even connect; stale where it is more than `consecutive`."""
         self.phase = Phase.ACTIVE
         self.until = NEVER
         """End of the ejection; once ACTIVE again, when it came back."""

@@ -24,7 +24,7 @@ from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Ci
 from kubelb.core.health.shares import NOTES
 from kubelb.core.health.silence import meaning, remember
 from kubelb.core.state import NEVER, EndpointState, Phase
-from kubelb.model import Incident, Outcome, Verdict
+from kubelb.model import Incident, Outcome, Sent, Verdict
 
 __all__ = ["CircuitTracker", "Tracker"]
 
@@ -39,6 +39,8 @@ _FAILED = Verdict.FAILED
 _CANCELLED = Verdict.CANCELLED
 _NEUTRAL = Verdict.NEUTRAL
 _SILENT = Verdict.SILENT
+_NEVER = Sent.NEVER
+
 PARTING, SILENT_PARTING = 1.0, 10.0
 """Seconds between two planned ends of connections of an endpoint that has answered meanwhile, and that has not."""
 
@@ -116,6 +118,8 @@ class Tracker:
             least = max(hint, self._penalty) if failed else hint or self._penalty
             charge(state, max(latency, least), start, now, self._decay, max(latency, hint))
             if failed:
+                before = state.consecutive
+                state.unsent = min(state.unsent, before) + 1 if outcome.sent is _NEVER else 0
                 self._failed(state, start, now)
         return True
 

@@ -64,15 +64,20 @@ def check_options(target: Target, options: Options) -> None:
         raise ValueError(f"traffic_policy='Local': DNS does not say on which node a pod is; {target} needs 'Cluster'")
 
 
-def source_for(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
-    """Return the source for a target, not yet started. May take 100 ms of imports: not for the caller's thread."""
+def source_for(
+    target: Target, options: Options, clock: Clock, emit: Emit, reached: Callable[[], bool | None] = lambda: None
+) -> Discovery:
+    """Return the source for a target, not yet started. May take 100 ms of imports: not for the caller's thread.
+
+    `reached` is whether traffic reaches the endpoints in use, None where nobody knows.
+    """
     if target.scheme == "static":
         return StaticDiscovery(target.addresses)
     if target.name:
         return _dns(target, options, clock, emit)
     if target.scheme == "kube":
         return _kube(target, options, clock, emit)
-    return _ladder(target, options, clock, emit)
+    return _ladder(target, options, clock, emit, reached)
 
 
 def _kube(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
@@ -106,7 +111,9 @@ def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discover
     )
 
 
-def _ladder(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
+def _ladder(
+    target: Target, options: Options, clock: Clock, emit: Emit, reached: Callable[[], bool | None]
+) -> Discovery:
     """Slices, then SRV records for a port that has a name, then A records for the fallback port.
 
     DNS knows no nodes, so where only endpoints of the own one may be used there is nothing to step down to.
@@ -125,7 +132,7 @@ def _ladder(target: Target, options: Options, clock: Clock, emit: Emit) -> Disco
         rungs.append(("dns", lambda emit: _dns(addresses, options, clock, emit)))
     if len(rungs) == 1:
         return rungs[0][1](emit)
-    return Ladder(str(target), rungs, emit=emit, clock=clock)
+    return Ladder(str(target), rungs, emit=emit, clock=clock, reached=reached)
 
 
 def seed_endpoints(addresses: Iterable[str]) -> tuple[Endpoint, ...]:

@@ -87,7 +87,11 @@ class Lookup:
         addresses, unknown, ttl = yield from self._targets(answer, records)
         endpoints = _endpoints(records, addresses)
         if not any(endpoints.values()):
-            raise Trouble(Failure("malformed", f"the SRV records of {name} lead to no address and port", LIES))
+            # CoreDNS gives port 0 for a Service of type ExternalName: it has no ports of its own.
+            outside = next((record.target for record in answer.srv if not record.port and record.target != "."), "")
+            cure = f"is it an ExternalName Service? Then give what it stands for, dns:///{outside.rstrip('.')}:PORT"
+            reason = f"the SRV records of {name} lead to no address and port"
+            raise Trouble(Failure("malformed", reason, cure if outside else LIES))
         virtual = ""
         if {record.target for record in records} == {service_part(name)}:
             virtual = ", ".join(sorted({each.ip for family in endpoints.values() for each in family}))

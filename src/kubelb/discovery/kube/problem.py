@@ -38,7 +38,10 @@ def explain(facts: Facts) -> str:
     name = f"Service {facts.service} in namespace {facts.namespace}"
     there = ", ".join(facts.ports) or "none"
     if not facts.slices and not facts.total:
-        return f"there is no {name}, as far as its EndpointSlices tell; check both names (kubectl get endpointslices)"
+        return (
+            f"there is no {name}, as far as its EndpointSlices tell; check both names (kubectl get endpointslices). "
+            "A Service of type ExternalName has none: give the name that it stands for, as dns:///HOST:PORT"
+        )
     if facts.ambiguous:
         return f"{name} has several ports and the target names none; name one of: {there}"
     if not facts.has_port and facts.ports:
@@ -50,7 +53,11 @@ def explain(facts: Facts) -> str:
     if facts.rows and not facts.kinds & set(facts.families):
         return f"{name} has only endpoints of type {_list(facts.kinds)}; in use are those of {_list(facts.families)}"
     if not facts.ports:
-        return f"{name} has endpoints and no TCP port: give it one, or use static:/// addresses"
+        port = facts.port if isinstance(facts.port, int) else "PORT"
+        return (
+            f"{name} has endpoints and no TCP port: give it one in its spec, or use its addresses with a port "
+            f"of yours, dns:///{facts.service}.{facts.namespace}.svc.cluster.local:{port}"
+        )
     return _none_usable(name, facts)
 
 

@@ -87,7 +87,9 @@ class Stream:
     @property
     def stage(self) -> str:
         """What the stream is waiting for, for messages."""
-        return f"{self._line.phase.value} {self._transport.server or 'the API server'}"
+        phase = self._line.phase
+        where = "" if phase is Phase.CREDENTIALS else f" {self._transport.server or 'the API server'}"
+        return f"{phase.value}{where}"
 
     # -- from any thread
 

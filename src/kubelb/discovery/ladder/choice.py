@@ -9,9 +9,12 @@ The first rung that works is used. What "works" means leans towards staying wher
   moment before, for what it knew is the past.
 - A rung further down that has no endpoints does not work: DNS cannot tell "empty" from "unknown", nor from "not here".
   The first rung, the slices, can; there, empty is an answer.
-- A rung further down whose addresses have none in common with the pods known from the first is a stranger: most often
-  the Service's own address (ClusterIP). Pods that were known a moment ago are the better choice; after `STRANGER`
-  seconds without news of them they no longer are.
+- A rung further down whose addresses have none in common with the pods known from the first, by IP and port, is a
+  stranger: most often the Service's own address (ClusterIP), or the pods with a port that they do not listen on. Pods
+  that were known a moment ago are the better choice; after `STRANGER` seconds without news of them they no longer are,
+  unless traffic reaches them.
+- Where traffic reaches none of the endpoints in use, and the rung they are from fails, there is nothing to wait for:
+  neither patience nor strangeness keeps the next rung from being used.
 - Where no rung works, the one in use stays, also where it knows of no endpoint any more: what a rung above knew before
   it failed is older than that.
 
@@ -23,7 +26,7 @@ from typing import NamedTuple
 
 from kubelb.model import Endpoint
 
-__all__ = ["LATE", "PATIENCE", "STRANGER", "Decision", "Standing", "Trouble", "decide"]
+__all__ = ["LATE", "PATIENCE", "STRANGER", "Decision", "Standing", "Trouble", "decide", "stranger"]
 
 LATE = 2.0
 PATIENCE = 10.0
@@ -61,21 +64,30 @@ class Decision(NamedTuple):
     """When to decide again, if nothing is heard until then."""
 
 
-def decide(standings: Sequence[Standing], rungs: int, current: int | None, now: float) -> Decision:
-    """Choose among `rungs`, of which the first `len(standings)` run."""
+def decide(
+    standings: Sequence[Standing], rungs: int, current: int | None, now: float, reached: bool | None = None
+) -> Decision:
+    """Choose among `rungs`, of which the first `len(standings)` run.
+
+    `reached` is whether traffic reaches the endpoints in use, None where nobody knows.
+    """
     due: float | None = None
     for number, rung in enumerate(standings):
         if not rung.synced and rung.failing is None and now < rung.since + LATE:
             return Decision(_held(standings, current), number + 1, _least(due, rung.since + LATE))
         if not rung.synced or (number and not rung.endpoints):
             continue
-        if number and _strangers(rung, standings[0]):
+        if number and number != current and reached is not False and stranger(rung, standings[0]):
+            if reached:
+                continue
             known = standings[0].since + STRANGER
             if now < known:
                 due = _least(due, known)
                 continue
         if rung.failing is None:
             return Decision(number, number + 1, due)
+        if number == current and reached is False:
+            continue
         if rung.endpoints and now < rung.since + PATIENCE and (current is None or number >= current):
             return Decision(number, number + 1, _least(due, rung.since + PATIENCE))
     return Decision(_held(standings, current), min(len(standings) + 1, rungs), due)
@@ -87,9 +99,10 @@ def _held(standings: Sequence[Standing], current: int | None) -> int | None:
     return next((number for number in order if standings[number].endpoints), current)
 
 
-def _strangers(rung: Standing, first: Standing) -> bool:
-    known = {endpoint.ip for endpoint in first.endpoints}
-    return bool(known) and known.isdisjoint(endpoint.ip for endpoint in rung.endpoints)
+def stranger(rung: Standing, first: Standing) -> bool:
+    """Whether a rung's endpoints have none in common with those that the first one knew."""
+    known = {endpoint.address for endpoint in first.endpoints}
+    return bool(known and rung.endpoints) and known.isdisjoint(endpoint.address for endpoint in rung.endpoints)
 
 
 def _least(one: float | None, other: float) -> float:

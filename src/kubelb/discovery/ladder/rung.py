@@ -122,7 +122,12 @@ class Rung:
         """The source's own."""
         source, failing = self._source, self._failing
         if source is not None:
-            return source.health()
+            health = source.health()
+            known = self.snapshot if self._synced else None
+            empty = known.problem if known is not None and not known.endpoints else ""
+            if empty and empty not in health.error:  # it can be read, and that is what it says
+                health = replace(health, error=f"{health.error}; {empty}" if health.error else empty)
+            return health
         return Health(self.name, error=failing.reason, cure=failing.cure) if failing else Health(self.name)
 
     def _note(self, life: object, notify: Callable[[], None], event: Event) -> None:

@@ -11,10 +11,11 @@ needs no lock, and `stop` waits for nobody: a rung that is being started meanwhi
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import Emit, SourceChanged, discard
-from kubelb.discovery.ladder.choice import Trouble, decide
+from kubelb.discovery.ladder.choice import Standing, Trouble, decide, stranger
 from kubelb.discovery.ladder.rung import Make, Rung
 from kubelb.model import Endpoint, Health, Snapshot
 
@@ -22,21 +23,39 @@ __all__ = ["Ladder"]
 
 RETRY = 1.0
 """Seconds until a rung that could not be started is started again."""
+LOOK = 1.0
+"""Seconds between two looks at traffic, while the rung in use fails."""
+
+Reached: TypeAlias = Callable[[], bool | None]
+
+
+def _who_knows() -> bool | None:
+    return None
 
 
 class Ladder:
     """`rungs` are names and makers of sources, the best first."""
 
     def __init__(
-        self, service: str, rungs: Sequence[tuple[str, Make]], *, clock: Clock = monotonic, emit: Emit = discard
+        self,
+        service: str,
+        rungs: Sequence[tuple[str, Make]],
+        *,
+        clock: Clock = monotonic,
+        emit: Emit = discard,
+        reached: Reached = _who_knows,
     ) -> None:
+        """`reached` says whether traffic reaches the endpoints in use; it is asked while their rung fails."""
         self._service = service
+        self._reached = reached
         self._rungs = [
             Rung(name, make, service=service, clock=clock, emit=emit, wanted=self._wanted) for name, make in rungs
         ]
         self._emit = emit
         self._notify: Callable[[], None] = _nobody
         self._on = False
+        self._withheld = "", ""
+        """What a rung further down knows and why that is not used; and a cure."""
         self._use: int | None = None
         self._version = 0
         self._given: tuple[int, int] | None = None
@@ -60,9 +79,16 @@ class Ladder:
         polled = [rung.poll(now) for rung in running]
         due = [later for _, later in polled if later is not None]
         fresh = {number for number, (snapshot, _) in enumerate(polled) if snapshot is not None}
-        decision = decide([rung.standing() for rung in running], len(self._rungs), self._use, now)
+        standings = [rung.standing() for rung in running]
+        use = self._use
+        reached, fails = None, use is not None and use < len(standings) and standings[use].failing is not None
+        if fails:
+            reached = self._reached()
+            due.append(now + LOOK)
+        decision = decide(standings, len(self._rungs), use, now, reached)
         if decision.due is not None:
             due.append(decision.due)
+        self._withheld = _withheld(standings, decision.use) if fails else ("", "")
         changed = self._step(decision.use)
         started = self._run(decision.run)
         if started is not None:  # one that cannot be built, or not now, says nothing by itself
@@ -74,8 +100,9 @@ class Ladder:
         """The state of the rung in use, with what is wrong with those above it, and why we are not there."""
         use = self._use
         each = [rung.health() for rung in self._running()[: None if use is None else use + 1]]
-        error = "; ".join(dict.fromkeys(health.error for health in each if health.error))
-        cure = "; ".join(dict.fromkeys(health.cure for health in each if health.cure))
+        withheld, advice = self._withheld
+        error = "; ".join(dict.fromkeys(text for text in (*(each.error for each in each), withheld) if text))
+        cure = "; ".join(dict.fromkeys(text for text in (*(each.cure for each in each), advice) if text))
         if use is None or use >= len(each):
             return Health(self._rungs[0].name, error=error or ("" if each else "not started"), cure=cure)
         why = str(self._rungs[0].trouble()) if use else ""
@@ -161,6 +188,23 @@ class Ladder:
 
     def _name(self, number: int | None) -> str:
         return "nothing yet" if number is None else self._rungs[number].name
+
+
+def _withheld(standings: Sequence[Standing], use: int | None) -> tuple[str, str]:
+    """Reason and cure of what is known further down and not used, because nobody of that was known before."""
+    for rung in standings[(use or 0) + 1 :]:
+        if not stranger(rung, standings[0]):
+            continue
+        there = ", ".join(endpoint.authority for endpoint in rung.endpoints[:3])
+        pods = {endpoint.ip: endpoint.port for endpoint in standings[0].endpoints}
+        port = next((pods[endpoint.ip] for endpoint in rung.endpoints if endpoint.ip in pods), None)
+        if port is not None:
+            return (
+                f"DNS gives {there}: the pods' addresses with a port of none of them",
+                f"is fallback_port={port} meant?",
+            )
+        return f"DNS gives {there}, which was no pod of this service", ""
+    return "", ""
 
 
 def _nobody() -> None:
