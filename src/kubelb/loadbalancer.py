@@ -9,7 +9,7 @@ on a call picks from what is known and never waits for discovery again.
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -32,7 +32,7 @@ from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.select import Options, check_options, seed_endpoints, source_for
 from kubelb.errors import NotReady
-from kubelb.model import Health, Snapshot
+from kubelb.model import Address, Health, Snapshot
 from kubelb.printable import shown
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
@@ -73,6 +73,7 @@ class LoadBalancer(Calls):
     - `node`, `zone`: where the caller is; else ``$NODE_NAME`` and ``$KUBELB_ZONE``, else learnt from the slices;
     - `traffic_policy`: ``"Cluster"``, or ``"Local"`` for endpoints on the own node only;
     - `require_serving`, `avoid_terminating`: stricter than kube-proxy about pods that are published while not ready;
+    - `strict_hints`: True to follow topology hints, as kube-proxy does, also where nobody whom they name answers;
     - `max_stale`: seconds without word from discovery after which `health()` says stale; never, by default;
     - `seed`: ``"ip:port"`` addresses to use until the first sync;
     - `kubeconfig`, `context`: else ``$KUBECONFIG``, the pod's own files, ``~/.kube/config``;
@@ -107,6 +108,7 @@ class LoadBalancer(Calls):
         traffic_policy: str = "Cluster",
         require_serving: bool = False,
         avoid_terminating: bool = False,
+        strict_hints: bool = False,
         max_stale: float | None = None,
         seed: Iterable[str] | None = None,
         kubeconfig: str | None = None,
@@ -133,6 +135,7 @@ class LoadBalancer(Calls):
             traffic_policy=traffic_policy,
             require_serving=require_serving,
             avoid_terminating=avoid_terminating,
+            strict_hints=strict_hints,
             max_stale=max_stale,
             kubeconfig=kubeconfig,
             context=context,
@@ -347,8 +350,11 @@ class LoadBalancer(Calls):
     def _make_source(self) -> Discovery:
         return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._reached))
 
-    def _reached(self) -> bool | None:
-        return reached((state for state in self.balancer.states() if state.in_use), self._clock())
+    def _reached(self, addresses: Collection[Address] | None = None) -> bool | None:
+        states, now = self.balancer.states(), self._clock()
+        if addresses is None:
+            return reached((state for state in states if state.in_use), now)
+        return reached((state for state in states if state.endpoint.address in addresses), now, any_failure=True)
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))

@@ -193,6 +193,7 @@ SAMPLES: dict[type, Any] = {
     events.DiscoveryFailed: events.DiscoveryFailed("s", "forbidden", "403 for token-7", "ask"),
     events.DiscoveryRecovered: events.DiscoveryRecovered("s", 1.0),
     events.SourceChanged: events.SourceChanged("s", "dns-srv", "endpointslices", "forbidden", "403 for token-7"),
+    events.SpilledOver: events.SpilledOver("s", True, "none of 10.0.0.1:80 answers"),
     events.Skipped: events.Skipped("s", "slice a", "no port"),
     events.TlsFilesChanged: events.TlsFilesChanged("s", ("/ca.pem",)),
 }

@@ -27,6 +27,7 @@ __all__ = [
     "Returned",
     "Skipped",
     "SourceChanged",
+    "SpilledOver",
     "TlsFilesChanged",
     "discard",
 ]
@@ -203,6 +204,17 @@ class SourceChanged(_Told):
 
 
 @dataclass(frozen=True, slots=True)
+class SpilledOver(_Told):
+    """Topology hints are not followed (`over`), because no endpoint that they name answers; or they are again."""
+
+    _words: ClassVar[tuple[str, ...]] = ("reason",)
+
+    service: str
+    over: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped(_Told):
     """Something in the source made no sense and was left out."""
 
@@ -237,6 +249,7 @@ Event: TypeAlias = (
     | Returned
     | Skipped
     | SourceChanged
+    | SpilledOver
     | TlsFilesChanged
 )
 Emit: TypeAlias = Callable[[Event], None]

@@ -1,6 +1,6 @@
 """Target + options -> the source that serves them. Imports a source's packages only when one is built."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import TypeAlias
@@ -17,6 +17,7 @@ from kubelb.printable import shown
 from kubelb.target import Target, check_domain, parse_target
 
 Make: TypeAlias = Callable[[Emit], Discovery]
+Reached: TypeAlias = Callable[[Collection[Address] | None], bool | None]
 
 __all__ = ["Options", "check_options", "seed_endpoints", "source_for"]
 
@@ -30,6 +31,7 @@ class Options:
     traffic_policy: str = "Cluster"
     require_serving: bool = False
     avoid_terminating: bool = False
+    strict_hints: bool = False
     max_stale: float | None = None
     kubeconfig: str | None = None
     context: str | None = None
@@ -46,7 +48,7 @@ class Options:
         if port is not None and (type(port) is not int or not 1 <= port <= 65535):
             raise ValueError(f"fallback_port={shown(port)}: give a number from 1 to 65535, or None")
         check_domain(self.cluster_domain)
-        for name in ("require_serving", "avoid_terminating"):
+        for name in ("require_serving", "avoid_terminating", "strict_hints"):
             if not isinstance(flag := getattr(self, name), bool):
                 raise TypeError(f"{name}={shown(flag)}: give True or False")
         for name in ("node", "zone", "kubeconfig", "context"):
@@ -65,22 +67,22 @@ def check_options(target: Target, options: Options) -> None:
 
 
 def source_for(
-    target: Target, options: Options, clock: Clock, emit: Emit, reached: Callable[[], bool | None] = lambda: None
+    target: Target, options: Options, clock: Clock, emit: Emit, reached: Reached = lambda _: None
 ) -> Discovery:
     """Return the source for a target, not yet started. May take 100 ms of imports: not for the caller's thread.
 
-    `reached` is whether traffic reaches the endpoints in use, None where nobody knows.
+    `reached` is whether traffic reaches any of some endpoints, or of those in use; None where nobody knows.
     """
     if target.scheme == "static":
         return StaticDiscovery(target.addresses)
     if target.name:
         return _dns(target, options, clock, emit)
     if target.scheme == "kube":
-        return _kube(target, options, clock, emit)
+        return _kube(target, options, clock, emit, reached)
     return _ladder(target, options, clock, emit, reached)
 
 
-def _kube(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
+def _kube(target: Target, options: Options, clock: Clock, emit: Emit, reached: Reached) -> Discovery:
     from kubelb.discovery.kube.source import KubeDiscovery
 
     return KubeDiscovery(
@@ -92,6 +94,8 @@ def _kube(target: Target, options: Options, clock: Clock, emit: Emit) -> Discove
         traffic_policy=options.traffic_policy,
         require_serving=options.require_serving,
         avoid_terminating=options.avoid_terminating,
+        strict_hints=options.strict_hints,
+        reached=reached,
         max_stale=options.max_stale,
         clock=clock,
         emit=emit,
@@ -111,9 +115,7 @@ def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discover
     )
 
 
-def _ladder(
-    target: Target, options: Options, clock: Clock, emit: Emit, reached: Callable[[], bool | None]
-) -> Discovery:
+def _ladder(target: Target, options: Options, clock: Clock, emit: Emit, reached: Reached) -> Discovery:
     """Slices, then SRV records for a port that has a name, then A records for the fallback port.
 
     DNS knows no nodes, so where only endpoints of the own one may be used there is nothing to step down to.
@@ -121,9 +123,9 @@ def _ladder(
     from kubelb.discovery.ladder.source import Ladder
 
     host = f"{target.host}.svc.{options.cluster_domain}."
-    rungs: list[tuple[str, Make]] = [("endpointslices", lambda emit: _kube(target, options, clock, emit))]
+    rungs: list[tuple[str, Make]] = [("endpointslices", lambda emit: _kube(target, options, clock, emit, reached))]
     if options.traffic_policy == "Local":
-        return _kube(target, options, clock, emit)
+        return _kube(target, options, clock, emit, reached)
     if isinstance(target.port, str) and target.port:
         srv = replace(target, scheme="dns+srv", name=f"_{target.port}._tcp.{host}")
         rungs.append(("dns+srv", lambda emit: _dns(srv, options, clock, emit)))
@@ -132,7 +134,7 @@ def _ladder(
         rungs.append(("dns", lambda emit: _dns(addresses, options, clock, emit)))
     if len(rungs) == 1:
         return rungs[0][1](emit)
-    return Ladder(str(target), rungs, emit=emit, clock=clock, reached=reached)
+    return Ladder(str(target), rungs, emit=emit, clock=clock, reached=lambda: reached(None))
 
 
 def seed_endpoints(addresses: Iterable[str]) -> tuple[Endpoint, ...]:

@@ -21,6 +21,7 @@ from kubelb.core.events import (
     Returned,
     Skipped,
     SourceChanged,
+    SpilledOver,
     TlsFilesChanged,
 )
 
@@ -109,6 +110,12 @@ EVENTS: dict[type[Event], Counted] = {
         "{change}",
         "Steps from one source of endpoints to another.",
         lambda event: (("kubelb.discovery.reason", event.kind), ("kubelb.discovery.source", event.source)),
+    ),
+    SpilledOver: Counted(
+        "kubelb.discovery.spills",
+        "{change}",
+        "Times that topology hints were left, as no endpoint they name answered, and followed again.",
+        lambda event: (("kubelb.discovery.spill", "over" if event.over else "back"),),
     ),
     Skipped: Counted(
         "kubelb.discovery.skipped", "{item}", "Things in the source that made no sense and were left out."

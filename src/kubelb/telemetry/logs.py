@@ -24,6 +24,7 @@ from kubelb.core.events import (
     Returned,
     Skipped,
     SourceChanged,
+    SpilledOver,
     TlsFilesChanged,
 )
 from kubelb.printable import printable
@@ -116,6 +117,9 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
             )
             level = logging.INFO if event.kind == "recovered" else logging.WARNING
             return level, (kind, event.service, event.source, event.kind), text
+        case SpilledOver():
+            text = f"topology hints are {'not followed for now' if event.over else 'followed again'}: {event.reason}"
+            return logging.WARNING if event.over else logging.INFO, (kind, event.service, str(event.over)), text
         case TlsFilesChanged(error=""):
             return logging.INFO, (kind, event.service), f"{', '.join(event.files)}: changed, and read again"
         case TlsFilesChanged():

@@ -5,7 +5,8 @@ anywhere (KEP-1669), never mixed with the ready. One that terminates and does no
 
 Topology is read off the hints of the ready endpoints alone, all or nothing (KEP-3015): if every one names nodes and one
 names mine, those that name my node; else if every one names zones and one names mine, those that name my zone; else
-everything. `traffic_policy="Local"` replaces all of that by: those on my node, ready, else serving and terminating,
+everything. Hints are not looked at while `spread` is set: kube-proxy cannot know that nobody whom they name answers, we
+can. `traffic_policy="Local"` replaces all of that by: those on my node, ready, else serving and terminating,
 else nothing.
 
 Every rule above asks only *whether* there are endpoints with certain marks, so the marks of an endpoint are one small
@@ -42,6 +43,8 @@ class View(NamedTuple):
     """With publishNotReadyAddresses an endpoint is ready although it does not serve; leave those out."""
     avoid_terminating: bool = False
     """The same for those which are ready although they terminate."""
+    spread: bool = False
+    """Hints are not followed for now."""
 
 
 class Mode(Enum):
@@ -94,6 +97,8 @@ def decide(tally: Mapping[int, int], view: View) -> Choice:
     ready = [marks for marks in present if marks & READY]
     if not ready:
         return _first(present, Choice(Mode.DRAINING, DRAINING))
+    if view.spread:
+        return Choice(Mode.READY, READY)
     if all(marks & NODE_HINTED for marks in ready) and any(marks & NODE_MINE for marks in ready):
         return Choice(Mode.NODE, READY | NODE_MINE)
     if all(marks & ZONE_HINTED for marks in ready) and any(marks & ZONE_MINE for marks in ready):

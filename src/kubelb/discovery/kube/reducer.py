@@ -28,7 +28,7 @@ from kubelb.discovery.kube.problem import Facts, explain
 from kubelb.discovery.kube.rows import FAMILIES, read_rows
 from kubelb.discovery.kube.versions import Seen
 from kubelb.discovery.kube.wire import Slice
-from kubelb.model import Changes, Endpoint, Snapshot
+from kubelb.model import Address, Changes, Endpoint, Snapshot
 
 __all__ = ["HOLD", "Reducer"]
 
@@ -216,6 +216,19 @@ class Reducer:
         if not self._learn or not present or self.view.zone in present:
             return
         self.view = self.view._replace(zone=min(present, key=lambda zone: (-self._zones[zone], zone)))
+        for family in self._families.values():
+            family.look(self.view)
+
+    def hinted(self) -> tuple[Address, ...]:
+        """The addresses in use where topology hints chose them; none where they did not."""
+        family = self._families.get(self._shown or "")
+        if family is None or family.choice.mode not in {Mode.NODE, Mode.ZONE}:
+            return ()
+        return tuple(endpoint.address for endpoint in family.used)
+
+    def spread(self, spread: bool) -> None:
+        """Leave topology hints, or follow them again."""
+        self.view = self.view._replace(spread=spread)
         for family in self._families.values():
             family.look(self.view)
 

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 from kubelb.clock import Clock, monotonic
-from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event, Skipped, discard
+from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event, Skipped, SpilledOver, discard
 from kubelb.discovery.kube.access import Access, Locator
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.locate import locate
 from kubelb.discovery.kube.reducer import HOLD, Reducer
+from kubelb.discovery.kube.spill import Reached, Spill
 from kubelb.discovery.kube.stream import Key, Stream, subscribe
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.discovery.kube.wire import Slice
@@ -34,7 +35,8 @@ class KubeDiscovery:
     `access` (or `kubeconfig` and `context`) says which API server, see `locate.py`. `node` and `zone` say where the
     caller is; None takes NODE_NAME and KUBELB_ZONE, and the zone is learnt from a slice if neither is given. `families`
     is in order of preference, one is used; with `join` all are, each pod once. `debounce` is how long an endpoint may
-    be absent before it is gone.
+    be absent before it is gone. `reached` tells whether requests reach endpoints; with it, hints whose endpoints all
+    fail are left for a while, unless `strict_hints`.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class KubeDiscovery:
         families: Sequence[str] = ("IPv4", "IPv6"),
         join: bool = False,
         max_stale: float | None = None,
+        strict_hints: bool = False,
+        reached: Reached | None = None,
         debounce: float = HOLD,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
@@ -70,6 +74,7 @@ class KubeDiscovery:
             avoid_terminating,
         )
         self._families, self._join, self._hold = tuple(families), join, debounce
+        self._reached = None if strict_hints else reached
         self._max_stale = max_stale
         self._clock = clock
         self._rng = rng or random.Random()
@@ -103,6 +108,7 @@ class KubeDiscovery:
             hold=self._hold,
             version=self._version,
         )
+        self._spill = None if self._reached is None else Spill(self._reached)
         self._heard: float | None = None
         self._error = "", ""
         self._failing_since: float | None = None
@@ -121,14 +127,23 @@ class KubeDiscovery:
 
     def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
         """Return what changed, and when the next absence has been held long enough."""
+        left: bool | None = None
         with self._lock:
             snapshot = self._reducer.snapshot(now)
             due = self._reducer.due
+            if self._spill is not None:
+                left, why, look = self._spill.look(self._reducer, now)
+                if left is not None:
+                    snapshot = self._reducer.snapshot(now) or snapshot
+                if look is not None:
+                    due = look if due is None else min(due, look)
             odd, self._reducer.skipped = self._reducer.skipped, []
         if snapshot is not None:
             self._version = snapshot.version
         for what, reason in odd:
             self.skipped(what, reason)
+        if left is not None:
+            self._tell(SpilledOver(str(self._target), left, why))
         return snapshot, due
 
     def health(self) -> Health:
