@@ -17,7 +17,7 @@ from weakref import WeakMethod, ref
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.balancer import Balancer
-from kubelb.core.events import DiscoveryFailed, EndpointsChanged, Event
+from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, EndpointsChanged, Event
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
@@ -51,6 +51,13 @@ __all__ = ["LoadBalancer"]
 
 SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv"}
 """Where endpoints will come from, for as long as there is no source that says so itself."""
+UNREACHABLE = (
+    "may this process connect to pods? From outside the cluster it may not as a rule; inside, see NetworkPolicies, and "
+    "whether the pods listen on that port and on their own address"
+)
+"""The cure where nobody can be connected to."""
+PROBE = 5.0
+"""Seconds between two times that calls which fail at once have discovery ask again, out of its own turn."""
 SEED = -1
 """Version of the seed's snapshot: the changes of a source's first one are to its own version 0."""
 
@@ -80,7 +87,8 @@ class LoadBalancer(Calls):
     - `cluster_domain`: ``"cluster.local"``;
     - `fallback_port`: port number to use with A records, where neither slices nor SRV records can be had;
     - `nameserver`: ``"IP"`` or ``"IP:PORT"`` to ask for DNS names; else those of ``/etc/resolv.conf``;
-    - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0;
+    - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0; after one that waited in vain
+      calls fail at once, until discovery has something else to say;
     - `telemetry`: False for no metrics and spans, a Telemetry to say where they go; by default wherever OpenTelemetry
       is set up to send them.
 
@@ -160,6 +168,11 @@ class LoadBalancer(Calls):
         )
         self._budget = BudgetState(self.retry.budget, clock()) if self.retry.budget else None
         self.always_flow = self.retry.retry is not None
+        self._failing = False
+        """Whether discovery told of a failure since it was well last."""
+        self._in_vain = False
+        """Whether a call has waited since then for the first endpoints, and got none."""
+        self._probe_at = float("-inf")
         self._lock = threading.Lock()
         self._closed = False
         self._feed: Feed | None = None
@@ -195,9 +208,26 @@ class LoadBalancer(Calls):
         source = self._static or (feed.source if feed else None)
         health = source.health() if source else Health(SOURCES[self.target.scheme], error=feed.problem if feed else "")
         counts = Counter(view.state for view in self.endpoints())
+        error, cure = self._nothing_to_send_to()
+        if error and (not health.error or error in health.error):
+            health = replace(health, error=health.error or error, cure=health.cure or cure)
         if self._broken:
             health = replace(health, error=self._broken, cure="patch first")
         return replace(health, counts=dict(sorted(counts.items())))
+
+    def _nothing_to_send_to(self) -> tuple[str, str]:
+        """Error and cure where discovery is well, and yet no request can be sent."""
+        snapshot = self.balancer.snapshot
+        if snapshot is None:
+            return "", ""
+        if not snapshot.endpoints:
+            doctor = f"`kubelb doctor {self.target}` says what is there"
+            cure = doctor if snapshot.exists else f"check the Service's name, its namespace and the cluster; {doctor}"
+            return snapshot.problem or "no endpoint can be used", cure
+        if self._reached() is False:
+            error = f"requests could not connect to any of the {len(snapshot.endpoints)} endpoints in use"
+            return error, UNREACHABLE
+        return "", ""
 
     def __repr__(self) -> str:
         return f"<LoadBalancer {self.target}{' closed' if self._closed else ''} {self.balancer.policy!r}>"
@@ -303,6 +333,7 @@ class LoadBalancer(Calls):
         self.watch.after_fork_in_child(self)
         if self._budget:
             self._budget.forget()
+        self._failing = self._in_vain = False
         feed, self._feed = self._feed, None
         if feed is not None:
             feed.abandon()
@@ -399,7 +430,27 @@ class LoadBalancer(Calls):
             if broken is not None:
                 raise broken
 
+    def _gave_up(self) -> None:
+        feed = self._feed
+        source = feed.source if feed else None
+        waiting = source is not None and getattr(source, "waiting", False)
+        self._in_vain = self._failing and not waiting
+
+    def _patience(self) -> float:
+        feed = self._feed
+        if not self._in_vain or feed is None:
+            return self.ready_timeout
+        now = self._clock()
+        if feed.source is not None and now >= self._probe_at:
+            self._probe_at = now + PROBE
+            feed.source.resync_now()
+        return 0.0
+
     def _emit(self, event: Event) -> None:
+        if isinstance(event, DiscoveryFailed):
+            self._failing = True
+        elif isinstance(event, DiscoveryRecovered):
+            self._failing = self._in_vain = False
         self._log(event)
         self.watch.count(event)
 

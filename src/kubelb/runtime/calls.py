@@ -88,6 +88,14 @@ class Calls:
     def _emit(self, event: Event) -> None:
         raise NotImplementedError
 
+    def _patience(self) -> float:
+        """Seconds to wait for the first endpoints; none where a call has waited for the same in vain."""
+        raise NotImplementedError
+
+    def _gave_up(self) -> None:
+        """A call has waited in vain."""
+        raise NotImplementedError
+
     def health(self) -> Health:
         """Return how well the service is known."""
         raise NotImplementedError
@@ -286,7 +294,7 @@ class Calls:
             budget=self._budget,
             first=first,
             deadline=deadline,
-            ready_until=math.inf if patient else None if first else self._clock() + self.ready_timeout,
+            ready_until=math.inf if patient else None if first else self._clock() + self._patience(),
             hedge=hedge,
             pick=None if connections is None else connections.pick,
             emit=self._emit,
@@ -306,6 +314,8 @@ class Calls:
         """Add what discovery is stuck on; where endpoints are known it is not discovery."""
         if self.balancer.version is not None:
             return error
+        if isinstance(error, NotReady):
+            self._gave_up()
         health = self.health()
         when = "in time" if isinstance(error, NotReady) else "before the deadline"
         reason = f"no endpoints were learnt {when} from {health.source}"

@@ -110,6 +110,11 @@ class DnsDiscovery:
             )
         return Health(self._target.scheme, synced, stale, age, error, cure)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still on its way to the first answer, or the first failure."""
+        return not self._reducer.synced and self._failing_since is None
+
     def resync_now(self) -> None:
         """Ask again, ending any wait between questions."""
         runner = self._runner

@@ -157,6 +157,11 @@ class KubeDiscovery:
             cure = f"ready_timeout= waits longer; `kubelb doctor {self._target}` looks for what is in the way"
         return Health("endpointslices", synced, stale, age, error, cure)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still on its way to the first answer, or the first failure."""
+        return not self._reducer.synced and self._failing_since is None
+
     def resync_now(self) -> None:
         """Fetch everything again, ending any wait between tries."""
         stream = self._stream

@@ -101,6 +101,11 @@ class Rung:
             self.snapshot, self._synced = snapshot, True
         return snapshot, due
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still on its way to the first answer, or the first failure."""
+        return bool(getattr(self._source, "waiting", False))
+
     def standing(self) -> Standing:
         """What is known of it, for the choice."""
         with self._lock:

@@ -108,6 +108,11 @@ class Ladder:
         why = str(self._rungs[0].trouble()) if use else ""
         return replace(each[use], error=error, cure=cure, fallback=why)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether any rung that runs is still on its way to its first answer, or first failure."""
+        return any(rung.waiting for rung in self._running())
+
     def resync_now(self) -> None:
         """Have every rung that runs fetch everything again."""
         for rung in self._rungs:

@@ -1,0 +1,93 @@
+"""Where nothing can be sent: health says why and what helps, and only the first call waits for what does not come."""
+
+import socket
+import time
+
+import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, which calls would wait for
+import pytest
+
+from kubelb import LoadBalancer, NoEndpoints, NotReady, UnknownService
+from kubelb.testing import LocalCluster
+
+from .test_stop import wait_for
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster() as running:
+        running.service("reviews.prod:http", replicas=2)
+        running.service("empty.prod:http", replicas=0)
+        yield running
+
+
+def ask(lb):
+    lb.call(lambda attempt: socket.create_connection((attempt.endpoint.ip, attempt.endpoint.port), timeout=1).close())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", ["", "kube:///"])
+@pytest.mark.parametrize(
+    ("target", "error", "words"),
+    [
+        ("reviews.prod:htp", NoEndpoints, "has the port 'htp'"),
+        ("nope.prod:http", UnknownService, "there is no Service nope in namespace prod"),
+        ("empty.prod:http", NoEndpoints, "has no endpoints"),
+    ],
+)
+def test_health_shows_what_the_balancer_knows(cluster, prefix, target, error, words):
+    """The kind: discovery is well, no request can be sent, and health says that all is well."""
+    options = {"kubeconfig": cluster.kubeconfig, "nameserver": cluster.dns.address}
+    with LoadBalancer(prefix + target, **options) as lb:
+        with pytest.raises(error):
+            lb.wait_ready(20.0)
+        health = lb.health()
+        assert health.synced
+        assert words in health.error
+        assert "kubelb doctor" in health.cure
+
+
+def test_health_says_that_nobody_can_be_connected_to(cluster):
+    """Known, ready, and behind a network that this process is not in."""
+    with LoadBalancer("static:///127.0.0.1:1,127.0.0.2:1", retry=None) as lb:
+        assert lb.health().error == ""
+        for _ in range(6):
+            with pytest.raises(OSError, match="refused"):
+                ask(lb)
+        health = lb.health()
+        assert "could not connect to any of the 2 endpoints" in health.error
+        assert "NetworkPolicies" in health.cure
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", ["", "kube:///"])
+def test_only_the_first_call_waits(cluster, prefix):
+    """The kind: each call waits anew for what cannot come. Later ones fail at once, until discovery can be read."""
+    cluster.api.forbid()
+    cluster.dns.down()
+    options = {"kubeconfig": cluster.kubeconfig, "nameserver": cluster.dns.address}
+    try:
+        with LoadBalancer(prefix + "reviews.prod:http", ready_timeout=20.0, **options) as lb:
+            lb.feed()
+            wait_for(lambda: "not allowed" in lb.health().error and not lb.feed().source.waiting, 20.0)
+            lb.ready_timeout = 0.5
+            with pytest.raises(NotReady, match="not allowed to list"):
+                ask(lb)
+            lb.ready_timeout = 60.0
+            began = time.monotonic()
+            for _ in range(20):
+                with pytest.raises(NotReady, match="not allowed to list"):
+                    ask(lb)
+            assert time.monotonic() - began < 30
+            cluster.api.allow()
+
+            def answered():
+                try:
+                    ask(lb)
+                except NotReady:
+                    return False
+                return True
+
+            wait_for(answered, 30.0)
+    finally:
+        cluster.api.allow()
+        cluster.dns.up()
