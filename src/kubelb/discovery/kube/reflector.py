@@ -201,7 +201,8 @@ class Reflector:
             self._brief += 1
             if lasted >= SHORT or self._events:
                 self._brief = 0
-                self._known = self._clock()
+                if self._failing is None:  # else it may have been held back, and said nothing of what there is
+                    self._known = self._clock()
             if self._brief <= 1:
                 # A server restarts a moment after it was asked. Told, this would last for as long as a quiet service
                 # says nothing on its next watch, up to a minute, and DNS would stand in for slices that are read.
