@@ -436,7 +436,7 @@ class LoadBalancer(Calls):
         waiting = source is not None and getattr(source, "waiting", False)
         self._in_vain = self._failing and not waiting
 
-    def _patience(self) -> float:
+    def _first_wait(self) -> float:
         feed = self._feed
         if not self._in_vain or feed is None:
             return self.ready_timeout

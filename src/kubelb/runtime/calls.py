@@ -88,7 +88,7 @@ class Calls:
     def _emit(self, event: Event) -> None:
         raise NotImplementedError
 
-    def _patience(self) -> float:
+    def _first_wait(self) -> float:
         """Seconds to wait for the first endpoints; none where a call has waited for the same in vain."""
         raise NotImplementedError
 
@@ -294,7 +294,7 @@ class Calls:
             budget=self._budget,
             first=first,
             deadline=deadline,
-            ready_until=math.inf if patient else None if first else self._clock() + self._patience(),
+            ready_until=math.inf if patient else None if first else self._clock() + self._first_wait(),
             hedge=hedge,
             pick=None if connections is None else connections.pick,
             emit=self._emit,
