@@ -224,7 +224,7 @@ class LoadBalancer(Calls):
             doctor = f"`kubelb doctor {self.target}` says what is there"
             cure = doctor if snapshot.exists else f"check the Service's name, its namespace and the cluster; {doctor}"
             return snapshot.problem or "no endpoint can be used", cure
-        if self._reached() is False:
+        if reached((state for state in self.balancer.states() if state.in_use), self._clock()) is False:
             error = f"requests could not connect to any of the {len(snapshot.endpoints)} endpoints in use"
             return error, UNREACHABLE
         return "", ""
@@ -382,9 +382,10 @@ class LoadBalancer(Calls):
         return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._reached))
 
     def _reached(self, addresses: Collection[Address] | None = None) -> bool | None:
+        """Here every failure counts: endpoints that nobody can vouch for and that all fail may give way."""
         states, now = self.balancer.states(), self._clock()
         if addresses is None:
-            return reached((state for state in states if state.in_use), now)
+            return reached((state for state in states if state.in_use), now, any_failure=True)
         return reached((state for state in states if state.endpoint.address in addresses), now, any_failure=True)
 
     def _until(self, timeout: float | None) -> float:

@@ -6,7 +6,7 @@ import time
 import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, which calls would wait for
 import pytest
 
-from kubelb import LoadBalancer, NoEndpoints, NotReady, UnknownService
+from kubelb import LoadBalancer, NeverSent, NoEndpoints, NotReady, UnknownService
 from kubelb.testing import LocalCluster
 
 from .test_stop import wait_for
@@ -21,7 +21,13 @@ def cluster():
 
 
 def ask(lb):
-    lb.call(lambda attempt: socket.create_connection((attempt.endpoint.ip, attempt.endpoint.port), timeout=1).close())
+    def connect(attempt):
+        try:
+            socket.create_connection((attempt.endpoint.ip, attempt.endpoint.port), timeout=1).close()
+        except OSError as error:
+            raise NeverSent from error
+
+    lb.call(connect)
 
 
 @pytest.mark.slow
