@@ -9,7 +9,7 @@ import pytest
 import kubelb
 from kubelb.core import EndpointState
 from kubelb.core.events import Ejected, EjectionSpared
-from kubelb.core.health.silence import MEMBERS, chance, meaning, remember, summon, telling, usual
+from kubelb.core.health.silence import PEERS, chance, compare_with, improbable, meaning, note_fault, usual
 from kubelb.core.tracking import Tracker
 from kubelb.model import CANCELLED, Outcome, Sent, Verdict
 
@@ -117,8 +117,8 @@ def test_where_nobody_is_ejected_nothing_is_remembered() -> None:
     rig = Rig(3, outliers=None)
     turns(rig, 50)
     assert rig.state(0).failures == 50
-    assert rig.state(0).recalled == (0.0, 0.0, 0)
-    assert rig.state(0).jury is None
+    assert rig.state(0).recent_calls == (0.0, 0.0, 0)
+    assert rig.state(0).comparison is None
 
 
 # Streaks
@@ -202,11 +202,11 @@ def test_a_success_ends_the_streak_and_the_next_one_has_a_jury_of_its_own() -> N
     """What the peers did during an earlier streak is no evidence in this one."""
     rig = Rig(3)
     turns(rig, 4)
-    first = rig.state(0).jury
+    first = rig.state(0).comparison
     rig.succeed(0)
     hush(rig, 0)
     assert rig.state(0).silent == 1
-    assert rig.state(0).jury is not first
+    assert rig.state(0).comparison is not first
 
 
 def test_loud_failures_count_as_ever() -> None:
@@ -237,7 +237,7 @@ def test_one_that_is_not_in_use_is_not_judged() -> None:
     rig = Rig(0)
     rig.set(pods(3)[1:], parked=pods(3)[:1])
     assert until_ejected(rig, 20) == 21
-    assert rig.state(0).jury is None
+    assert rig.state(0).comparison is None
 
 
 def test_without_the_share_rule_a_streak_is_judged_again() -> None:
@@ -286,7 +286,7 @@ def test_the_chance_of_a_share() -> None:
     assert 1e-6 < chance(10, 20, 0.1) < 1e-3
 
 
-# The jury
+# The comparison
 
 
 def alone(count: int) -> list[EndpointState]:
@@ -299,16 +299,16 @@ def test_a_jury_is_small_and_spread_and_without_the_accused(count: int) -> None:
     """Eight at most, each once, all over the set, others at the next streak."""
     peers = alone(count)
     accused = peers[0] if peers else alone(1)[0]
-    members = [member for member, _, _ in summon(accused, peers).members]
+    members = [member for member, _, _ in compare_with(accused, peers).members]
     assert accused not in members
     assert len(set(members)) == len(members)
-    assert len(members) == max(0, min(count - 1, MEMBERS))
+    assert len(members) == max(0, min(count - 1, PEERS))
     if count == 1000:
         places = sorted(peers.index(member) for member in members)
         assert max(b - a for a, b in pairwise(places)) < 200
-        remember(accused)
+        note_fault(accused)
         accused.faults += 1
-        assert set(members).isdisjoint(member for member, _, _ in summon(accused, peers).members)
+        assert set(members).isdisjoint(member for member, _, _ in compare_with(accused, peers).members)
 
 
 def test_about_a_hundred_calls_are_remembered() -> None:
@@ -316,7 +316,7 @@ def test_about_a_hundred_calls_are_remembered() -> None:
     one, other = alone(2)
     assert usual(one, [one, other]) == pytest.approx(0.2)
     other.failures = 1
-    remember(other)
+    note_fault(other)
     assert usual(one, [one, other]) == pytest.approx(1.4 / 3)
     other.successes = 1000
     assert usual(one, [one, other]) == pytest.approx(0.4 / 102, rel=0.01)
@@ -326,27 +326,27 @@ def test_what_has_left_is_forgotten() -> None:
     """An endpoint that comes back begins anew; one that is gone keeps no peers alive, which may be gone as well."""
     rig = Rig(3)
     turns(rig, 3)
-    assert rig.state(0).recalled[0] == pytest.approx(3, rel=0.1)
-    assert rig.state(0).jury
+    assert rig.state(0).recent_calls[0] == pytest.approx(3, rel=0.1)
+    assert rig.state(0).comparison
     gone = rig.state(0)
     rig.set(pods(3)[1:], parked=pods(3)[:1])
     rig.set(pods(3))
     assert gone is rig.state(0)
-    assert gone.recalled == (0.0, 0.0, 3)
+    assert gone.recent_calls == (0.0, 0.0, 3)
     turns(rig, 3)
     rig.set(pods(3)[1:])
     assert gone.removed
-    assert gone.jury is None
+    assert gone.comparison is None
 
 
 def test_counters_that_lost_an_increment_are_no_evidence() -> None:
     """Under threads a counter may go back by one: the odds stay in range."""
     one, other = alone(2)
     other.successes = 5
-    jury = summon(one, [one, other])
+    comparison = compare_with(one, [one, other])
     other.successes = 3
-    assert not telling(jury, 5)
-    assert telling(jury, 9)
+    assert not improbable(comparison, 5)
+    assert improbable(comparison, 9)
 
 
 # Circuits: each by itself

@@ -6,7 +6,7 @@ for another one before that: pods are near, and another pod is nearer than a slo
 
     TCP   left after a second
     TLS   left after five seconds while nobody knows how long a handshake takes here; then after three times the
-          quickest one of late, a second at least
+          quickest recent one, a second at least
 
 Part of the time that is left, a quarter and a second at most, is kept back for the pod that comes next, unless twice
 the quickest would not fit in then. And a pod is left only where that leads to something. The whole wait is the client's
@@ -75,7 +75,7 @@ class Pace:
         """Return a wait that begins now, of attempt `number`; its seconds are what `with` gives, None for any number.
 
         `own` is the client's connect timeout, `apart` whether that was set apart from its others, `left` what the call
-        has left. `late` is what an end for want of time raises.
+        has left. `late` is raised when the time is over.
         """
         most = own if left is None or (own is not None and own < left) else left
         if most is not None:

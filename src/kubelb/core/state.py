@@ -44,6 +44,7 @@ class EndpointState:
         "charge",
         "charged",
         "circuits",
+        "comparison",
         "consecutive",
         "cost",
         "discard",
@@ -52,20 +53,19 @@ class EndpointState:
         "endpoint",
         "failures",
         "faults",
-        "hushed",
         "in_use",
         "judged",
-        "jury",
         "leases",
         "notes",
         "others",
         "parted",
         "parted_after",
         "phase",
-        "recalled",
+        "recent_calls",
         "removed",
         "rule",
         "silent",
+        "silent_at",
         "spared",
         "stamp",
         "successes",
@@ -92,7 +92,7 @@ class EndpointState:
         self.charged = NEVER
         """When that failure was."""
         self.doubts = 0.0
-        """Failures of late: one less with every decay."""
+        """Recent failures: one less with every decay."""
         self.successes = 0
         self.failures = 0
         self.faults = 0
@@ -107,11 +107,11 @@ class EndpointState:
         """Failures in a row."""
         self.silent = 0
         """Those among them that were silence: a deadline ended and no answer had begun."""
-        self.hushed = NEVER
+        self.silent_at = NEVER
         """When it was last silent."""
-        self.jury: Any = None
+        self.comparison: Any = None
         """What its peers have done since it is silent; see `kubelb.core.health.silence`."""
-        self.recalled = 0.0, 0.0, 0
+        self.recent_calls = 0.0, 0.0, 0
         """Recent faults and calls, and all calls by then; see there."""
         self.unsent = 0
         """The last of those without a break that could not even connect; stale where it is more than `consecutive`."""
@@ -156,13 +156,13 @@ class EndpointState:
         self.cost, self.stamp, self.consecutive = 0.0, NEVER, 0
         self.charge, self.charged, self.doubts = 0.0, NEVER, 0.0
         self.circuits = ()
-        self.recalled = 0.0, 0.0, self.successes + self.failures
+        self.recent_calls = 0.0, 0.0, self.successes + self.failures
         self.forget_share()
 
     def forget_share(self) -> None:
         """Count its failures from now on."""
         self.notes = []  # not cleared: another thread may be reading them
-        self.turn = self.judged = self.spared = self.hushed = NEVER
+        self.turn = self.judged = self.spared = self.silent_at = NEVER
 
     def __repr__(self) -> str:
         gone = " removed" if self.removed else "" if self.in_use else " parked"

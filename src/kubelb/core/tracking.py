@@ -1,4 +1,4 @@
-"""What leases report, turned into statistics: latency, failures in a row and of late; and a word to health.
+"""What leases report, turned into statistics: latency, failures in a row and recent ones; and a word to health.
 
 The latency of a success is a sample of peak EWMA (`kubelb.core.policies.peak_ewma` has the formula). A failure is
 charged (`kubelb.core.charges`): as `failure_penalty` seconds at least, a 429 as its Retry-After (the penalty where it
@@ -22,7 +22,7 @@ from kubelb.clock import Clock
 from kubelb.core.charges import MAX_CHARGE, answered, charge, given_up
 from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
-from kubelb.core.health.silence import meaning, remember
+from kubelb.core.health.silence import meaning, note_fault
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Incident, Outcome, Sent, Verdict
 
@@ -167,15 +167,15 @@ class Tracker:
         state.faults += 1
         if not state.consecutive:  # here and not with the success that ended the last streak, which is to cost nothing
             state.silent = 0
-            state.jury = None
+            state.comparison = None
         # The count is passed on: read again from the state, two threads could both see it beyond the threshold.
         state.consecutive = count = state.consecutive + 1
         if silent:
             state.silent += 1
-            state.hushed = now
+            state.silent_at = now
         if self._judge:
             self._judge(state, count, start, now)
-            remember(state)
+            note_fault(state)
 
 
 class CircuitTracker(Tracker):

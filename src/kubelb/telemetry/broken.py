@@ -1,4 +1,4 @@
-"""What somebody else's telemetry raises: told once, and nobody's request pays for it.
+"""What the application's telemetry raises: told once, and no request pays for it.
 
 Handlers, filters and formatters of logging, and OpenTelemetry's processors, samplers, propagators, views and exporters
 are the application's own. One that raises (a filter that looks for a request's context in a thread that has none, say)

@@ -20,7 +20,7 @@ from kubelb.core.events import Ejected, EjectionSpared, Event, Returned
 from kubelb.core.health.circuits import trials
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.shares import Peers, recent, wilson
-from kubelb.core.health.silence import SURE, chance, summon, telling, usual
+from kubelb.core.health.silence import SURE, chance, compare_with, improbable, usual
 from kubelb.core.state import NEVER, EndpointState, Phase
 
 __all__ = ["Ejector", "allowance"]
@@ -86,8 +86,8 @@ class Ejector:
             return self.probed(state, start)
         if not state.in_use:
             return False
-        if state.silent and state.jury is None:
-            state.jury = summon(state, self.eligible())
+        if state.silent and state.comparison is None:
+            state.comparison = compare_with(state, self.eligible())
         due = failures % self.config.consecutive_failures == 0
         if (due or (state.silent and now >= state.judged)) and self._in_a_row(state, failures):
             return True
@@ -111,7 +111,11 @@ class Ejector:
         peers = self._look(in_use, now)
         breach = self._breach(state, seen, peers)
         # Who is silent by the odds has been compared with its peers: some of these may be silent now and then, as well.
-        failing = peers.streaks if in_a_row and not self._loud(state, state.consecutive) else peers.failing
+        failing = (
+            peers.streaks
+            if in_a_row and not self._too_many_without_silence(state, state.consecutive)
+            else peers.failing
+        )
         if failing * 2 > len(in_use) > 1:
             reason = f"{failing} of {len(in_use)} fail alike, so {state.endpoint.authority} is not to blame"
             return [*self._return_all(now), *self._spare(state, breach, reason, now)]
@@ -168,10 +172,10 @@ class Ejector:
         """Whether so many failures in a row are too many: by their number, or where some were silence by the odds."""
         if failures < self.config.consecutive_failures:
             return False
-        jury = state.jury
-        return jury is None or self._loud(state, failures) or telling(jury, failures)
+        comparison = state.comparison
+        return comparison is None or self._too_many_without_silence(state, failures) or improbable(comparison, failures)
 
-    def _loud(self, state: EndpointState, failures: int) -> bool:
+    def _too_many_without_silence(self, state: EndpointState, failures: int) -> bool:
         """Whether so many failures in a row are too many without the silences among them."""
         return failures - state.silent >= self.config.consecutive_failures
 
@@ -183,7 +187,7 @@ class Ejector:
         failures, requests = recent(state, config.window, now)
         if requests < config.minimum_requests or (bound := wilson(failures, requests)) <= config.failure_share:
             return None
-        if now - state.hushed < config.window and chance(failures, requests, usual(state, self.eligible())) > SURE:
+        if now - state.silent_at < config.window and chance(failures, requests, usual(state, self.eligible())) > SURE:
             return None
         return failures, requests, bound
 

@@ -30,11 +30,11 @@ from typing import NamedTuple, TypeAlias
 from kubelb.core.state import EndpointState
 from kubelb.model import Verdict
 
-__all__ = ["Jury", "Peers", "chance", "meaning", "remember", "summon", "telling", "usual"]
+__all__ = ["Comparison", "Peers", "chance", "compare_with", "improbable", "meaning", "note_fault", "usual"]
 
 SURE = 1e-6
 """Of so many streaks one ejects by chance: at a silence a second, one in days."""
-MEMBERS = 8
+PEERS = 8
 """Peers that are asked."""
 FADE = 0.99
 """What is left of a failure's weight after one more call: about the last hundred count."""
@@ -51,7 +51,7 @@ Peers: TypeAlias = Callable[[], Sequence[EndpointState]]
 """Returns those that get ordinary traffic."""
 
 
-class Jury(NamedTuple):
+class Comparison(NamedTuple):
     """What was known when a streak began."""
 
     members: tuple[tuple[EndpointState, int, int], ...]
@@ -75,37 +75,37 @@ def meaning(waited: float, overdue: float | None) -> Verdict:
     return Verdict.FAILED if waited >= LEAST else Verdict.CANCELLED
 
 
-def remember(state: EndpointState) -> None:
+def note_fault(state: EndpointState) -> None:
     """Take note of a fault of an endpoint, the last of its calls so far."""
-    faults, calls = _recall(state)
-    state.recalled = faults + 1.0, calls, state.successes + state.failures
+    faults, calls = _recent(state)
+    state.recent_calls = faults + 1.0, calls, state.successes + state.failures
 
 
-def summon(state: EndpointState, peers: Sequence[EndpointState]) -> Jury:
+def compare_with(state: EndpointState, peers: Sequence[EndpointState]) -> Comparison:
     """Return the peers that the streak which begins with this silence is judged by; it is not remembered yet itself."""
     members = tuple((peer, peer.successes, peer.faults) for peer in _some(state, peers))
-    faults, calls = _recall(state)
+    faults, calls = _recent(state)
     for peer, _, _ in members:
-        more = _recall(peer)
+        more = _recent(peer)
         faults += more[0]
         calls += more[1]
-    return Jury(members, faults, calls)
+    return Comparison(members, faults, calls)
 
 
-def telling(jury: Jury, streak: int) -> bool:
+def improbable(comparison: Comparison, streak: int) -> bool:
     """Whether so many failures in a row are no chance beside what the peers do."""
     answers = faults = 0
-    for peer, successes, failed in jury.members:
+    for peer, successes, failed in comparison.members:
         answers += peer.successes - successes
         faults += peer.faults - failed
     since = _share(faults, faults + answers)
-    recently = _share(jury.faults + faults, jury.calls + faults + answers)
+    recently = _share(comparison.faults + faults, comparison.calls + faults + answers)
     return bool(max(since, recently) ** streak <= SURE)
 
 
 def usual(state: EndpointState, peers: Sequence[EndpointState]) -> float:
     """Return the share of the peers' recent calls that failed."""
-    seen = [_recall(peer) for peer in _some(state, peers)]
+    seen = [_recent(peer) for peer in _some(state, peers)]
     return _share(sum(faults for faults, _ in seen), sum(calls for _, calls in seen))
 
 
@@ -126,9 +126,9 @@ def _share(faults: float, calls: float) -> float:
     return (max(faults, 0.0) + DOUBT[0]) / (max(calls, 0.0) + DOUBT[1])
 
 
-def _recall(state: EndpointState) -> tuple[float, float]:
+def _recent(state: EndpointState) -> tuple[float, float]:
     """Return the faults and the calls that are remembered; it costs nothing to remember successes."""
-    faults, calls, by = state.recalled
+    faults, calls, by = state.recent_calls
     kept = FADE ** max(0, state.successes + state.failures - by)
     return faults * kept, calls * kept + (1 - kept) / (1 - FADE)
 
@@ -136,6 +136,6 @@ def _recall(state: EndpointState) -> tuple[float, float]:
 def _some(state: EndpointState, peers: Sequence[EndpointState]) -> list[EndpointState]:
     """Return some peers other than this one, spread evenly over the set, others each time."""
     count = len(peers)
-    wanted = min(MEMBERS + 1, count)
+    wanted = min(PEERS + 1, count)
     some = [peer for i in range(wanted) if (peer := peers[(state.faults + i * count // wanted) % count]) is not state]
-    return some[:MEMBERS]
+    return some[:PEERS]

@@ -53,7 +53,7 @@ WATCH = 300, 600
 
 BURST = 5
 """Lists that are made at once when asked for, by load balancers of one service that are opened one after the other;
-then it is one a second, and so it is for whoever calls resync_now in a loop."""
+then it is one a second, and so it is for code that calls resync_now in a loop."""
 BLIND = 120.0
 """Seconds without a working watch after which a server that answers is asked for a list."""
 FRESH = 10.0
@@ -114,7 +114,7 @@ class Reflector:
         self._brief = 0  # watches that broke or ended at once, in a row
         self._known = clock()
         """When everything was known last: a list was complete, or a watch worked."""
-        self._blind = False  # the list is for want of a watch
+        self._blind = False  # the list stands in for a watch
         self._next_turn = float("-inf")
 
     def run(self) -> Steps:

@@ -5,7 +5,7 @@ The first rung that works is used. What "works" means leans towards staying wher
 - A rung that has never answered has `LATE` seconds before the next one is tried beside it. One that failed has none:
   there is nothing to lose.
 - A rung that has answered and now fails keeps its endpoints in use for `PATIENCE` seconds. An API server that restarts
-  is nobody's business. That is for the rung in use: one that was left is used again when it has recovered, and not a
+  needs no fallback. That is for the rung in use: one that was left is used again when it has recovered, and not a
   moment before, for what it knew is the past.
 - A rung further down that has no endpoints does not work: DNS cannot tell "empty" from "unknown", nor from "not here".
   The first rung, the slices, can; there, empty is an answer.

@@ -11,7 +11,7 @@ stream.py      one request and its response
 machine.py     what a request does with a connection; over state.py, what that is at a moment and how it ends, and
 hearing.py     what it makes of the bytes that it receives
 pooled.py      what httpcore's pool asks of a connection
-threads.py     the sync shell: whoever waits first reads for all, and hands that on; over wire.py, its socket
+threads.py     the sync shell: the thread that waits first reads for all, and hands that on; over wire.py, its socket
 tasks.py       the asyncio shell: one task reads, another one writes while there is something to write
 pool.py        httpcore's pools, with these connections where HTTP/2 was negotiated
 

@@ -1,4 +1,4 @@
-"""The sync shell: threads share a connection, and whoever waits first reads for all.
+"""The sync shell: threads share a connection, and the one that waits first reads for all.
 
 That one (the reader) sleeps in poll without any lock. What it reads goes through the machine, those whose turn has come
 are woken, and when its own turn comes, or its own time is over, it hands reading on to another one that waits. So each

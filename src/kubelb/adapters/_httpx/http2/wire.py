@@ -1,6 +1,6 @@
 """The socket of a connection that threads share: read and written without blocking, and with the lock held.
 
-What the socket does not take at once stays here, and is written by whoever waits: by the one that reads, which sleeps
+What the socket does not take at once stays here, and is written by one that waits: by the one that reads, which sleeps
 until the socket can be written too, or by another one that found something left while that one sleeps already.
 """
 
