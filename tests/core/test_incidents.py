@@ -130,6 +130,16 @@ def test_planned_ends_are_believed_once_a_second() -> None:
     assert event.endpoint == rig.state(0).endpoint.authority
 
 
+def test_an_endpoint_that_answers_much_may_end_its_connections_as_often() -> None:
+    """A limit of requests a connection (hypercorn's keep_alive_max_requests) is reached often under load."""
+    rig = Rig(3)
+    for _ in range(20):
+        for _ in range(20):
+            rig.succeed(0)
+        cut(rig, 5, planned=True)
+    assert (rig.state(0).failures, rig.told(Ejected)) == (0, [])
+
+
 def test_an_endpoint_with_silent_streams_alone_may_end_its_connections() -> None:
     """Watches that see no message answer nothing; their connections may still grow old."""
     rig = Rig(3)

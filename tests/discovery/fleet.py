@@ -30,7 +30,7 @@ class Member:
         self.breaks = None
         fleet.comeback.join(lambda: fleet.roused(self))
 
-    def replace(self, slices):
+    def replace(self, slices, unread=frozenset()):
         pass
 
     def failed(self, trouble):

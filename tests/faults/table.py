@@ -156,15 +156,7 @@ ROWS = (
         first=hole,
         connected=2,
         slow=True,
-        but=(
-            But(GRPC, NO_CONNECTION, Then(ANSWERED, SECOND)),
-            But(
-                (HAND,),
-                "a TimeoutError of the function says not whether anything was sent; `classify` could",
-                Then(LATE, NOWHERE, FIRST),
-                Then(ANSWERED, SECOND, FIRST),
-            ),
-        ),
+        but=(But(GRPC, NO_CONNECTION, Then(ANSWERED, SECOND)),),
     ),
     Row(
         "nothing but a black hole, with a deadline",

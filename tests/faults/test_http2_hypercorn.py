@@ -96,12 +96,12 @@ def balance(servers: list[Server], **options: Any) -> kubelb.LoadBalancer:
 @pytest.mark.parametrize("kind", [SyncH2, AsyncH2])
 def test_gets_hear_nothing_of_a_limit_of_requests_a_connection(serve: Callable[..., list[Server]], kind: Any) -> None:
     """hypercorn says GOAWAY after so many, with the request at hand as the last, and then cannot answer even that."""
-    servers = serve(2, keep_alive_max_requests=7, keep_alive_timeout=60)
+    servers = serve(2, keep_alive_max_requests=30, keep_alive_timeout=60)
     with balance(servers) as lb:
         client = kind(lb)
-        ends = Counter(client.ask(Ask(Allowed.YES)).how for _ in range(60))  # far less than 60 s each
+        ends = Counter(client.ask(Ask(Allowed.YES)).how for _ in range(150))  # far less than 60 s each
         client.close()
-        assert ends == {How.ANSWERED: 60}
+        assert ends == {How.ANSWERED: 150}
         assert sum(view.failures for view in lb.endpoints()) == 0
 
 
@@ -109,10 +109,10 @@ def test_gets_hear_nothing_of_a_limit_of_requests_a_connection(serve: Callable[.
 def test_posts_at_a_limit_of_requests_are_not_repeated_because_they_were_processed(
     serve: Callable[..., list[Server]], kind: Any
 ) -> None:
-    servers = serve(2, keep_alive_max_requests=7, keep_alive_timeout=60)
+    servers = serve(2, keep_alive_max_requests=30, keep_alive_timeout=60)
     with balance(servers) as lb:
         client = kind(lb)
-        asks = [Ask(Allowed.NO) for _ in range(40)]
+        asks = [Ask(Allowed.NO) for _ in range(150)]
         ends = {ask.marker: client.ask(ask).how for ask in asks}
         client.close()
         assert sum(view.failures for view in lb.endpoints()) == 0
@@ -185,7 +185,7 @@ def test_posts_are_never_processed_twice_in_a_rolling_restart(serve: Callable[..
     assert max(processed.values()) == 1
     answered = {marker for marker, how in ends.items() if how is How.ANSWERED}
     assert answered <= {*processed}
-    assert len(ends) - len(answered) <= 4 * len(servers)  # at most what was under way
+    assert len(ends) - len(answered) <= (4 + 5) * len(servers)  # what was under way, and the five that eject
 
 
 @pytest.fixture

@@ -479,7 +479,7 @@ def test_ten_thousand_random_ends_in_threads() -> None:
                     deadline=rng.choice([None, 0.0, 1.0]),
                     classify=rng.choice([None, classify]),
                 )
-            except (OSError, ValueError, StopIteration, LookupError, DeadlineExceeded):
+            except (OSError, ValueError, StopIteration, LookupError, DeadlineExceeded, NeverSent):
                 pass
             except BaseException as error:
                 odd.append(error)

@@ -130,7 +130,7 @@ def test_a_patch_is_told_once(monkeypatch: pytest.MonkeyPatch, members: WeakSet[
     greenlets.concerns(member)
     greenlets.look()
     assert not greenlets.patched()
-    monkeypatch.setattr(threading, "Lock", lambda: None)
+    monkeypatch.setattr(threading, "Lock", lambda make=threading.Lock: make())
     assert greenlets.patched()
     greenlets.look()
     greenlets.look()
@@ -144,7 +144,7 @@ def test_a_patch_while_threads_run_is_refused(
     idle, busy = Member(running=False), Member(running=True)
     greenlets.concerns(idle)
     greenlets.concerns(busy)
-    monkeypatch.setattr(threading, "Lock", lambda: None)
+    monkeypatch.setattr(threading, "Lock", lambda make=threading.Lock: make())
     for _ in range(2):
         with pytest.raises(greenlets.PatchedTooLate, match="patch first"):
             greenlets.look()

@@ -8,9 +8,9 @@ sample. Kept for every policy, because users look at it. A silence is both: it t
 failure, of a kind that `kubelb.core.health.silence` weighs.
 
 Failures that share an `Incident`, the end of their connection, are one failure: the first that is reported. A planned
-end is none; but since it is the server that says so, it is believed once a second, and only of an endpoint that has
-answered since the last one or has kept its connections for ten seconds. Beyond that it is a failure like any other, or
-a pod that ends every connection "as planned" and answers nothing would never be ejected.
+end is none; but since it is the server that says so, it is believed once in twenty answers or once a second, and only
+of an endpoint that has answered since the last one or has kept its connections for ten seconds. Beyond that it is a
+failure like any other, or a pod that ends every connection "as planned" and answers nothing would never be ejected.
 """
 
 import math
@@ -43,6 +43,8 @@ _NEVER = Sent.NEVER
 
 PARTING, SILENT_PARTING = 1.0, 10.0
 """Seconds between two planned ends of connections of an endpoint that has answered meanwhile, and that has not."""
+ANSWERS = 20
+"""Answers between two of them, whatever the time: a limit of requests a connection is reached often under load."""
 
 _ACTIVE = Phase.ACTIVE
 _CLOSED = CircuitPhase.CLOSED
@@ -243,7 +245,8 @@ def _counts(state: EndpointState, incident: Incident, now: float) -> bool:
         return False
     if not incident.planned:
         return True
-    if now - state.parted < (SILENT_PARTING if state.successes == state.parted_after else PARTING):
+    answers = state.successes - state.parted_after
+    if answers < ANSWERS and now - state.parted < (PARTING if answers else SILENT_PARTING):
         return True
     state.parted, state.parted_after = now, state.successes
     return False

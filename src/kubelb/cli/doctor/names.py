@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kubelb import LoadBalancer
 from kubelb.cli.doctor import around
 from kubelb.cli.doctor.finding import Finding, bad, good, note
-from kubelb.errors import LoadBalancerError
+from kubelb.errors import LoadBalancerError, NoEndpoints, UnknownService
 from kubelb.target import Target
 
 __all__ = ["ask"]
@@ -18,6 +18,9 @@ def ask(target: Target, cluster_domain: str) -> Iterator[Finding]:
     with LoadBalancer(str(target), cluster_domain=cluster_domain) as lb:
         try:
             lb.wait_ready(around.PATIENCE)
+        except (NoEndpoints, UnknownService) as error:  # DNS has answered; health() would send the user back to here
+            yield bad("DNS", error.reason, CURE)
+            return
         except LoadBalancerError as error:
             health = lb.health()
             yield bad("DNS", health.error, health.cure) if health.error else bad("DNS", error.reason, CURE)
