@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit envtest integration matrix coverage lint types docs bench smoke package clean
+.PHONY: help demo test unit envtest integration soak matrix coverage lint types docs bench smoke package clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ envtest: $(READY) ## build the real control plane for the integration tests (abo
 
 integration: envtest ## the tests against the real control plane
 	$(PY) -m tests.integration.netns -- $(PY) -m pytest tests/integration
+
+soak: $(READY) ## every adapter at once against pods that fail all the time: make soak SOAK="--seconds 1200"
+	$(PY) -m tests.soak $(SOAK)
 
 matrix: $(READY) ## the unit tests on each CPython there is, with the lowest and the newest dependencies
 	$(PY) tests/matrix.py $(MATRIX)
