@@ -21,7 +21,7 @@ from tests.soak.kinds import Plan
 from tests.soak.ledger import Ledger
 from tests.soak.places import Places
 from tests.soak.threads import BARE, PAUSE, named
-from tests.soak.verdict import CANCELLED, UNASKED
+from tests.soak.verdict import CANCELLED, PAST_SCOPE, UNASKED
 
 import kubelb
 from kubelb.adapters import httpx as over_httpx
@@ -107,7 +107,8 @@ class AioHalf:
             try:
                 await task
             except asyncio.CancelledError:
-                self._ledger.ended(client, mark, CANCELLED if asked else UNASKED)
+                how_ended = CANCELLED if asked else PAST_SCOPE if plan.cancel is not None else UNASKED
+                self._ledger.ended(client, mark, how_ended)
 
     async def _one(self, client: str, make: Make, mark: str, plan: Plan, dice: random.Random) -> None:
         way = dice.choice(["", "asyncio", "anyio", "wait_for"]) if plan.cancel is not None else ""
