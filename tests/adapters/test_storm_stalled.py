@@ -83,6 +83,7 @@ def authority() -> trustme.CA:
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.timeout(180)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that the bare client loses
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])

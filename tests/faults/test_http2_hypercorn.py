@@ -22,7 +22,7 @@ from tests.faults.over_http import AsyncHttpx, Httpx
 
 import kubelb
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 FOLDER = Path(__file__).parent
 
 

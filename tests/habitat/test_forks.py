@@ -12,7 +12,7 @@ import pytest
 from .fork_program import IN_C, WAYS
 from .kit import LONG, ROOT, Plant
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(240)]
 
 
 @pytest.mark.parametrize("way", WAYS)

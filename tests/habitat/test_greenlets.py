@@ -14,7 +14,7 @@ import pytest
 
 from .kit import LONG, ROOT, Plant, free_port, serving, storms
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(240)]
 
 
 @pytest.mark.parametrize("fork_after", [False, True], ids=["loaded", "used"])

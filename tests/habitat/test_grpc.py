@@ -12,7 +12,7 @@ from kubelb.testing import LocalCluster
 
 from .kit import LONG, ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(120)]
 
 
 @pytest.mark.parametrize("kind", ["sync", "aio"])

@@ -12,7 +12,7 @@ import pytest
 
 from .kit import Plant, free_port, serving, storms
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(240)]
 
 WORKERS = 3
 WAYS = {

@@ -7,6 +7,7 @@ SECONDS = 25.0
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.timeout(240)
 def test_nothing_is_lost_hung_or_sent_twice() -> None:
     """Every adapter at once, pods that fail all the time: nothing in flight, no task, thread or descriptor is left, and
