@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import anyio
-from tests.adapters.raw import OK, Peer, RawServer
+from tests.adapters.raw import OK, Peer
 from tests.adapters.world import AioWorld
 
-__all__ = ["UNASKED", "WAYS", "Side", "answering", "sides", "turns"]
+__all__ = ["UNASKED", "WAYS", "Side", "alive", "answering", "sides", "turns"]
 
 Get = Callable[[], Awaitable[Any]]
 SOON = 60
@@ -45,11 +45,19 @@ class Side(NamedTuple):
 
 
 def sides(
-    world: AioWorld, server: RawServer, lb: Any, tls: ssl.SSLContext | None = None, limits: Any = None, **options: Any
+    world: AioWorld,
+    server: Any,
+    lb: Any,
+    tls: ssl.SSLContext | None = None,
+    limits: Any = None,
+    http2: bool = False,
+    **options: Any,
 ) -> tuple[Side, Side]:
     """The bare client, and the one over a transport of ours. Close both: `world.close(side.client)`."""
     scheme = "http" if tls is None else "https"
     given: dict[str, Any] = {} if limits is None else {"limits": limits}
+    if http2:
+        given |= {"http1": False, "http2": True}
     bare = world.httpx.AsyncClient(verify=tls or False, **given, **options)
     transport = world.transport(lb, verify=tls or False, **given)
     return (
@@ -60,6 +68,10 @@ def sides(
             lambda: [*transport._pools._plain.values(), *transport._pools._tls.values()],
         ),
     )
+
+
+def alive() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
 async def turns(count: int) -> None:

@@ -13,17 +13,13 @@ from typing import Any
 
 import pytest
 import trustme
-from tests.adapters.cancelling import SOON, UNASKED, WAYS, answering, sides, turns
+from tests.adapters.cancelling import SOON, UNASKED, WAYS, alive, answering, sides, turns
 from tests.adapters.conftest import in_flight, until
 from tests.adapters.raw import Peer, serve
 from tests.adapters.world import AioWorld
 
 TURNS = 30
 """More than a request has before it waits for the server."""
-
-
-def alive() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.adapters.world import AioWorld
 
 CREW = 24
 TIMEOUTS = (0.005, 0.01, 0.02, 0.05, 0.1)
-STALLS = (0.0, 0.0, 0.1, 0.1, 0.3)
+STALLS = (0.0, 0.0, 0.02, 0.1, 0.3)
 """Seconds for which the loop is blocked in a round; 2 s once in a storm."""
 ENDS = {"200", "ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout"}
 

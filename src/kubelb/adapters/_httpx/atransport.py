@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kubelb.adapters._httpx.common import OPENED, TLS, Common
 from kubelb.adapters._httpx.dial import AsyncDial
-from kubelb.adapters._httpx.mending import mend
+from kubelb.adapters._httpx.mending import close, mend
 from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.core.lease import Lease
@@ -103,12 +103,17 @@ class AioTransport(Common):
             body = self.kit.AsyncBody(answer.stream, lease, timeouts, request, self)
             return answer, self._response(answer, body, request, lease, number)
         except Exception:
+            if pool is not None:
+                try:
+                    await mend(pool)
+                except BaseException:
+                    self._cancelled(lease)
+                    raise
             raise
         except BaseException as error:
             self._cancelled(lease)
             if pool is not None and isinstance(error, asyncio.CancelledError):
-                with suppress(Exception):  # it is the cancellation that is told
-                    await mend(pool)
+                await mend(pool)
             raise
 
     async def _flow(
@@ -173,7 +178,7 @@ class AioTransport(Common):
                 self.open.discard(watch)
                 try:
                     with suppress(Exception):
-                        await shielded(watch.inner.aclose())
+                        await close(watch.inner)
                 finally:
                     self._close_soon([watch.state])
 

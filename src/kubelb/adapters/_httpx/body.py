@@ -18,6 +18,7 @@ from typing import Any
 from weakref import ref
 
 from kubelb.adapters._httpx.http2.endings import judgement
+from kubelb.adapters._httpx.mending import cut
 from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.defaults import PATIENCE, SMALL
@@ -141,7 +142,7 @@ class AsyncBody(_Ending):
         except BaseException as error:
             self._finish(CANCELLED)
             if isinstance(error, CancelledError):  # also one that was put off until a part was here
-                await shielded(self._inner.aclose())
+                await cut(self._inner)
             raise
         self._finish(SUCCESS)
 
@@ -150,6 +151,9 @@ class AsyncBody(_Ending):
         self._unwatch()
         try:
             await shielded(self._inner.aclose())
+        except CancelledError:
+            await cut(self._inner)
+            raise
         finally:
             self._finish(CANCELLED)
 
@@ -163,6 +167,9 @@ class AsyncBody(_Ending):
                     parts = aiter(self._inner)
                     while await shielded(anext(parts, None)) is not None:
                         pass
+        except CancelledError:
+            await cut(self._inner)
+            raise
         finally:
             with suppress(Exception):
                 await self.aclose()

@@ -9,6 +9,7 @@ timeout is silence, of which `kubelb.core.health.silence` makes what it counts. 
 HTTP/2 says itself what it means (`http2/endings.py`).
 """
 
+from asyncio import CancelledError
 from types import ModuleType
 from typing import Any
 
@@ -136,12 +137,21 @@ def _unhurried(httpcore: Any) -> Any:
     """Return httpcore's pool, taking the time to close what it has taken out.
 
     Expired and surplus connections are closed one after the other by the next request; a native cancellation between
-    two of them would leave the rest open and known to nobody.
+    two of them, or an error of one, would leave the rest open and known to nobody.
     """
 
     class AsyncPool(httpcore.AsyncConnectionPool):  # type: ignore[misc]
         async def _close_connections(self, closing: Any) -> None:
             if closing:  # nearly never, and httpcore's own shield costs 10 us
-                await shielded(super()._close_connections(closing))
+                cut: BaseException | None = None
+                for connection in closing:
+                    try:
+                        await shielded(super()._close_connections([connection]))
+                    except CancelledError as error:
+                        cut = error
+                    except Exception as error:  # noqa: BLE001
+                        cut = cut or error
+                if cut is not None:
+                    raise cut
 
     return AsyncPool

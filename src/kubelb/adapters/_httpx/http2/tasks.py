@@ -248,9 +248,11 @@ class Connection(Pooled):
         """End it, and every request on it."""
         self._machine.close()
         self._flush()
-        if self._writer is not None:
-            await asyncio.wait([self._writer], timeout=GOODBYE)
-        self._stop()
+        try:
+            if self._writer is not None:
+                await asyncio.wait([self._writer], timeout=GOODBYE)
+        finally:
+            self._stop()  # also where that wait is cancelled
         await asyncio.wait([task for task in (self._reader, self._writer) if task is not None])
 
 
