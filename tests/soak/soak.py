@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from tests.soak.verdict import SPARE, descriptors, problems, until
 
 __all__ = ["Report", "soak"]
 
+THREADS_END = 10.0
+"""Seconds for threads to end, once everything is closed."""
 WARM_UP = 2.0
 """Seconds: what a process keeps for its whole life (gRPC's pollers and threads) is there after that."""
 
@@ -117,7 +120,16 @@ def _calls(places: Places, ledger: Ledger, seed: int, seconds: float) -> tuple[l
         views = balancer.endpoints()
         facts[name] = f"{sum(view.picks for view in views)} picks, in flight {[view.in_flight for view in views]}"
         balancer.close()
-    ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("kubelb")]
-    if ours and not until(lambda: not [each for each in threading.enumerate() if each.name.startswith("kubelb")], 10.0):
-        wrong.append(f"threads are left: {ours}")
+    if not until(lambda: not _ours(), THREADS_END):
+        wrong += [f"a thread is left: {where}" for where in _ours()]
     return wrong, facts
+
+
+def _ours() -> list[str]:
+    """kubelb's threads, and where each of them is."""
+    frames = sys._current_frames()
+    return [
+        thread.name + "".join(traceback.format_stack(frames[thread.ident])[-3:])
+        for thread in threading.enumerate()
+        if thread.name.startswith("kubelb") and thread.ident in frames
+    ]
