@@ -130,6 +130,19 @@ def test_planned_ends_are_believed_once_a_second() -> None:
     assert event.endpoint == rig.state(0).endpoint.authority
 
 
+def test_planned_ends_that_leave_more_than_was_answered_are_believed_once_in_ten_seconds() -> None:
+    """Kind: the same trust. One that answers two requests a connection, lets twenty pile up and leaves them."""
+    rig = Rig(3)
+    for _ in range(40):
+        rig.clock.advance(0.5)
+        for number in (0, 0, 1, 1, 2, 2):
+            rig.succeed(number)
+        cut(rig, 20, planned=True)
+        if rig.told(Ejected):
+            break
+    assert rig.told(Ejected)[0].endpoint == rig.state(0).endpoint.authority
+
+
 def test_an_endpoint_that_answers_much_may_end_its_connections_as_often() -> None:
     """A limit of requests a connection (hypercorn's keep_alive_max_requests) is reached often under load."""
     rig = Rig(3)

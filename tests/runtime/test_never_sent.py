@@ -88,6 +88,23 @@ def test_one_call_inside_another() -> None:
     assert in_flight(outer) == in_flight(inner) == 0
 
 
+def test_one_that_was_raised_from_another_is_heard_by_no_call_around_it() -> None:
+    """Kind: the caller gets the cause, and that may be one which says it again."""
+    outer, inner = LoadBalancer(STATIC, retry=QUICK), LoadBalancer(STATIC, retry=QUICK)
+    posted: list[str] = []
+
+    def again(attempt: Attempt) -> None:
+        raise NeverSent("outer words") from NeverSent("inner words")
+
+    def post(attempt: Attempt) -> Any:
+        posted.append(attempt.endpoint.authority)
+        return inner.call(again)
+
+    with pytest.raises(NeverSent, match="inner words"):
+        outer.call(post)
+    assert len(posted) == 1
+
+
 def test_classify_has_the_last_word() -> None:
     """It is asked first, and may say it of an exception of a library's."""
     lb = LoadBalancer(STATIC, retry=QUICK)

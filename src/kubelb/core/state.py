@@ -60,6 +60,7 @@ class EndpointState:
         "others",
         "parted",
         "parted_after",
+        "parted_lost",
         "phase",
         "recent_calls",
         "removed",
@@ -103,6 +104,8 @@ class EndpointState:
         """When it last ended a connection as planned, and that was believed."""
         self.parted_after = 0
         """Its successes by then."""
+        self.parted_lost = 0
+        """Requests that planned ends have left without an answer since then."""
         self.consecutive = 0
         """Failures in a row."""
         self.silent = 0

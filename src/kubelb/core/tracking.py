@@ -9,8 +9,9 @@ failure, of a kind that `kubelb.core.health.silence` weighs.
 
 Failures that share an `Incident`, the end of their connection, are one failure: the first that is reported. A planned
 end is none; but since it is the server that says so, it is believed once in twenty answers or once a second, and only
-of an endpoint that has answered since the last one or has kept its connections for ten seconds. Beyond that it is a
-failure like any other, or a pod that ends every connection "as planned" and answers nothing would never be ejected.
+of an endpoint that since the last one has answered twice as many as that one left without an answer, or has kept its
+connections for ten seconds. Beyond that it is a failure like any other, or a pod that ends every connection "as
+planned" and answers little would never be ejected.
 """
 
 import math
@@ -41,8 +42,10 @@ _NEUTRAL = Verdict.NEUTRAL
 _SILENT = Verdict.SILENT
 _NEVER = Sent.NEVER
 
-PARTING, SILENT_PARTING = 1.0, 10.0
+PARTING, QUIET = 1.0, 10.0
 """Seconds between two planned ends of connections of an endpoint that has answered meanwhile, and that has not."""
+ANSWERED = 2
+"""Answers for each request that the one before has left without any."""
 ANSWERS = 20
 """Answers between two of them, whatever the time: a limit of requests a connection is reached often under load."""
 
@@ -112,6 +115,7 @@ class Tracker:
             self._unanswered(state, meaning(latency, outcome.overdue), latency, start, now)
         elif outcome.incident is not None and not _counts(state, outcome.incident, now):
             state.others += 1
+            state.parted_lost += outcome.incident.planned
             return False
         else:
             state.failures += 1
@@ -245,8 +249,8 @@ def _counts(state: EndpointState, incident: Incident, now: float) -> bool:
         return False
     if not incident.planned:
         return True
-    answers = state.successes - state.parted_after
-    if answers < ANSWERS and now - state.parted < (PARTING if answers else SILENT_PARTING):
+    answers, since = state.successes - state.parted_after, now - state.parted
+    if since < QUIET and (answers < max(1, ANSWERED * state.parted_lost) or (answers < ANSWERS and since < PARTING)):
         return True
-    state.parted, state.parted_after = now, state.successes
+    state.parted, state.parted_after, state.parted_lost = now, state.successes, 0
     return False

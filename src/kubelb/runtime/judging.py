@@ -30,10 +30,11 @@ def judge_error(error: Exception, classify: Classify | None = None, overdue: flo
     outcome = _classified(classify(None, error)) if classify else None
     outcome = _judged(error, overdue) if outcome is None else copy(outcome)
     outcome.error = error
-    if isinstance(error, NeverSent):
+    while isinstance(error, NeverSent):  # it may be raised from one that an inner call was told
         error.told = True
-        if isinstance(error.__cause__, Exception):
-            outcome.error = error.__cause__
+        if not isinstance(error.__cause__, Exception):
+            break
+        outcome.error = error = error.__cause__
     return outcome
 
 
