@@ -115,37 +115,41 @@ class Member:
         self.told.append("too late")
 
 
-@pytest.fixture
-def members(monkeypatch: pytest.MonkeyPatch) -> WeakSet[greenlets.Patched]:
-    """As after an import, with nobody of this test run's own among those who are told."""
-    made: WeakSet[greenlets.Patched] = WeakSet()
-    monkeypatch.setattr(greenlets, "_members", made)
-    monkeypatch.setattr(greenlets, "_known", threading.Lock)
-    return made
-
-
-def test_a_patch_is_told_once(monkeypatch: pytest.MonkeyPatch, members: WeakSet[greenlets.Patched]) -> None:
-    """To everybody whom it concerns, when the next one looks."""
-    member = Member(running=False)
-    greenlets.concerns(member)
+def patch(*members: Member) -> None:
+    """As after an import and then a patch, with these alone to be told. In a child: its process has no other threads,
+    which would notice it, too."""
+    greenlets._members = WeakSet()
+    greenlets._known = threading.Lock
+    for member in members:
+        greenlets.concerns(member)
     greenlets.look()
     assert not greenlets.patched()
-    monkeypatch.setattr(threading, "Lock", lambda make=threading.Lock: make())
+    threading.Lock = lambda make=threading.Lock: make()
     assert greenlets.patched()
-    greenlets.look()
-    greenlets.look()
-    assert (member.told, greenlets.patched()) == (["patch"], False)
 
 
-def test_a_patch_while_threads_run_is_refused(
-    monkeypatch: pytest.MonkeyPatch, members: WeakSet[greenlets.Patched]
-) -> None:
+def test_a_patch_is_told_once() -> None:
+    """To everybody whom it concerns, when the next one looks."""
+
+    def job() -> object:
+        member = Member(running=False)
+        patch(member)
+        greenlets.look()
+        greenlets.look()
+        return member.told, greenlets.patched()
+
+    assert in_child(job, os.fork) == repr((["patch"], False))
+
+
+def test_a_patch_while_threads_run_is_refused() -> None:
     """Each time that somebody looks; and everybody is told, so that no pick goes on."""
-    idle, busy = Member(running=False), Member(running=True)
-    greenlets.concerns(idle)
-    greenlets.concerns(busy)
-    monkeypatch.setattr(threading, "Lock", lambda make=threading.Lock: make())
-    for _ in range(2):
-        with pytest.raises(greenlets.PatchedTooLate, match="patch first"):
-            greenlets.look()
-    assert set(idle.told) == set(busy.told) == {"too late"}
+
+    def job() -> object:
+        idle, busy = Member(running=False), Member(running=True)
+        patch(idle, busy)
+        for _ in range(2):
+            with pytest.raises(greenlets.PatchedTooLate, match="patch first"):
+                greenlets.look()
+        return set(idle.told), set(busy.told)
+
+    assert in_child(job, os.fork) == repr(({"too late"}, {"too late"}))
