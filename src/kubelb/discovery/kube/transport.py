@@ -25,6 +25,8 @@ from kubelb.masking import Hidden, remember
 
 __all__ = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "Transport"]
 
+SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
+"""What kubeconfigs may name and urllib3 cannot use."""
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 70.0
 """Longer than the minute between two bookmarks, shorter than the 75 s of history that a watch cache keeps at least."""
@@ -184,7 +186,8 @@ def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolMana
         return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]
     except (HTTPError, ValueError):
         scheme, separator, _ = (access.proxy or "").partition("://")
-        cure = f"give an http or https proxy, not {scheme!r}" if separator else "give http://HOST:PORT"
+        other = f", not {scheme}" if scheme in SOCKS else ""  # of anything else nothing is told: a password, perhaps
+        cure = f"give an http or https proxy{other}" if separator else "give http://HOST:PORT"
         raise CredentialsError(f"the proxy of {access.origin} cannot be used", cure) from None
 
 
