@@ -59,8 +59,12 @@ def goaway(last: int, code: int) -> bytes:
     return b"\0\0\x08\x07\0\0\0\0\0" + last.to_bytes(4, "big") + code.to_bytes(4, "big")
 
 
-def frame(kind: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, 0)) + b"\0\0\0\1" + payload
+def frame(kind: int, payload: bytes, flags: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + b"\0\0\0\1" + payload
+
+
+END = frame(0, b"ok", flags=1)
+"""Data, and the end of the stream."""
 
 
 def test_the_cutter_gives_back_what_it_was_given_however_it_comes() -> None:
@@ -281,6 +285,87 @@ def test_garbage_of_all_kinds_ends_in_an_error_of_the_stream() -> None:
         pair.machine.drop(stream)
 
 
+@pytest.mark.parametrize("how", ["REFUSED_STREAM", "GOAWAY"])
+def test_a_request_of_whose_answer_anything_has_come_was_sent(pair: Pair, how: str) -> None:
+    """Something of an answer that is not its status, a 1xx: whatever the peer then says, it may have been processed."""
+    pair.begin()
+    stream = pair.machine.open(POST, body=True)
+    pair.swap()
+    pair.server.send_headers(1, [(":status", "103"), ("link", "</a>")])
+    pair.swap()
+    assert not stream.answered()
+    if how == "GOAWAY":
+        pair.goaway(0)
+        pair.machine.lost(None)
+    else:
+        pair.machine.receive(frame(3, (7).to_bytes(4, "big")))
+    assert pair.judged(stream).sent is Sent.MAYBE
+
+
+def test_a_stream_that_failed_here_counts_until_the_peer_hears_of_it(pair: Pair) -> None:
+    """An upload whose answer is broken is open to the peer: a request more would be one more than it allows."""
+    pair.begin()
+    pair.server.update_settings({3: 1})
+    pair.swap()
+    first = pair.machine.open([*POST[:4]], body=True)
+    pair.swap()
+    pair.server.send_headers(1, [(":status", "200"), ("content-length", "5")])
+    pair.machine.receive(pair.server.data_to_send() + END)
+    assert first.error is not None
+    with pytest.raises(httpcore.ConnectionNotAvailable):
+        pair.machine.open(GET, body=False)
+    pair.machine.drop(first)
+    assert pair.machine.running == 0
+    pair.machine.open(GET, body=False)
+    assert not pair.machine.leaving
+
+
+@pytest.mark.parametrize("step", [1, 3, 11, 14, 1000])
+def test_a_whole_answer_is_one_though_the_peer_breaks_the_protocol_right_after_it(pair: Pair, step: int) -> None:
+    """However it comes in pieces; h2 tells nothing of the frames that it is given together with a wrong one."""
+    pair.begin()
+    whole, open_ = (pair.machine.open(GET, body=False) for _ in range(2))
+    pair.swap()
+    pair.server.send_headers(1, [(":status", "200")])
+    data = pair.server.data_to_send() + END + frame(0, b"more", flags=1) + frame(8, b"\0\0\0\0")
+    for at in range(0, len(data), step):
+        pair.machine.receive(data[at : at + step])
+    assert pair.machine.ended
+    assert (whole.ended, whole.error) == (True, None)
+    assert pair.machine.take(whole) == b"ok"
+    assert open_.error is not None
+
+
+@pytest.mark.parametrize("step", [7, 12, 1000])
+def test_a_body_of_another_length_is_an_error_of_its_stream_however_it_comes(pair: Pair, step: int) -> None:
+    """The machine looks at a stream between its headers and its data, also where the headers came in two pieces."""
+    pair.begin()
+    wrong, other = (pair.machine.open(GET, body=False) for _ in range(2))
+    pair.swap()
+    pair.server.send_headers(1, [(":status", "200"), ("content-length", "5")])
+    data = pair.server.data_to_send() + END
+    for at in range(0, len(data), step):
+        pair.machine.receive(data[at : at + step])
+    assert wrong.error is not None
+    assert other.error is None
+    assert not pair.machine.ended
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_a_planned_end_is_believed_only_of_what_the_peer_does_not_break_its_word_with(pair: Pair, cut: int) -> None:
+    """GOAWAY's last stream and those below are to be answered; more than one that is not, and it is a failure."""
+    pair.begin()
+    pair.machine._served = True
+    streams = [pair.machine.open(GET, body=False) for _ in range(cut + 2)]
+    pair.swap()
+    pair.goaway(streams[cut - 1].id)
+    pair.machine.lost(None)
+    above = {pair.judged(stream).incident for stream in streams[cut:]}
+    below = {pair.judged(stream).incident for stream in streams[:cut]}
+    assert [incident.planned for incident in above] == [True]
+    assert [incident.planned for incident in below] == [cut == 1]
+
+
 def test_fields_of_one_connection_are_left_out() -> None:
     class Request:
         method = b"POST"
@@ -304,7 +389,9 @@ def test_fields_of_one_connection_are_left_out() -> None:
     ]
 
 
-@pytest.mark.parametrize("fields", [[], [(b":status", b"nonsense")], [(b":status", b"7")]])
+@pytest.mark.parametrize(
+    "fields", [[], *([(b":status", status)] for status in (b"nonsense", b"7", b"2_00", b" 200", b"+200"))]
+)
 def test_an_answer_without_a_status_is_none(fields: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         split_status(fields)

@@ -229,6 +229,12 @@ ROWS = (
     ),
     Row("RST_STREAM REFUSED_STREAM", resets(CODES["REFUSED_STREAM"]), Then(ANSWERED, BOTH, FIRST)),
     Row(
+        "RST_STREAM REFUSED_STREAM after a 1xx, which is not believed",
+        resets(CODES["REFUSED_STREAM"], after=lambda told: told.headers(103)),
+        Then(LOST, FIRST, FIRST),
+        Then(ANSWERED, BOTH, FIRST),
+    ),
+    Row(
         "RST_STREAM REFUSED_STREAM after headers, which is not believed",
         handles(halves),
         Then(BROKEN, FIRST, FIRST),

@@ -16,11 +16,12 @@ ENHANCE_YOUR_CALM is BUSY, the others FAILED.
 
 All that ends with one connection bears one `Incident`, and counts once. NO_ERROR makes it a planned one, which the core
 believes within bounds, so long as the connection has served anything: a pod that sends everybody away at once is as
-good as one that refuses.
+good as one that refuses. It is believed of the streams above GOAWAY's last one, and of one more: where the connection
+ends with several that were to be answered, these have an incident of their own, which is a failure.
 
 REFUSED_STREAM is a failure, as a refused connection is: the peer's limit of streams is kept here, so what it refuses is
-more than a race, and a pod that refuses everything has to be left alone. Where something of an answer has come before,
-it is not believed.
+more than a race, and a pod that refuses everything has to be left alone. Where something of an answer has come before, a
+1xx too, it is not believed, and neither is GOAWAY's last stream.
 """
 
 from typing import Any, NamedTuple

@@ -35,11 +35,11 @@ def request_fields(request: Any) -> tuple[Fields, bool]:
 
 
 def split_status(fields: Iterable[tuple[bytes, bytes]]) -> tuple[int, Fields]:
-    """Return status and headers of a response; ValueError where there is no status."""
+    """Return status and headers of a response; ValueError where there is no status, or none of three digits."""
     status, headers = 0, []
     for name, value in fields:
         if name == b":status":
-            status = int(value)
+            status = int(value) if value.isdigit() else 0
         elif not name.startswith(b":"):
             headers.append((bytes(name), bytes(value)))
     if not 100 <= status <= 999:

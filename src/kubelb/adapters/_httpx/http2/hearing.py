@@ -30,6 +30,7 @@ class Hearing(State):
         super().__init__(core, clock)
         self._handlers: dict[type, Callable[[Any], None]] = {
             h2.events.RemoteSettingsChanged: self._on_settings,
+            h2.events.InformationalResponseReceived: self._on_information,
             h2.events.ResponseReceived: self._on_headers,
             h2.events.DataReceived: self._on_data,
             h2.events.StreamEnded: self._on_end,
@@ -69,10 +70,17 @@ class Hearing(State):
         self._leave()
         self.changed += self.streams.values()  # their windows may have changed
 
+    def _on_information(self, event: Any) -> None:
+        """1xx: nothing to hand on, but not nothing."""
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.begun = True
+
     def _on_headers(self, event: Any) -> None:
         stream = self.streams.get(event.stream_id)
         if stream is None:
             return
+        stream.begun = True
         stream.status, stream.headers = split_status(event.headers)
         self._served = True
         stream.expected = body_length(stream.method, stream.status, stream.headers)
@@ -116,7 +124,7 @@ class Hearing(State):
             self.changed.append(stream)
             return
         stream.over = True
-        self._fail(stream, reset(self._core, int(event.error_code), answered=bool(stream.status), fresh=stream.fresh))
+        self._fail(stream, reset(self._core, int(event.error_code), answered=stream.begun, fresh=stream.fresh))
 
     def _on_window(self, event: Any) -> None:
         if not event.stream_id:
@@ -142,7 +150,7 @@ class Hearing(State):
         self.changed += self.newcomers
         name, verdict = code_name(code), verdict_of(code)
         for stream in list(self.streams.values()):
-            if stream.id > goaway.last and not stream.status and stream.error is None:
+            if stream.id > goaway.last and not stream.begun and stream.error is None:
                 stream.over = True
                 error = self._core.RemoteProtocolError(f"the server went away before this request: {name}")
                 judged = Judged(verdict, Sent.NEVER, True, f"GOAWAY {name}", stream.fresh, self._incident)

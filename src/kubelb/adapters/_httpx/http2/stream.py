@@ -22,6 +22,7 @@ class Stream(Waiter):
 
     __slots__ = (
         "alone",
+        "begun",
         "chunks",
         "counted",
         "ended",
@@ -46,6 +47,8 @@ class Stream(Waiter):
         self.opened = opened
         self.alone = alone
         """Opened on a connection that had been in use before, and was idle."""
+        self.begun = False
+        """Something of an answer has come, be it a 1xx: so it was sent, and whatever the peer says, it may be processed."""
         self.status = 0
         self.headers: Fields = []
         self.chunks: list[bytes] = []
