@@ -20,8 +20,9 @@ good as one that refuses. It is believed of the streams above GOAWAY's last one,
 ends with several that were to be answered, these have an incident of their own, which is a failure.
 
 REFUSED_STREAM is a failure, as a refused connection is: the peer's limit of streams is kept here, so what it refuses is
-more than a race, and a pod that refuses everything has to be left alone. Where something of an answer has come before, a
-1xx too, it is not believed, and neither is GOAWAY's last stream.
+more than a race, and a pod that refuses everything has to be left alone.
+
+Where something of an answer has come before, a 1xx too, neither that nor GOAWAY's last stream is believed.
 """
 
 from typing import Any, NamedTuple

@@ -48,7 +48,7 @@ class Stream(Waiter):
         self.alone = alone
         """Opened on a connection that had been in use before, and was idle."""
         self.begun = False
-        """Something of an answer has come, be it a 1xx: so it was sent, and whatever the peer says, it may be processed."""
+        """Something of an answer has come, be it a 1xx: so it may be processed, whatever the peer says."""
         self.status = 0
         self.headers: Fields = []
         self.chunks: list[bytes] = []

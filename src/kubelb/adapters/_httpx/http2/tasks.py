@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from kubelb.adapters._httpx.http2.headers import request_fields
+from kubelb.adapters._httpx.http2.machine import AT_ONCE
 from kubelb.adapters._httpx.http2.pooled import Pooled
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
 from kubelb.adapters._httpx.produced import Produced
@@ -38,6 +39,8 @@ class Connection(Pooled):
         self._more = more
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
+        self._stopped = False
+        """The reading task is told to end, or does so by itself; told twice it would not close the socket."""
         self._flush()
         self._reader = self._loop.create_task(self._read())
 
@@ -98,24 +101,30 @@ class Connection(Pooled):
         if isinstance(parts, Produced):
             self._flush()
             async for part in parts:
-                if await self._sent(stream, part, ready, timeouts):
+                if await self._sent(stream, part, ready, timeouts, at_once=True):
                     return
         else:
             for part in parts:
-                if await self._sent(stream, part, ready, timeouts):
+                if await self._sent(stream, part, ready, timeouts, at_once=len(part) >= AT_ONCE):
                     return
         machine.finish(stream)
         self._flush()
 
-    async def _sent(self, stream: Stream, part: bytes, ready: Callable[[], bool], timeouts: Any) -> bool:
-        """Send a part of the body; returns whether no more of it is wanted."""
+    async def _sent(
+        self, stream: Stream, part: bytes, ready: Callable[[], bool], timeouts: Any, *, at_once: bool
+    ) -> bool:
+        """Send a part of the body, once all before it is written; returns whether no more of it is wanted."""
         machine = self._machine
         rest = memoryview(part)
         while rest:
             if machine.unwanted(stream):
                 return True
-            rest = rest[machine.send(stream, rest) :]
-            self._flush()
+            if self._writer is None:
+                rest = rest[machine.send(stream, rest) :]
+                if rest or at_once:
+                    self._flush()
+                    # Uploads take turns: the one that has written is the last to be woken for the next time.
+                    machine.streams[stream.id] = machine.streams.pop(stream.id)
             if rest:
                 await self._wait(stream, ready, timeouts, "write")
         return machine.unwanted(stream)
@@ -206,6 +215,7 @@ class Connection(Pooled):
         except Exception as error:  # noqa: BLE001  # the socket's end, whatever anyio makes of it
             machine.lost(error)
         finally:
+            self._stopped = True
             machine.close()
             self._wake()
             with suppress(Exception):
@@ -221,6 +231,8 @@ class Connection(Pooled):
                 self._writer = self._loop.create_task(self._write(data))
             elif self._machine.ended:
                 self._stop()
+        elif self._machine.ended and not self._stopped:  # its peer may read no more, and that task never end
+            self._loop.call_later(GOODBYE, self._stop)
 
     async def _write(self, data: bytes) -> None:
         machine = self._machine
@@ -239,7 +251,8 @@ class Connection(Pooled):
 
     def _stop(self) -> None:
         """The connection has ended: so does what reads it, which closes it."""
-        if not self._reader.done() and asyncio.current_task() is not self._reader:
+        if not self._stopped and asyncio.current_task() is not self._reader:
+            self._stopped = True
             self._reader.cancel()
 
     # What the pool asks
