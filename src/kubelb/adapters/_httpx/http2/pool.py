@@ -18,6 +18,8 @@ __all__ = ["async_pool", "sync_pool"]
 QUEUE = "_assign_requests_to_connections"
 """Since httpcore 1.0.3. Before it requests that wait are looked at when a response ends, and no sooner."""
 
+LOCK = "_optional_thread_lock"
+
 
 class _Connecting:
     """What both share, as a base beside httpcore's HTTPConnection."""
@@ -80,21 +82,25 @@ def sync_pool(core: Any) -> Any:
     class Connection(_Connecting, core.HTTPConnection):  # type: ignore[misc]
         def __init__(self, pool: Any, origin: Any) -> None:
             super().__init__(core, pool, origin)
-            self._turn = threading.Lock()
+            self._turn = threading.RLock()  # it knows whose it is
 
         def handle_request(self, request: Any) -> Any:
             if self._connection is None:
                 timeouts = request.extensions["timeout"]
                 left = timeouts.left("pool")
-                if not self._turn.acquire(timeout=-1 if left is None else max(0.0, left)):
-                    raise core.PoolTimeout("timed out waiting for a connection")
                 try:
+                    if not self._turn.acquire(timeout=-1 if left is None else max(0.0, left)):
+                        raise core.PoolTimeout("timed out waiting for a connection")
                     if self._connect_failed:
                         raise self._again()
                     if self._connection is None:
                         self._open(request, timeouts)
                 finally:
-                    self._turn.release()
+                    # An interrupt may come as soon as the turn is taken, before anything here could note that.
+                    try:  # noqa: SIM105  # whose call would be one more place for another interrupt
+                        self._turn.release()
+                    except RuntimeError:  # it was not taken
+                        pass
             return self._connection.handle_request(request)
 
         def _open(self, request: Any, timeouts: Any) -> None:
@@ -111,6 +117,13 @@ def sync_pool(core: Any) -> Any:
 
     class Pool(core.ConnectionPool):  # type: ignore[misc]
         only_http1 = False
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            if hasattr(self, LOCK):
+                # httpcore's own takes it in Python, where an interrupt can come between the taking and the `with`; then
+                # it is held for ever. One in C cannot be left so.
+                setattr(self, LOCK, threading.Lock())
 
         def create_connection(self, origin: Any) -> Any:
             return Connection(self, origin)

@@ -5,8 +5,19 @@ from typing import Any
 from kubelb.adapters._httpx.http2.machine import Machine
 from kubelb.adapters._httpx.http2.stream import Stream
 from kubelb.clock import monotonic
+from kubelb.process import here, on_settle
 
 __all__ = ["Pooled"]
+
+_forks = [0]
+"""How many forks are between this process and the first one."""
+
+
+def _count() -> None:
+    _forks[0] += 1
+
+
+on_settle(_count)
 
 
 class Pooled:
@@ -19,7 +30,15 @@ class Pooled:
         self._keepalive = keepalive
         self._machine = Machine(core)
         self._expires: float | None = None
+        self._forks = _forks[0]
         self._rest()
+
+    def foreign(self) -> bool:
+        """Whether it is another process's: this one has a copy after a fork, and its socket speaks for the other one.
+
+        Nothing is said on it here, and no lock of it is taken: a thread that does not exist here may hold that.
+        """
+        return not here[0] or self._forks != _forks[0]
 
     def _rest(self) -> None:
         """It is idle from now on, if it is."""
@@ -43,7 +62,7 @@ class Pooled:
 
     def is_available(self) -> bool:
         """Whether a stream can be opened, or it is not known yet."""
-        return self._machine.can_open() or self._machine.settling()
+        return (self._machine.can_open() or self._machine.settling()) and not self.foreign()
 
     def has_expired(self) -> bool:
         """Whether it has been idle for too long, or has ended: older pools ask nothing else of an idle one."""
@@ -55,7 +74,7 @@ class Pooled:
 
     def is_closed(self) -> bool:
         """Whether it has ended."""
-        return self._machine.ended
+        return self._machine.ended or self.foreign()
 
     def is_connected(self) -> bool:
         """As httpcore2 asks."""

@@ -27,6 +27,7 @@ __all__ = ["Connection"]
 
 SLICE = 0.05
 """Seconds."""
+FOREIGN = "the connection is the parent process's"
 
 
 class Connection(Wire):
@@ -36,52 +37,63 @@ class Connection(Wire):
 
     def handle_request(self, request: Any) -> Any:
         """Send it on a stream of its own, and return when the headers of its response are here."""
+        if self.foreign():
+            raise self._core.ConnectionNotAvailable
         timeouts = request.extensions["timeout"]
         fields, body = request_fields(request)
-        stream = self._open(fields, body, timeouts)
+        opened: list[Stream] = []
         try:
+            self._open(opened, fields, body, timeouts)
+            stream = opened[0]
             if body:
                 self._send(stream, request.stream, timeouts)
             if not stream.answered():
                 self._wait(stream, stream.answered, timeouts, "read")
             return self._response(stream, _Body(self, stream, timeouts))
         except BaseException:
-            self.drop(stream)
+            for stream in opened:
+                self.drop(stream)
             raise
 
-    def _open(self, fields: Any, body: bool, timeouts: Any) -> Stream:
+    def _open(self, opened: list[Stream], fields: Any, body: bool, timeouts: Any) -> None:
+        """Open a stream, and put it into the list: what is returned can get lost by an interrupt."""
         machine = self._machine
-        with self._lock:
+        with self._lock, self._whole:
             self._look()
             if machine.can_open() or not machine.settling():
-                return self._opened(fields, body)
-            newcomer = Waiter()
-            machine.newcomers.append(newcomer)
+                self._opened(opened, fields, body)
+                return
+        newcomer = Waiter()
         try:
+            with self._lock, self._whole:
+                machine.newcomers.append(newcomer)
             seconds = timeouts.left("pool")
             mine = seconds is not None and seconds < SETTLE
             if not self._waited(newcomer, lambda: not machine.settling(), seconds if mine else SETTLE):
                 if mine:
                     raise self._core.PoolTimeout("timed out waiting for a stream")
-                with self._lock:
+                with self._lock, self._whole:
                     machine.settle()
         finally:
-            with self._lock:
-                machine.newcomers.remove(newcomer)
-        with self._lock:
-            return self._opened(fields, body)
+            self._surely(lambda: self._come(newcomer))
+        with self._lock, self._whole:
+            self._opened(opened, fields, body)
 
-    def _opened(self, fields: Any, body: bool) -> Stream:
-        stream = self._machine.open(fields, body=body)
+    def _opened(self, opened: list[Stream], fields: Any, body: bool) -> None:
+        opened.append(self._machine.open(fields, body=body))
         self._expires = None
         if not body:
             self._flush()
-        return stream
+
+    def _come(self, newcomer: Waiter) -> None:
+        self._hand_on(newcomer)
+        if newcomer in self._machine.newcomers:
+            self._machine.newcomers.remove(newcomer)
 
     def _send(self, stream: Stream, parts: Any, timeouts: Any) -> None:
         machine = self._machine
         if isinstance(parts, Produced):
-            with self._lock:
+            with self._lock, self._whole:
                 self._flush()
 
         def ready() -> bool:
@@ -89,9 +101,11 @@ class Connection(Wire):
 
         stream.fresh = False
         for part in parts:
+            if self.foreign():
+                raise self._core.WriteError(FOREIGN)
             rest = memoryview(part)
             while rest:
-                with self._lock:
+                with self._lock, self._whole:
                     if machine.unwanted(stream):
                         return
                     if not self._unsent:
@@ -100,17 +114,19 @@ class Connection(Wire):
                             self._flush()
                 if rest:
                     self._wait(stream, ready, timeouts, "write")
-        with self._lock:
+        with self._lock, self._whole:
             machine.finish(stream)
             self._flush()
 
     def next(self, stream: Stream, timeouts: Any) -> bytes:
         """Return the next part of the body, empty at its end."""
+        if self.foreign():
+            raise self._core.ReadError(FOREIGN)
         if (left := timeouts.left("read")) is not None and left <= 0:
             raise self._core.ReadTimeout("timed out")
         if not stream.readable():
             self._wait(stream, stream.readable, timeouts, "read")
-        with self._lock:
+        with self._lock, self._whole:
             if stream.chunks:
                 data = self._machine.take(stream)
                 self._flush()
@@ -121,12 +137,26 @@ class Connection(Wire):
 
     def drop(self, stream: Stream) -> None:
         """The request has ended, however it did; safe to call twice."""
-        with self._lock:
-            self._hand_on(stream)
-            self._machine.drop(stream)
-            self._rest()
-            self._flush()
-            self._let_go()
+        if not self.foreign():
+            self._surely(lambda: self._dropped(stream))
+
+    def _dropped(self, stream: Stream) -> None:
+        self._hand_on(stream)
+        self._machine.drop(stream)
+        self._rest()
+        self._flush()
+        self._let_go()
+
+    def _surely(self, last: Callable[[], None]) -> None:
+        """Do the last thing of a request, with the lock; where an interrupt cuts that off, the connection ends."""
+        try:
+            with self._lock, self._whole:
+                last()
+        except BaseException:
+            self._whole.doubtful = True
+            with self._lock, self._whole:
+                last()
+            raise
 
     # Waiting
 
@@ -135,7 +165,7 @@ class Connection(Wire):
         since = monotonic()
         if self._waited(waiter, ready, timeouts.left(kind)):
             return
-        with self._lock:
+        with self._lock, self._whole:
             self._machine.doubt(since)
             self._flush()
         timeout: Exception = getattr(self._core, f"{kind.capitalize()}Timeout")("timed out")
@@ -147,7 +177,7 @@ class Connection(Wire):
         try:
             while True:
                 left = None if until is None else until - monotonic()
-                with self._lock:
+                with self._lock, self._whole:
                     if ready():
                         return True
                     if left is not None and left <= 0:
@@ -157,10 +187,11 @@ class Connection(Wire):
                     reads = self._reader is waiter
                     writes = not reads and bool(self._unsent)
                     if not (reads or writes):
-                        self._waiting[waiter] = None
                         if waiter.gate is None:
-                            waiter.gate = threading.Lock()
-                            waiter.gate.acquire()
+                            gate = threading.Lock()
+                            gate.acquire()
+                            waiter.gate = gate
+                        self._waiting[waiter] = None  # last: what is in there has a gate
                 if reads:
                     self._attend(left, read=True)
                 elif writes:  # and looks for what has come from time to time
@@ -168,13 +199,16 @@ class Connection(Wire):
                 else:
                     waiter.gate.acquire(timeout=-1 if left is None else left)
         finally:
-            with self._lock:
-                self._hand_on(waiter)
-                self._let_go()
+            if not self.foreign():
+                self._surely(lambda: self._stay(waiter))
+
+    def _stay(self, waiter: Waiter) -> None:
+        self._hand_on(waiter)
+        self._let_go()
 
     def _hand_on(self, waiter: Waiter) -> None:
         """It waits no longer: let another one read."""
-        if waiter.gate is not None and waiter not in self._waiting:
+        if waiter.gate is not None:
             waiter.gate.acquire(blocking=False)  # woken, perhaps without having noticed
         self._waiting.pop(waiter, None)
         if self._reader is waiter:

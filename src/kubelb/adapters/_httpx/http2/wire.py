@@ -2,6 +2,10 @@
 
 What the socket does not take at once stays here, and is written by one that waits: by the one that reads, which sleeps
 until the socket can be written too, or by another one that found something left while that one sleeps already.
+
+An exception that a signal's handler raises (Ctrl-C, a worker's timeout) can come between any two steps of a thread that
+is inside, and it is not known then which of them were done: headers that are half encoded make all that follow wrong.
+So `_whole` goes with the lock, and a connection that was left in the middle of something is ended for all.
 """
 
 import select
@@ -12,14 +16,40 @@ from contextlib import suppress
 from socket import SHUT_RDWR
 from typing import Any
 
+from kubelb.adapters._httpx.http2.endings import Judged
 from kubelb.adapters._httpx.http2.pooled import Pooled
 from kubelb.adapters._httpx.http2.stream import Waiter
+from kubelb.model import Verdict
 
 __all__ = ["Wire"]
 
 READ = 1 << 16
 ROUNDS = 4
 _LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Whole:
+    """Entered and left with the lock held; calls `torn` where it was entered and not left, as soon as that is found.
+
+    It is no lock itself: an interrupt can come in here too, and only a lock in C is sure to be released then.
+    """
+
+    def __init__(self, torn: Callable[[], None]) -> None:
+        self._torn = torn
+        self._inside = False
+        self.doubtful = False
+        """Set, without the lock, by a thread whose way in was cut off."""
+
+    def __enter__(self) -> None:
+        if self._inside or self.doubtful:
+            self._torn()
+            self.doubtful = False
+        self._inside = True
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self._torn()
+        self._inside = False
 
 
 class Wire(Pooled):
@@ -31,19 +61,34 @@ class Wire(Pooled):
         self._socket.setblocking(False)
         self._more = more
         self._lock = threading.Lock()
+        self._whole = Whole(self._torn)
+        self._broken = False
         self._unsent = b""
         self._reader: Waiter | None = None
         self._waiting: dict[Waiter, None] = {}
 
     def _wake(self, waiter: Waiter) -> None:
-        if self._waiting.pop(waiter, self) is None:
-            waiter.gate.release()
+        if waiter in self._waiting:
+            if waiter.gate.locked():
+                waiter.gate.release()
+            del self._waiting[waiter]  # last: an interrupt in between wakes it twice, and not never
+
+    def _torn(self) -> None:
+        """A thread was interrupted inside: end it, with no word to the peer and for no fault of it. Safe to repeat."""
+        self._broken = True
+        machine = self._machine
+        machine._closed = True  # noqa: SLF001  # from here: what was not sent yet goes elsewhere
+        words = "a thread that shares the connection was interrupted while it used it"
+        machine._end(words, self._core.ReadError, Judged(Verdict.NEUTRAL, reason="interrupted"))  # noqa: SLF001
+        for waiter in list(self._waiting):
+            self._wake(waiter)
+        self._let_go()
 
     def _attend(self, seconds: float | None, *, read: bool) -> None:
         """Wait until there is something to read, or until what is left can be written; then do so. Without the lock."""
         readable = _poll(self._socket, read, bool(self._unsent), seconds)
         more = False
-        with self._lock:
+        with self._lock, self._whole:
             if readable:
                 more = self._take_in()
             self._flush()
@@ -86,6 +131,8 @@ class Wire(Pooled):
 
     def _flush(self) -> None:
         """Write as much as the socket takes."""
+        if self._broken:
+            return
         data = self._machine.output()
         if self._unsent:
             data = self._unsent + data
@@ -125,15 +172,17 @@ class Wire(Pooled):
 
     def close(self) -> None:
         """End it, and every request on it."""
-        with self._lock:
+        if self.foreign():
+            return
+        with self._lock, self._whole:
             self._machine.close()
             self._flush()
             self._let_go()
 
     def is_available(self) -> bool:
         """The same, once it has been looked whether a peer in doubt has answered."""
-        if self._machine.in_doubt:
-            with self._lock:
+        if self._machine.in_doubt and not self.foreign():
+            with self._lock, self._whole:
                 self._look()
         return super().is_available()
 
