@@ -40,6 +40,20 @@ class Pooled:
         """
         return not here[0] or self._forks != _forks[0]
 
+    def _flush(self) -> None:
+        """Let what the machine has to say be written: the shell's part."""
+        raise NotImplementedError
+
+    def _taken(self, stream: Stream) -> bytes:
+        """Return what is here of a response's body, empty at its end; raises what has ended it."""
+        if stream.chunks:
+            data = self._machine.take(stream)
+            self._flush()
+            return data
+        if stream.error is not None:
+            raise stream.error
+        return b""
+
     def _rest(self) -> None:
         """It is idle from now on, if it is."""
         if self._keepalive is not None and self._machine.idle():

@@ -135,13 +135,7 @@ class Connection(Pooled):
             raise self._core.ReadTimeout("timed out")
         if not stream.readable():
             await self._wait(stream, stream.readable, timeouts, "read")
-        if stream.chunks:
-            data = self._machine.take(stream)
-            self._flush()
-            return data
-        if stream.error is not None:
-            raise stream.error
-        return b""
+        return self._taken(stream)
 
     def drop(self, stream: Stream) -> None:
         """The request has ended, however it did; safe to call twice."""

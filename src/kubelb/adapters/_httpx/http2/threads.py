@@ -127,13 +127,7 @@ class Connection(Wire):
         if not stream.readable():
             self._wait(stream, stream.readable, timeouts, "read")
         with self._lock, self._whole:
-            if stream.chunks:
-                data = self._machine.take(stream)
-                self._flush()
-                return data
-            if stream.error is not None:
-                raise stream.error
-            return b""
+            return self._taken(stream)
 
     def drop(self, stream: Stream) -> None:
         """The request has ended, however it did; safe to call twice."""
