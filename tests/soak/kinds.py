@@ -2,8 +2,9 @@
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "request"]
 
 TIMEOUTS = (0.01, 0.05, 0.3, 5.0, 5.0)
 
@@ -36,3 +37,15 @@ class Plan:
             size=dice.choice([0, 10, 1000, 200_000]),
             path=dice.choices(["/", "/stream", "/slow", "/fail", "/broken"], [60, 20, 8, 6, 6])[0],
         )
+
+
+def request(client: Any, base: str, mark: str, plan: Plan) -> Any:
+    """Build it with a client of httpx or httpx2, sync or not."""
+    return client.build_request(
+        "POST" if plan.once else "GET",
+        base + plan.path,
+        headers={"x-mark": mark},
+        content=b"x" * plan.size if plan.once else None,
+        timeout=5.0 if plan.hint else plan.timeout,
+        extensions={"kubelb": {"deadline": plan.timeout}} if plan.hint else {},
+    )

@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 import httpx
 import httpx2
-from tests.soak.kinds import Plan
+from tests.soak.kinds import Plan, request
 from tests.soak.ledger import Ledger
 from tests.soak.places import Places
 from tests.soak.threads import BARE, PAUSE, named
@@ -151,15 +151,7 @@ class AioHalf:
             bases = "http://web.prod", [f"http://{address}" for address in places.web]
 
         async def send(client: Any, base: str, mark: str, plan: Plan) -> None:
-            request = client.build_request(
-                "POST" if plan.once else "GET",
-                base + plan.path,
-                headers={"x-mark": mark},
-                content=b"x" * plan.size if plan.once else None,
-                timeout=5.0 if plan.hint else plan.timeout,
-                extensions={"kubelb": {"deadline": plan.timeout}} if plan.hint else {},
-            )
-            response = await client.send(request, stream=True)
+            response = await client.send(request(client, base, mark, plan), stream=True)
             if plan.how == "drop":
                 return
             try:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import httpx
 import requests
-from tests.soak.kinds import Plan
+from tests.soak.kinds import Plan, request
 from tests.soak.ledger import Ledger
 from tests.soak.places import Places
 
@@ -97,16 +97,7 @@ class SyncHalf:
             bases = "http://web.prod", [f"http://{address}" for address in places.web]
 
         def send(client: httpx.Client, base: str, mark: str, plan: Plan) -> None:
-            extensions = {"kubelb": {"deadline": plan.timeout}} if plan.hint else {}
-            request = client.build_request(
-                "POST" if plan.once else "GET",
-                base + plan.path,
-                headers={"x-mark": mark},
-                content=b"x" * plan.size if plan.once else None,
-                timeout=5.0 if plan.hint else plan.timeout,
-                extensions=extensions,
-            )
-            response = client.send(request, stream=True)
+            response = client.send(request(client, base, mark, plan), stream=True)
             if plan.how == "drop":
                 return
             try:
