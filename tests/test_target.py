@@ -5,6 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kubelb import TargetError
+from kubelb.masking import MASK
 from kubelb.target import Target, parse_target
 
 REVIEWS = "reviews.prod.svc.cluster.local"
@@ -116,12 +117,14 @@ def test_other_types(value: object) -> None:
 @example("a.b:²")
 @example("dns:///a:²")
 @example("dns://[::1%eth0]/a:80")
+@example("kube:///a:b@c.d:http")
+@example("kube:///@")
 def test_nothing_but_target_error(text: str) -> None:
-    """Whatever is given is parsed or refused."""
+    """Whatever is given is parsed or refused, with the text; what looks like a login in it is masked."""
     try:
         target = parse_target(text)
     except TargetError as error:
-        assert repr(text) in str(error)
+        assert repr(text) in str(error) or ("@" in text and MASK in str(error))
     else:
         assert parse_target(str(target)) == target
 

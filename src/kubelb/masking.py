@@ -55,7 +55,7 @@ _NAME = (
 _SHAPES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"-----BEGIN .*?(?:-----END [^-]*-----|\Z)", re.DOTALL), MASK),
     (re.compile(r"LS0tLS1CRUdJTi[\w+/=]*"), MASK),  # the same in base64, as kubeconfigs have it
-    (re.compile(r"(:///?)[^\s/?#@:]*(?::\S*)?@"), rf"\1{MASK}@"),  # three slashes: our own targets
+    (re.compile(r"(:///?)(?:[^\s/?#@:]+(?::\S*)?|:\S+)@"), rf"\1{MASK}@"),  # three slashes: our own targets
     (re.compile(r"(?<![\w/@.])[\w.+%-]+:(?!//)[^\s@]+@(?=[\w\[])"), f"{MASK}@"),
     (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"), MASK),
     (

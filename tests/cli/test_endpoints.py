@@ -234,9 +234,13 @@ def test_ctrl_c(cluster: LocalCluster, service: Service) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert watching.stdout is not None
-    lines = [watching.stdout.readline() for _ in range(3)]
+    came = 0
+    while came < 3:  # a machine without a free core may make it tell of a slow server in between
+        line = watching.stdout.readline()
+        assert line, watching.communicate()
+        came += line.startswith("+ 127.")
     watching.send_signal(signal.SIGINT)
     rest, error = watching.communicate(timeout=30)
     assert watching.returncode == 130
-    assert all(line.startswith("+ 127.") for line in lines)
-    assert (rest, error) == ("", "")
+    assert all(line[0] in "~!" for line in rest.splitlines())
+    assert error == ""
