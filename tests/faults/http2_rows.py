@@ -155,7 +155,7 @@ def early(status: int) -> Callable[[Pod], object]:
 
 
 def halves(told: Told) -> None:
-    told.headers(200, ("content-length", "10"))
+    told.headers(200, ("content-length", "100000"))
     told.data(b"half")
 
 

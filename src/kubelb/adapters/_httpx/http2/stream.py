@@ -3,6 +3,7 @@
 from typing import Any
 
 from kubelb.adapters._httpx.http2.headers import Fields
+from kubelb.adapters.defaults import SMALL
 
 __all__ = ["Stream", "Waiter"]
 
@@ -70,6 +71,19 @@ class Stream(Waiter):
     def answered(self) -> bool:
         """Whether there is something to look at: headers or an error."""
         return bool(self.status) or self.error is not None
+
+    def whole(self) -> bool:
+        """Whether all that is waited for is here: of a body that is short, the end.
+
+        A response that was handed over cannot be repeated any more, and the end of a connection that many share should
+        cost as few of them as can be (hypercorn, when it ends, answers 500 with a body of no length, and then not even its
+        end). A short body is on its way with its headers, so nothing is waited for in vain.
+        """
+        return self.ended or self.error is not None or self.expected is None or self.expected > SMALL
+
+    def further(self, got: int) -> bool:
+        """Whether that, or more of the body than so many bytes, is here."""
+        return self.got > got or self.whole()
 
     def refused(self) -> bool:
         """Whether the answer is that the request was wrong: with or without a body, that is worth knowing."""

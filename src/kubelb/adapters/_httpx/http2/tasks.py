@@ -9,6 +9,7 @@ that its peer goes away.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from kubelb.adapters._httpx.http2.headers import request_fields
@@ -47,7 +48,7 @@ class Connection(Pooled):
     # One request
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send it on a stream of its own, and return when the headers of its response are here."""
+        """Send it on a stream of its own, and return when the headers of its response are here, or a short one whole."""
         timeouts = request.extensions["timeout"]
         fields, body = request_fields(request)
         if not self._machine.streams:
@@ -63,6 +64,8 @@ class Connection(Pooled):
                 self._flush()
             if not stream.answered():
                 await self._wait(stream, stream.answered, timeouts, "read")
+            while not stream.whole():
+                await self._wait(stream, partial(stream.further, stream.got), timeouts, "read")
             return self._response(stream, _Body(self, stream, timeouts))
         except BaseException:
             self.drop(stream)

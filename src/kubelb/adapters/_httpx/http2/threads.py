@@ -13,6 +13,7 @@ whether its peer has said goodbye.
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from kubelb.adapters._httpx.http2.headers import request_fields
@@ -36,7 +37,7 @@ class Connection(Wire):
     # One request
 
     def handle_request(self, request: Any) -> Any:
-        """Send it on a stream of its own, and return when the headers of its response are here."""
+        """Send it on a stream of its own, and return when the headers of its response are here, or a short one whole."""
         if self.foreign():
             raise self._core.ConnectionNotAvailable
         timeouts = request.extensions["timeout"]
@@ -49,6 +50,8 @@ class Connection(Wire):
                 self._send(stream, request.stream, timeouts)
             if not stream.answered():
                 self._wait(stream, stream.answered, timeouts, "read")
+            while not stream.whole():
+                self._wait(stream, partial(stream.further, stream.got), timeouts, "read")
             return self._response(stream, _Body(self, stream, timeouts))
         except BaseException:
             for stream in opened:
