@@ -76,8 +76,8 @@ class Stream(Waiter):
         """Whether all that is waited for is here: of a body that is short, the end.
 
         A response that was handed over cannot be repeated any more, and the end of a connection that many share should
-        cost as few of them as can be (hypercorn, when it ends, answers 500 with a body of no length, and then not even its
-        end). A short body is on its way with its headers, so nothing is waited for in vain.
+        cost as few of them as can be: hypercorn, when it ends, answers 500 with an empty body, and then not even the
+        body's end. A short body is on its way with its headers, so nothing is waited for in vain.
         """
         return self.ended or self.error is not None or self.expected is None or self.expected > SMALL
 

@@ -48,7 +48,7 @@ class Connection(Pooled):
     # One request
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send it on a stream of its own, and return when the headers of its response are here, or a short one whole."""
+        """Send it on a stream of its own; returns when the headers of its response are here, or all of a short one."""
         timeouts = request.extensions["timeout"]
         fields, body = request_fields(request)
         if not self._machine.streams:

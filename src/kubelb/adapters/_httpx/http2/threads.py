@@ -37,7 +37,7 @@ class Connection(Wire):
     # One request
 
     def handle_request(self, request: Any) -> Any:
-        """Send it on a stream of its own, and return when the headers of its response are here, or a short one whole."""
+        """Send it on a stream of its own; returns when the headers of its response are here, or all of a short one."""
         if self.foreign():
             raise self._core.ConnectionNotAvailable
         timeouts = request.extensions["timeout"]
