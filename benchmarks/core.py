@@ -15,13 +15,14 @@ from collections.abc import Mapping
 import tenacity
 
 import kubelb
-from _measure import Chunk, least, threads
+from _measure import Chunk, Key, least, patiently, threads
 from kubelb import Endpoint, Snapshot
 from kubelb.core import Balancer
 from kubelb.core.policies import REGISTRY, policy_from
 from kubelb.model import ANY
 
 POLICIES = tuple(REGISTRY)
+SIZES = (10, 100, 1000, 10_000)
 CHOICE = dict.fromkeys(POLICIES, 2.0) | {"peak_ewma": 3.0}
 CYCLE = 7.0 if sys.version_info < (3, 13) else 8.0
 CYCLE_AT_10_000 = 10.0
@@ -29,8 +30,6 @@ GROWTH = 1.6
 """The dearest size beside the cheapest: a choice is never linear in the number of endpoints."""
 THREADS = 1.6
 OF_TENACITY = 0.3
-MORE = 9
-"""More turns at most, where a gate is missed."""
 NOISE = 1.15
 """What a smoke run forgives: it is short, and the machine may be busy."""
 
@@ -83,26 +82,20 @@ def cycle(made: Balancer):
     return chunk
 
 
-SIZES = (10, 100, 1000, 10_000)
-
-
 def choices(rounds: int) -> list[str]:
     """Print choice and cycle for each policy and size; return the gates that were missed.
 
-    Size by size, so that the states of one are in the caches. Where a gate is missed it is all done again: a minimum
-    only comes nearer to the truth, and a machine's pace changes from second to second.
+    Size by size, so that the states of one are in the caches.
     """
     chunks: dict[int, dict[str, Chunk]] = {}
     for count in SIZES:
         made = balancer(count)
         chunks[count] = {"bare": bare(made), "cycle": cycle(made)} | {name: choice(made, name) for name in POLICIES}
-    times: dict[tuple[int, str], float] = {}
-    for _ in range(1 + MORE):
-        for count in SIZES:
-            for name, ns in least(chunks[count], rounds).items():
-                times[count, name] = min(ns, times.get((count, name), ns))
-        if not too_dear(times):
-            break
+
+    def turn() -> dict[Key, float]:
+        return {(count, name): ns for count in SIZES for name, ns in least(chunks[count], rounds).items()}
+
+    times = patiently(turn, too_dear)
     print(f"{'endpoints':>9}  {'bare ns':>8}  " + "".join(f"{name:>21}" for name in (*POLICIES, "pick+release")))
     for count in SIZES:
         floor = times[count, "bare"]
@@ -112,13 +105,13 @@ def choices(rounds: int) -> list[str]:
     return too_dear(times)
 
 
-def growth(times: Mapping[tuple[int, str], float], name: str) -> float:
+def growth(times: Mapping[Key, float], name: str) -> float:
     """Return the dearest size beside the cheapest."""
     costs = [times[count, name] for count in SIZES]
     return max(costs) / min(costs)
 
 
-def too_dear(times: Mapping[tuple[int, str], float]) -> list[str]:
+def too_dear(times: Mapping[Key, float]) -> list[str]:
     """Return the gates that are missed."""
     missed = []
     for count in SIZES:

@@ -10,12 +10,12 @@ spread and the disruption of rings stand beside figures for the same sizes that 
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from random import Random
 from statistics import fmean, pstdev
 
-from _measure import least
+from _measure import Key, least, patiently
 from kubelb import Endpoint, Request, RingHash, WeightedRoundRobin
 from kubelb.core import EndpointState, Lease
 from kubelb.core.policies.ring import BITS, SLOTS
@@ -32,10 +32,10 @@ GATES = {
     "weights 1-10": 2.0 + SLOWER,
     "one of 100": 2.0 + SLOWER,
 }
+SIZES = (10, 100, 1000, 10_000)
+BARE = "bare beside "
 GROWTH = 1.6
 """A size beside any smaller one: a choice is never linear in the number of endpoints."""
-MORE = 9
-"""More turns at most, where a gate is missed."""
 NOISE = 1.15
 """What a smoke run forgives: it is short, and the machine may be busy."""
 REUSE = 0.7
@@ -63,51 +63,46 @@ def endpoints(count: int, weight: Callable[[int], float] = lambda _: 1.0) -> tup
     return made
 
 
-SIZES = (10, 100, 1000, 10_000)
-
-
 def choices(rounds: int) -> list[str]:
-    """Print what a choice costs; return the gates that were missed.
+    """Print what a choice costs; return the gates that were missed."""
 
-    Where a gate is missed it is all done again, and the least counts: a minimum only comes nearer to the truth.
-    """
-    times: dict[tuple[int, str], float] = {}
-    floors: dict[tuple[int, str], float] = {}
-    for _ in range(1 + MORE):
+    def turn() -> dict[Key, float]:
+        times: dict[Key, float] = {}
         for count in SIZES:
             for states, picks in groups(count):
                 found = least({"bare": bare(states, Random(1)), **picks}, rounds)
-                for name in picks:
-                    times[count, name] = min(found[name], times.get((count, name), found[name]))
-                    floors[count, name] = min(found["bare"], floors.get((count, name), found["bare"]))
-        if not too_dear(times, floors):
-            break
+                times |= {(count, name): found[name] for name in picks}
+                times |= {(count, f"{BARE}{name}"): found["bare"] for name in picks}
+        return times
+
+    times = patiently(turn, too_dear)
     print(f"{'endpoints':>9}  {'bare ns':>8}  " + "".join(f"{name:>16}" for name in GATES))
     for count in SIZES:
-        ratios = "".join(f"{times[count, name] / floors[count, name]:15.2f}x" for name in GATES)
-        print(f"{count:9}  {min(floors[count, name] for name in GATES):8.0f}  {ratios}")
+        floor = min(times[count, f"{BARE}{name}"] for name in GATES)
+        print(f"{count:9}  {floor:8.0f}  " + "".join(f"{ratio(times, count, name):15.2f}x" for name in GATES))
     print(f"{'more / fewer':>19}  " + "".join(f"{growth(times, name):15.2f}x" for name in GATES))
-    return too_dear(times, floors)
+    return too_dear(times)
 
 
-def growth(times, name: str) -> float:
+def ratio(times: Mapping[Key, float], count: int, name: str) -> float:
+    """Return it beside the bare loop over the same states."""
+    return times[count, name] / times[count, f"{BARE}{name}"]
+
+
+def growth(times: Mapping[Key, float], name: str) -> float:
     """Return what more endpoints cost beside fewer, at most."""
     return max(more / less for less, more in combinations([times[count, name] for count in SIZES], 2))
 
 
-def too_dear(times, floors) -> list[str]:
+def too_dear(times: Mapping[Key, float]) -> list[str]:
     """Return the gates that are missed."""
-    missed = [
-        f"{name} at {count}: {times[count, name] / floors[count, name]:.2f}x, gate {gate}x"
+    grown = {name: growth(times, name) for name in GATES if name != "ring, no key"}  # a draw: core.py has its gate
+    return [
+        f"{name} at {count}: {ratio(times, count, name):.2f}x, gate {gate}x"
         for count in SIZES
         for name, gate in GATES.items()
-        if times[count, name] / floors[count, name] > gate * NOISE
-    ]
-    return missed + [
-        f"{name}: {growth(times, name):.2f}x between sizes, gate {GROWTH}x"
-        for name in GATES
-        if growth(times, name) > GROWTH * NOISE and name != "ring, no key"  # a draw, as cheap as any: core.py gates it
-    ]
+        if ratio(times, count, name) > gate * NOISE
+    ] + [f"{name}: {more:.2f}x between sizes, gate {GROWTH}x" for name, more in grown.items() if more > GROWTH * NOISE]
 
 
 def groups(count: int):

@@ -1,12 +1,15 @@
-"""One cluster for the folder, a scene for each test."""
+"""One cluster for the folder, a scene for each test; and a pod of HTTP/2 with a sync transport to it."""
 
 import random
 from collections.abc import Callable, Iterator
 
 import pytest
 from tests.faults.clients import Client
+from tests.faults.http2_pod import Pod
 from tests.faults.scene import Scene
 
+import kubelb
+from kubelb.adapters.httpx import Transport
 from kubelb.testing import LocalCluster
 
 
@@ -28,3 +31,23 @@ def stage(cluster: LocalCluster) -> Iterator[Callable[..., Scene]]:
     yield make
     for scene in made:
         scene.end()
+
+
+@pytest.fixture
+def pod() -> Iterator[Pod]:
+    made = Pod(name="pod")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def balancer(pod: Pod) -> Iterator[kubelb.LoadBalancer]:
+    with kubelb.LoadBalancer(f"static:///{pod.address}") as made:
+        yield made
+
+
+@pytest.fixture
+def transport(balancer: kubelb.LoadBalancer) -> Iterator[Transport]:
+    made = Transport(balancer, http1=False, http2=True)
+    yield made
+    made.close()

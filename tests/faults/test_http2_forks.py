@@ -6,38 +6,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from tests.faults.http2_pod import Pod, Told
 
-import kubelb
 from kubelb.adapters._httpx.http2.wire import Wire
 from kubelb.adapters.httpx import Transport
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no signals and forks of this kind")
-
-
-@pytest.fixture
-def pod() -> Iterator[Pod]:
-    made = Pod(name="pod")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def balancer(pod: Pod) -> Iterator[kubelb.LoadBalancer]:
-    with kubelb.LoadBalancer(f"static:///{pod.address}") as made:
-        yield made
-
-
-@pytest.fixture
-def transport(balancer: kubelb.LoadBalancer) -> Iterator[Transport]:
-    made = Transport(balancer, http1=False, http2=True)
-    yield made
-    made.close()
 
 
 def in_c() -> int:

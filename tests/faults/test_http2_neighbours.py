@@ -27,13 +27,6 @@ KINDS = [SyncH2, AsyncH2, pytest.param(SyncH2x2, marks=TWIN), pytest.param(Async
 PERIOD = 0.3
 
 
-@pytest.fixture
-def pod() -> Iterator[Pod]:
-    made = Pod(name="pod")
-    yield made
-    made.close()
-
-
 @pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
     """Makes a client of one kind; when the test ends nothing is in flight, and no connection is left."""
