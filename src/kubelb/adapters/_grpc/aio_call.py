@@ -20,8 +20,9 @@ from typing import Any
 import grpc.aio
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.aio_endings import LOCALLY, cancelled, now, tell
+from kubelb.adapters._grpc.aio_endings import LOCALLY, cancelled, status_of, tell
 from kubelb.adapters._grpc.aio_metadata import sendable
+from kubelb.adapters._grpc.codes import made_here
 from kubelb.adapters._grpc.refusals import asked
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
@@ -327,7 +328,8 @@ class AioCall:
         if self._error is not None:
             raise self._error
         status = self._status
-        if (now(self._inner.details()) if status is None else status.details()) == LOCALLY:
+        ended = status_of(self._inner) if status is None else status
+        if ended.details() == LOCALLY and made_here(ended):  # a server may write the same
             raise asyncio.CancelledError  # grpcio would wait for what was never sent
         if status is None:
             await self._inner.wait_for_connection()  # which raises it, and waits for nothing now

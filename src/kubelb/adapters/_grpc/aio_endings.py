@@ -18,7 +18,7 @@ import grpc.aio
 from grpc import StatusCode
 
 from kubelb.adapters._grpc.aio_interceptors import RAISED, Raised
-from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.adapters._grpc.codes import made_here, outcome_of
 from kubelb.adapters._grpc.subchannels import SubChannels
 from kubelb.core.lease import Lease
 from kubelb.model import SUCCESS, Outcome
@@ -82,7 +82,7 @@ def ending(inner: Any, status: grpc.aio.AioRpcError | None = None, overdue: floa
     status = status or status_of(inner)
     if status.code() is StatusCode.OK:
         return SUCCESS
-    if status.details() == RAISED:
+    if status.details() == RAISED and made_here(status):
         try:
             now(inner.wait_for_connection())
         except Raised as raised:

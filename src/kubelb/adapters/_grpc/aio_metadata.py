@@ -57,5 +57,6 @@ def sendable(metadata: Any) -> Any:
 
 
 def _refused(what: str) -> grpc.aio.AioRpcError:
+    # Without a string of core's: so it is told from what a server says (`codes.made_here`).
     details = f"Invalid metadata {what}"
-    return grpc.aio.AioRpcError(StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details, details)
+    return grpc.aio.AioRpcError(StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details, "")

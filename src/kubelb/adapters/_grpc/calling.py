@@ -111,7 +111,8 @@ class Calling:
 
     def judged(self, error: Any, lease: Lease, overdue: float | None = None) -> Outcome:
         """Return the outcome of an attempt that ended with this RpcError."""
-        outcome: Outcome = self.channel.subs.blamed(outcome_of(error, overdue), lease)
+        subs = self.channel.subs
+        outcome: Outcome = subs.blamed(outcome_of(error, overdue, left=subs.left(lease)), lease)
         return outcome
 
     def outcome(self, error: Exception, lease: Lease, overdue: float | None = None) -> Outcome:

@@ -12,7 +12,14 @@
 DEADLINE_EXCEEDED is silence where the call had a deadline and somebody waited for its first message; when it came tells
 whether it was that deadline or the server's own word (`kubelb.core.health.silence`). Without one it is CANCELLED.
 
-Where grpcio makes one of these of what the caller's own code has done, nobody is to blame.
+Where grpcio makes one of these of what the caller's own code has done, no endpoint is to blame. It says so in words,
+and a server can write the same: one that hands on what a call of its own has met does. So the words count only where
+core has no account of the end: grpcio keeps core's own string for every status that core has brought, whichever side
+made it, and has none, or an empty one, for a status that it has made by itself. That credentials give no token is seen
+by core alone, and its words are like a server's. So that is an UNAVAILABLE like any other: all endpoints fail alike by
+it, and then none stays ejected.
+
+"Larger than max" counts whichever side writes it: a limit of size, this channel's or the server's, is no load.
 
 A server's ``grpc-retry-pushback-ms`` (gRFC A6) is a number of milliseconds to wait, or, negative or not a number, the
 order not to try again.
@@ -25,53 +32,44 @@ itself repeats what a server says it has not looked at (GOAWAY, a refused stream
 does not come here.
 
 But a `grpc.Server` that stops answers CANCELLED to what arrives before its GOAWAY has: calls that it has not begun, and
-after the grace those that it has, which nothing tells apart. So such a call may have been processed. What this process
-cancelled bears grpcio's own words for that, and there is nothing to repeat.
+after the grace those that it has, which nothing tells apart. So such a call may have been processed. Of what this
+process has cancelled core has no account either, and there is nothing to repeat; nor is there where the channel was
+closed, or left behind in a fork, under the call.
 """
 
 from typing import Any
 
 from grpc import StatusCode
+from grpc.aio import AioRpcError
 
 from kubelb.model import Outcome, Sent, Verdict
 
-__all__ = ["BROKEN", "outcome_of"]
+__all__ = ["BROKEN", "made_here", "outcome_of"]
 
 _TOO_LARGE = "larger than max"
-"""Of "Sent message larger than max", "Received message larger than max": limits of this channel, no load of a pod."""
+"""Of "Sent message larger than max", "Received message larger than max"."""
 _OWN = (
     "Exception serializing request!",
     "Invalid metadata",
     "Exception deserializing response!",
     "Exception iterating requests!",
-    "Getting metadata from plugin failed",
-    "Illegal metadata",
 )
-"""What grpcio makes INTERNAL, UNKNOWN or UNAVAILABLE of: the caller's code raised, or gave what cannot be sent."""
-_HERE = frozenset(
-    {
-        "Locally cancelled by application!",
-        "Cancelled upon garbage collection!",
-        "Channel closed!",
-        "Channel deallocated!",
-        "Call cancelled in fork child",
-    }
-)
-"""grpcio's words for what was cancelled in this process: by `cancel()`, with its call object, with its channel."""
+"""What grpcio itself makes INTERNAL or UNKNOWN of: the caller's code raised, or gave what cannot be sent."""
 _PUSHBACK = "grpc-retry-pushback-ms"
 
 BROKEN = frozenset({StatusCode.UNAVAILABLE, StatusCode.INTERNAL, StatusCode.UNKNOWN})
 """Failures of the endpoint; those of a connection that broke are among them."""
 
 
-def outcome_of(error: Any, overdue: float | None = None) -> Outcome:
+def outcome_of(error: Any, overdue: float | None = None, *, left: bool = False) -> Outcome:
     """Return the outcome of an attempt that ended with this RpcError, which is also a finished call.
 
-    `overdue` is in seconds since the end of the call's deadline, negative before it; None where there is none.
+    `overdue` is in seconds since the end of the call's deadline, negative before it; None where there is none. `left`
+    says that its channel was closed, or is a parent process's.
     """
     code, details = error.code(), error.details() or ""
     reason = code.name if code is not None else "no status"
-    if code in BROKEN and details.startswith(_OWN):
+    if code in BROKEN and details.startswith(_OWN) and made_here(error):
         return Outcome(Verdict.NEUTRAL, reason=reason, error=error)
     if code is StatusCode.UNAVAILABLE:
         wait, again = _pushback(error)
@@ -79,7 +77,7 @@ def outcome_of(error: Any, overdue: float | None = None) -> Outcome:
     if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE not in details:
         wait, again = _pushback(error)
         return Outcome(Verdict.BUSY, retryable=again and wait is not None, retry_after=wait, reason=reason, error=error)
-    if code is StatusCode.CANCELLED and details not in _HERE:
+    if code is StatusCode.CANCELLED and not (left or made_here(error)):
         wait, again = _pushback(error)
         return Outcome(Verdict.NEUTRAL, sent=Sent.MAYBE, retryable=again, retry_after=wait, reason=reason, error=error)
     if code is StatusCode.DEADLINE_EXCEEDED and overdue is not None:
@@ -87,6 +85,17 @@ def outcome_of(error: Any, overdue: float | None = None) -> Outcome:
     if code is StatusCode.CANCELLED or code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
     return Outcome(Verdict.FAILED if code in BROKEN else Verdict.OK, reason=reason, error=error)
+
+
+def made_here(error: Any) -> bool:
+    """Whether grpcio has made this status by itself: then it has no account of core's, which no server can bring about.
+
+    A sync call is asked for that privately. Its public question waits, where there is none, for one to come.
+    """
+    if isinstance(error, AioRpcError):
+        return not error.debug_error_string()
+    state = getattr(error, "_state", None)
+    return state is not None and not getattr(state, "debug_error_string", "unknown")
 
 
 def _pushback(error: Any) -> tuple[float | None, bool]:

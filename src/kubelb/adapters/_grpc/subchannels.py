@@ -79,6 +79,7 @@ class SubChannels:
         self._reset()
 
     def _reset(self) -> None:
+        self._begun = self._balancer.clock()
         self._lock = threading.Lock()
         self._subs: dict[EndpointState, SubChannel] = {}
         self.leaving: set[EndpointState] = set()
@@ -163,6 +164,10 @@ class SubChannels:
         return sub
 
     # What has become of a call
+
+    def left(self, lease: Lease) -> bool:
+        """Whether the channel that a call ran on was closed with all others, or is a parent process's."""
+        return self.closed or lease.start < self._begun
 
     def blamed(self, outcome: Outcome, lease: Lease) -> Outcome:
         """Name the incident of a call that failed with others, as its connection was lost; returns the outcome."""
