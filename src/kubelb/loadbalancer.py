@@ -33,12 +33,13 @@ from kubelb.discovery.base import Discovery
 from kubelb.discovery.select import Options, check_options, seed_endpoints, source_for
 from kubelb.errors import NotReady
 from kubelb.model import Address, Health, Snapshot
-from kubelb.printable import shown
+from kubelb.printable import printable, shown
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.fork import register, settled
 from kubelb.runtime.greenlets import TOO_LATE, PatchedTooLate, concerns, look
 from kubelb.runtime.hinting import seconds
+from kubelb.runtime.links import UNREACHABLE, Links
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import worker
@@ -51,11 +52,6 @@ __all__ = ["LoadBalancer"]
 
 SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv"}
 """Where endpoints will come from, for as long as there is no source that says so itself."""
-UNREACHABLE = (
-    "may this process connect to pods? From outside the cluster it may not as a rule; inside, see NetworkPolicies, and "
-    "whether the pods listen on that port and on their own address"
-)
-"""The cure where nobody can be connected to."""
 PROBE = 5.0
 """Seconds between two times that calls which fail at once have discovery ask again, out of its own turn."""
 SEED = -1
@@ -168,6 +164,7 @@ class LoadBalancer(Calls):
         )
         self._budget = BudgetState(self.retry.budget, clock()) if self.retry.budget else None
         self.always_flow = self.retry.retry is not None
+        self.links = Links()
         self._failing = False
         """Whether discovery told of a failure since it was well last."""
         self._in_vain = False
@@ -199,7 +196,14 @@ class LoadBalancer(Calls):
     def endpoints(self) -> tuple[EndpointView, ...]:
         """Return one line for each known endpoint: address, zone, state, in flight, latency, ejection, reasons."""
         self._go_on()
-        return self.balancer.view()
+        views = self.balancer.view()
+        if not (failing := self.links.failing()):
+            return views
+        words = {state.endpoint.authority: f"no connection: {why}" for state, why in failing.items()}
+        return tuple(
+            view._replace(reasons=(*view.reasons, printable(words[view.address]))) if view.address in words else view
+            for view in views
+        )
 
     def health(self) -> Health:
         """Return how well the service is known: source, synced, age, the last error and its cure, counts by state."""
@@ -224,10 +228,11 @@ class LoadBalancer(Calls):
             doctor = f"`kubelb doctor {self.target}` says what is there"
             cure = doctor if snapshot.exists else f"check the Service's name, its namespace and the cluster; {doctor}"
             return snapshot.problem or "no endpoint can be used", cure
-        if reached((state for state in self.balancer.states() if state.in_use), self._clock()) is False:
+        in_use = [state for state in self.balancer.states() if state.in_use]
+        if reached(in_use, self._clock()) is False:
             error = f"requests could not connect to any of the {len(snapshot.endpoints)} endpoints in use"
             return error, UNREACHABLE
-        return "", ""
+        return self.links.trouble(in_use)
 
     def __repr__(self) -> str:
         return f"<LoadBalancer {self.target}{' closed' if self._closed else ''} {self.balancer.policy!r}>"
@@ -382,11 +387,17 @@ class LoadBalancer(Calls):
         return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._reached))
 
     def _reached(self, addresses: Collection[Address] | None = None) -> bool | None:
-        """Here every failure counts: endpoints that nobody can vouch for and that all fail may give way."""
-        states, now = self.balancer.states(), self._clock()
+        """Here every failure counts, of requests and of connections that clients make ahead of them.
+
+        Endpoints that nothing vouches for and that all fail may give way.
+        """
+        everyone = self.balancer.states()
         if addresses is None:
-            return reached((state for state in states if state.in_use), now, any_failure=True)
-        return reached((state for state in states if state.endpoint.address in addresses), now, any_failure=True)
+            states = [state for state in everyone if state.in_use]
+        else:
+            states = [state for state in everyone if state.endpoint.address in addresses]
+        answers = reached(states, self._clock(), any_failure=True)
+        return False if answers is None and self.links.trouble(states)[0] else answers
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))

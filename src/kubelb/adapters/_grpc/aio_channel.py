@@ -20,9 +20,11 @@ from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnarySt
 from kubelb.adapters._grpc.aio_interceptors import guarded
 from kubelb.adapters._grpc.aio_waiting import AioWaiting
 from kubelb.adapters._grpc.common import Common, address_of
+from kubelb.adapters._grpc.lastwords import aio_asked
 from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
+from kubelb.adapters._grpc.subchannels import SubChannel
 from kubelb.adapters._grpc.tls import Credentials
 from kubelb.adapters._grpc.waiting import Poll
 from kubelb.adapters._grpc.watch import Check, quick_check
@@ -233,6 +235,12 @@ class AioChannel(Common, grpc.aio.Channel):
             channel = grpc.aio.secure_channel(target, credentials, **given)
         return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
 
+    def _ask(self, sub: SubChannel) -> None:
+        hearing = self.subs.hearing
+        task = self.aside(_put_down(sub))
+        hearing.add(task)
+        task.add_done_callback(hearing.discard)
+
     def _repeat(self, pause: float, ask: Callable[[], bool]) -> None:
         loop = self.here()
 
@@ -245,12 +253,13 @@ class AioChannel(Common, grpc.aio.Channel):
     def _close_one(self, channel: grpc.aio.Channel) -> None:
         self.aside(_closed(channel))
 
-    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Have something done for which nobody waits, but for `close`."""
         assert self.loop is not None
         task = self.loop.create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        return task
 
     def after_fork_in_child(self) -> None:
         """The parent's loop does not run here."""
@@ -273,6 +282,10 @@ class _Process:
 
 
 _process = _Process()
+
+
+async def _put_down(sub: SubChannel) -> None:
+    sub.words = await aio_asked(sub.channel)
 
 
 async def _closed(channel: grpc.aio.Channel) -> None:

@@ -30,6 +30,9 @@ class AioWaiting(Readiness):
                     async with asyncio.timeout(min(poll.pause(), left)):
                         await event.wait()
                 if event.is_set() or self.over(version):
+                    self.subs.hear()
+                    if hearing := self.subs.hearing:  # the pick that follows is to say why nothing connects
+                        await asyncio.wait(hearing)
                     return
         finally:
             if feed is not None:

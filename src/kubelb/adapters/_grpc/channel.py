@@ -13,10 +13,12 @@ import grpc
 
 from kubelb.adapters._grpc.common import Common, address_of
 from kubelb.adapters._grpc.keeping import by_worker
+from kubelb.adapters._grpc.lastwords import asked
 from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.streaming import StreamStream, UnaryStream
+from kubelb.adapters._grpc.subchannels import SubChannel
 from kubelb.adapters._grpc.tls import Credentials
 from kubelb.adapters._grpc.unary import StreamUnary, UnaryUnary
 from kubelb.adapters._grpc.waiting import Subscriptions, Waiting
@@ -141,6 +143,9 @@ class SyncChannel(Common, grpc.Channel):
         """Not in this thread: it may be the channel's own, at the end of its last call, and a close waits for that."""
         worker.retain()
         worker.call_at(worker.clock(), partial(_close_late, channel))
+
+    def _ask(self, sub: SubChannel) -> None:
+        sub.words = asked(sub.channel)
 
     _repeat = staticmethod(by_worker)
 

@@ -15,7 +15,7 @@ from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.keeping import Keeper
 from kubelb.adapters._grpc.options import Options, advice, check_compression, default_authority, sub_options
 from kubelb.adapters._grpc.requesting import Idempotent, repeatable
-from kubelb.adapters._grpc.subchannels import SubChannels
+from kubelb.adapters._grpc.subchannels import SubChannel, SubChannels
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
 from kubelb.adapters._grpc.watch import Check
 from kubelb.adapters.balancers import Connected, balancer_of
@@ -70,6 +70,8 @@ class Common(Connected):
             self._closed,
         )
         self.subs.dropped = self._forget
+        self.subs.ask = self._ask
+        self.lb.links.add(self.subs)
         self.keeper = Keeper(self.subs.look, self._repeat)
         self.subs.advice = advice(self._options, secure=credentials is not None)
         self._kept: dict[Any, Any] = {}
@@ -109,6 +111,10 @@ class Common(Connected):
 
     def _make(self, state: EndpointState) -> tuple[Any, Check]:
         """Return a new channel to an endpoint and the question for its state."""
+        raise NotImplementedError
+
+    def _ask(self, sub: SubChannel) -> None:
+        """Put down what core says of a connection that cannot be made, now or soon."""
         raise NotImplementedError
 
     def _repeat(self, pause: float, ask: Callable[[], bool]) -> None:

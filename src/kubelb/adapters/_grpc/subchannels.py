@@ -7,7 +7,8 @@
     removed     closed once nothing is in flight on its endpoint
 
 A connection that is not ready says nothing about the endpoint's health, for it may be this client's own; so it is the
-pick that is narrowed, and the endpoint's statistics stay what they are.
+pick that is narrowed, and the endpoint's statistics stay what they are. Those that look at the load balancer are told
+of it all the same (`kubelb.runtime.links`).
 
 Where none is READY the whole is in the state that gRPC knows for such a set: CONNECTING while any is on its way, and a
 pick is worth waiting for; TRANSIENT_FAILURE where all have failed, and a call fails at once unless it was told to wait.
@@ -18,18 +19,19 @@ READY are then made anew. `closed()` is what a closed channel raises.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import grpc
 
 from kubelb.adapters._grpc.codes import BROKEN
+from kubelb.adapters._grpc.lastwords import FEW, PAUSE, commonest, cure
 from kubelb.adapters._grpc.losses import Losses
 from kubelb.adapters._grpc.watch import Check
 from kubelb.core.balancer import Balancer
 from kubelb.core.lease import Lease
 from kubelb.core.refusal import Unconnected
-from kubelb.core.state import EndpointState
+from kubelb.core.state import NEVER, EndpointState
 from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
 from kubelb.model import Outcome, Request, Verdict
 
@@ -45,7 +47,7 @@ POLL = (0.001, 0.032)
 class SubChannel:
     """A channel to one endpoint; `check` asks for its state."""
 
-    __slots__ = ("channel", "check", "edition", "losses")
+    __slots__ = ("asked", "channel", "check", "edition", "losses", "words")
 
     def __init__(self, channel: Any, check: Check, edition: int) -> None:
         self.channel = channel
@@ -53,6 +55,10 @@ class SubChannel:
         self.edition = edition
         """Of what it was made with."""
         self.losses = Losses()
+        self.words = ""
+        """Why it cannot connect, as it was last told; "" before that."""
+        self.asked = NEVER
+        """When that was."""
 
 
 class SubChannels:
@@ -74,12 +80,15 @@ class SubChannels:
         self._abandoned: list[object] = []
         self.dropped: Callable[[EndpointState], None] = _nothing
         """Called when what was made for a state's channel is of no more use."""
+        self.ask: Callable[[SubChannel], object] = bool
+        """Called with one whose words are to be put down."""
         self.advice = "do the pods listen there?"
-        """What to look at where nothing can be reached: core keeps its reasons for its own log."""
+        """What to look at where pods answer and no connection comes of it."""
         self._reset()
 
     def _reset(self) -> None:
         self._begun = self._balancer.clock()
+        self._asked = NEVER
         self._lock = threading.Lock()
         self._subs: dict[EndpointState, SubChannel] = {}
         self.leaving: set[EndpointState] = set()
@@ -87,6 +96,8 @@ class SubChannels:
         self.started = False
         """Whether anybody has wanted a connection yet."""
         self.closed = False
+        self.hearing: set[Any] = set()
+        """Questions that have no answer yet."""
 
     # Picking
 
@@ -251,20 +262,52 @@ class SubChannels:
     def abandon(self) -> None:
         """In a forked child: forget them unclosed, for their connections are the parent's."""
         closed = self.closed
-        self._abandoned.append(self._subs)
+        self._abandoned += [self._subs, self.hearing]
         self._reset()
         self.closed = closed
 
+    # Those that cannot connect
+
+    def failing(self) -> Mapping[EndpointState, str]:
+        """Return the endpoints in use whose connects fail, each with its last words; from any thread."""
+        found: dict[EndpointState, str] = {}
+        for state, sub in tuple(self._subs.items()):
+            if state_of(sub, False) != FAILING:
+                sub.words = ""  # those of an outage that is over
+            elif state.in_use:
+                found[state] = sub.words
+        return found
+
+    def trouble(self, words: Collection[str]) -> tuple[str, str]:
+        """Return what most of these say, and the cure."""
+        said = commonest(words)
+        return said, cure(said, self.advice)
+
+    def hear(self) -> bool:
+        """Ask a few that fail for their words, those that were asked longest ago; False where it pays to wait."""
+        now = self._balancer.clock()
+        if now - self._asked >= PAUSE:
+            failing = self.failing()
+            subs = (self._subs[state] for state in failing if state in self._subs)
+            for sub in sorted(subs, key=lambda sub: sub.asked)[:FEW]:
+                self._asked = sub.asked = now
+                self.ask(sub)
+        return not self.hearing or any(self.failing().values())
+
     def _explained(self, error: Unusable) -> LoadBalancerError:
         """Say what connections are doing, and whether one of them may be ready soon."""
+        heard = self.hear()
+        said: list[str] = []
         names = {CONNECTING: "connecting", IDLE: "connecting", FAILING: "cannot be reached"}
         counts: dict[str, int] = {}
         for state, sub in tuple(self._subs.items()):
             if self._balancer.serves(state):
+                said.append(sub.words)
                 name = names.get(state_of(sub, False), "ready")
                 counts[name] = counts.get(name, 0) + 1
-        if counts.keys() <= {"cannot be reached"}:
-            reason = f"no endpoint can be reached: every connect has failed; {self.advice}"
+        if heard and counts.keys() <= {"cannot be reached"}:
+            words, advice = self.trouble(said)
+            reason = f"no connection to any of {len(said)} endpoints: {words or 'every connect has failed'}; {advice}"
             return Unusable(error.service, reason, counts)
         return NotReady(error.service, "no connection is ready yet", counts)
 
