@@ -229,6 +229,8 @@ class Outcome:
     is decided by the retry rules. `fresh` says that nothing of the request's body was taken from its producer, so that
     even a body which can be produced only once is still whole. `incident` is set where the attempt failed together with
     others, by the end of their connection: together they are one failure.
+
+    Raises TypeError for a `verdict` that is no `Verdict` and a `sent` that is no `Sent`.
     """
 
     __slots__ = (
@@ -264,6 +266,8 @@ class Outcome:
         value: Any = None,
         error: BaseException | None = None,
     ) -> None:
+        if verdict.__class__ is not Verdict or sent.__class__ is not Sent:
+            raise _strange(verdict, sent)
         self.verdict = verdict
         self.sent = sent
         self.retryable = retryable
@@ -286,6 +290,15 @@ class Outcome:
 
     def __repr__(self) -> str:
         return f"<Outcome {self.verdict.value} sent={self.sent.value} {self.reason or type(self.error).__name__}>"
+
+
+def _strange(verdict: object, sent: object) -> TypeError:
+    if not isinstance(verdict, Verdict):
+        return TypeError(f"Outcome({shown(verdict)}): give a kubelb.Verdict, such as kubelb.Verdict.FAILED")
+    cure = "give kubelb.Sent.NEVER, MAYBE or ANSWERED"
+    if sent is False:
+        cure += "; NEVER is believed: that no byte of the request was written to a connection"
+    return TypeError(f"Outcome(sent={shown(sent)}): {cure}")
 
 
 SUCCESS = Outcome()

@@ -5,9 +5,13 @@ range, so that the error that names a number out of range names them too: ``if n
 """
 
 import math
-from typing import TypeGuard
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any, TypeGuard, TypeVar
 
-__all__ = ["check_flags", "check_kind", "number", "whole"]
+__all__ = ["awaitable", "check_flags", "check_kind", "number", "whole"]
+
+T = TypeVar("T")
 
 
 def number(value: object) -> float:
@@ -36,3 +40,13 @@ def check_kind(name: str, value: object, kind: type) -> None:
     """Raise TypeError for an option that is neither None nor of its kind: a number, a truth value, the class itself."""
     if not isinstance(value, kind | None):
         raise TypeError(f"{name}={value!r}: give a {kind.__module__.partition('.')[0]}.{kind.__name__}(...), or None")
+
+
+def awaitable(fn: object, made: Awaitable[T]) -> Awaitable[T]:
+    """Return what an async function has returned; raises TypeError where it cannot be awaited."""
+    if isawaitable(made):
+        return made
+    name: Any = getattr(fn, "__qualname__", None) or type(fn).__name__
+    raise TypeError(
+        f"acall({name}): it returned {type(made).__name__}, not an awaitable; give an async function, or call({name})"
+    )

@@ -14,6 +14,7 @@ from kubelb.core.balancer import Balancer
 from kubelb.core.events import Event
 from kubelb.core.flow import Flow, attempt_flow
 from kubelb.core.lease import Lease
+from kubelb.core.options import awaitable
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.retry.rules import may_repeat, worth_repeating
@@ -111,11 +112,12 @@ class Calls:
     ) -> T:
         """Call `fn` with an Attempt (endpoint, number, timeout) until it succeeds or tries end; returns its result.
 
-        `deadline` is in seconds from now and bounds all tries; `fn` must honour ``attempt.timeout``. `idempotent` says
-        that it may be repeated although it may have been processed; False by default. Where `key` and `idempotent` are
-        not given, `kubelb.hints` around the call count, and its deadline where it is the earlier one.
-        `classify(result, error)` may return an Outcome. `fn` raises `NeverSent` where nothing was sent; no other
-        exception is taken to mean that. Raises the last try's own exception, with notes on the others.
+        `deadline` is in seconds from now and bounds all tries; `fn` must honour ``attempt.timeout``. One of zero or
+        less is over already: DeadlineExceeded, and `fn` is not called. `idempotent` says that it may be repeated
+        although it may have been processed; False by default. Where `key` and `idempotent` are not given,
+        `kubelb.hints` around the call count, and its deadline where it is the earlier one. `classify(result, error)`
+        may return an Outcome. `fn` raises `NeverSent` where nothing was sent; no other exception is taken to mean that.
+        Raises the last try's own exception, with notes on the others.
         """
         if self.watch.on() and type(fn) is not Seen:
             with self.watch.plain() as seen:
@@ -167,7 +169,10 @@ class Calls:
         deadline: float | None = None,
         classify: Classify | None = None,
     ) -> T:
-        """The same for asyncio: `fn` returns an awaitable. It is cancelled when the deadline is over."""
+        """The same for asyncio: `fn` returns an awaitable. It is cancelled when the deadline is over.
+
+        Raises TypeError where `fn` returns something else.
+        """
         if self.watch.on() and type(fn) is not AioSeen:
             with self.watch.plain() as seen:
                 return await self.acall(
@@ -181,7 +186,8 @@ class Calls:
             lease = self.balancer.pick(request)
             try:
                 try:
-                    result = await fn(Attempt(lease.state.endpoint, 1, None))
+                    made = fn(Attempt(lease.state.endpoint, 1, None))
+                    result = await (made if type(made) is Coroutine else awaitable(fn, made))
                 except Exception as error:  # noqa: BLE001
                     outcome = judge_error(error, classify)
                 else:
@@ -202,7 +208,8 @@ class Calls:
             left = None if ends is None else max(0.0, ends - self._clock())
             try:
                 async with asyncio.timeout(left) as limit:
-                    result = await fn(Attempt(step.lease.state.endpoint, step.number, left))
+                    made = fn(Attempt(step.lease.state.endpoint, step.number, left))
+                    result = await (made if type(made) is Coroutine else awaitable(fn, made))
             except Exception as error:  # noqa: BLE001
                 over = limit.expired()
                 outcome = judge_error(error, classify, max(0.0, self._clock() - (ends or 0.0)) if over else -1.0)

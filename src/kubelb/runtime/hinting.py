@@ -69,11 +69,12 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
     - `key`: what policies that hash go by, text or bytes;
     - `idempotent`: whether a request may be sent again although it may have been processed; by default what the
       client's protocol says, e.g. True for GET;
-    - `deadline`: seconds from the beginning of the block after which every request in it has ended, all tries included.
+    - `deadline`: seconds from the beginning of the block after which every request in it has ended, all tries included;
+      what is left of a budget may be zero or less, and then it is over already: each request raises what its client
+      has for a deadline that is over (`DeadlineExceeded`), and nothing is sent. Infinity bounds nothing.
 
     Blocks nest: the inner one's `key` and `idempotent` replace the outer one's where they are given, and the earlier
-    deadline counts. Raises `ValueError` for a deadline that is not a positive number, `TypeError` for one of
-    another type.
+    deadline counts. Raises `ValueError` for a deadline that is NaN, `TypeError` for one of another type.
 
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80")
@@ -97,9 +98,9 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
         if not isinstance(idempotent, bool | None):
             raise TypeError(f"hints(idempotent={shown(idempotent)}): give True or False")
         if not isinstance(deadline, int | float | None):
-            raise TypeError(f"hints(deadline={shown(deadline)}): give a positive number of seconds")
-        if deadline is not None and not 0 < deadline < math.inf:
-            raise ValueError(f"hints(deadline={deadline!r}): give a positive number of seconds")
+            raise TypeError(f"hints(deadline={shown(deadline)}): give a number of seconds, or None")
+        if deadline is not None and math.isnan(deadline):
+            raise ValueError(f"hints(deadline={deadline!r}): give a number of seconds, or None")
         self._key = key
         self._idempotent = idempotent
         self._deadline = deadline

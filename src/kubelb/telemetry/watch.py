@@ -13,6 +13,7 @@ from weakref import ReferenceType, ref
 
 from kubelb.clock import Clock
 from kubelb.core.events import Event
+from kubelb.core.options import awaitable
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.state import EndpointState
 from kubelb.model import Attempt
@@ -174,4 +175,4 @@ class AioSeen(Generic[T]):
 
     async def __call__(self, attempt: Attempt) -> T:
         with self._call.attempt(attempt.endpoint, attempt.number):
-            return await self._fn(attempt)
+            return await awaitable(self._fn, self._fn(attempt))

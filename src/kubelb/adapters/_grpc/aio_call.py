@@ -86,7 +86,7 @@ class AioCall:
         try:
             if said[0]:
                 self._said = (sendable(said[0]), *said[1:])
-            if calling.key_source is None and current() is None:
+            if (timeout is None or timeout > 0) and calling.key_source is None and current() is None:
                 self._wanted = calling.wanted
             else:
                 self._wanted, self._timeout = calling.begin(timeout, self._said[0])

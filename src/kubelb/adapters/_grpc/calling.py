@@ -80,11 +80,11 @@ class Calling:
         """Return what this call wants of the balancer and its timeout, by the hints around it and its metadata."""
         library.use()
         hinted, source = current(), self.key_source
-        if hinted is None and source is None:
-            return self.wanted, timeout
-        read_key = None if source is None else lambda: source.read(header_in(metadata), lambda: self.method)
-        wanted, timeout = wanted_by(hinted, self._idempotent, self.replayable, timeout, read_key)
-        if hinted is not None and (left := hinted.left) is not None and left <= 0:
+        wanted = self.wanted
+        if hinted is not None or source is not None:
+            read_key = None if source is None else lambda: source.read(header_in(metadata), lambda: self.method)
+            wanted, timeout = wanted_by(hinted, self._idempotent, self.replayable, timeout, read_key)
+        if timeout is not None and timeout <= 0:  # no pod would be to blame for its silence
             raise self.refused(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"))
         return wanted, timeout
 
