@@ -69,3 +69,17 @@ def test_policies_by_name() -> None:
         kubelb.LoadBalancer("a.b:c", policy="fastest")
     with pytest.raises(TypeError, match="has no build"):
         kubelb.LoadBalancer("a.b:c", policy=7)  # type: ignore[arg-type]
+
+
+def test_what_a_load_balancer_shows() -> None:
+    """What users need, what adapters make attempts through, and nothing of forks, patches and threads."""
+    users = {
+        *("acall", "aclose", "await_ready", "balancer", "call", "close", "endpoints", "health", "resync_now"),
+        *("target", "wait_ready"),
+    }
+    adapters = {
+        *("always_flow", "arun", "can_follow", "cluster_domain", "explained", "feed", "flow", "links", "on_change"),
+        *("ready_timeout", "retry", "run", "settled", "tell", "watch"),
+    }
+    with kubelb.LoadBalancer("static:///127.0.0.1:1") as lb:
+        assert {name for name in dir(lb) if not name.startswith("_")} == users | adapters

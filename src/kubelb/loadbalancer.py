@@ -9,11 +9,11 @@ on a call picks from what is known and never waits for discovery again.
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, TypeAlias
-from weakref import WeakMethod, ref
+from typing import Any, Self
+from weakref import ref
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.balancer import Balancer
@@ -24,22 +24,23 @@ from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.options import check_kind, number
 from kubelb.core.policies import Policy
-from kubelb.core.reach import reached
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
-from kubelb.core.table import Difference
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.select import Options, check_options, seed_endpoints, source_for
 from kubelb.errors import NotReady
-from kubelb.model import Address, Health, Snapshot
-from kubelb.printable import printable, shown
+from kubelb.model import Health, Snapshot
+from kubelb.printable import shown
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
-from kubelb.runtime.fork import register, settled
-from kubelb.runtime.greenlets import TOO_LATE, PatchedTooLate, concerns, look
+from kubelb.runtime.fork import settled
+from kubelb.runtime.greenlets import TOO_LATE, PatchedTooLate, look
 from kubelb.runtime.hinting import seconds
-from kubelb.runtime.links import UNREACHABLE, Links
+from kubelb.runtime.life import Life
+from kubelb.runtime.links import Links
+from kubelb.runtime.listening import Changed, Listeners
+from kubelb.runtime.standing import Standing
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import worker
@@ -56,8 +57,6 @@ PROBE = 5.0
 """Seconds between two times that calls which fail at once have discovery ask again, out of its own turn."""
 SEED = -1
 """Version of the seed's snapshot: the changes of a source's first one are to its own version 0."""
-
-Changed: TypeAlias = Callable[[Difference], None]
 
 
 class LoadBalancer(Calls):
@@ -177,7 +176,8 @@ class LoadBalancer(Calls):
         """Whether discovery, which a parent had begun, is still to begin here."""
         self._broken = ""
         """Why nothing can work any more."""
-        self._listeners: list[WeakMethod[Changed]] = []
+        self._listeners = Listeners()
+        self._standing = Standing(self.balancer, self.links)
         if seed is not None:
             self._publish(Snapshot(SEED, seed_endpoints(seed)))
             self.balancer.at_next_pick(self._begin)
@@ -188,22 +188,14 @@ class LoadBalancer(Calls):
             if snapshot is not None:
                 self._publish(snapshot)
         self.watch.open(self, self._budget)
-        register(self)
-        concerns(self)
+        self._life = Life(weakly(self._start_anew), weakly(self._new_locks), weakly(self._too_late))
 
     # What users look at
 
     def endpoints(self) -> tuple[EndpointView, ...]:
         """Return one line for each known endpoint: address, zone, state, in flight, latency, ejection, reasons."""
         self._go_on()
-        views = self.balancer.view()
-        if not (failing := self.links.failing()):
-            return views
-        words = {state.endpoint.authority: f"no connection: {why}" for state, why in failing.items()}
-        return tuple(
-            view._replace(reasons=(*view.reasons, printable(words[view.address]))) if view.address in words else view
-            for view in views
-        )
+        return self._standing.views()
 
     def health(self) -> Health:
         """Return how well the service is known: source, synced, age, the last error and its cure, counts by state."""
@@ -212,27 +204,12 @@ class LoadBalancer(Calls):
         source = self._static or (feed.source if feed else None)
         health = source.health() if source else Health(SOURCES[self.target.scheme], error=feed.problem if feed else "")
         counts = Counter(view.state for view in self.endpoints())
-        error, cure = self._nothing_to_send_to()
+        error, cure = self._standing.trouble()
         if error and (not health.error or error in health.error):
             health = replace(health, error=health.error or error, cure=health.cure or cure)
         if self._broken:
             health = replace(health, error=self._broken, cure="patch first")
         return replace(health, counts=dict(sorted(counts.items())))
-
-    def _nothing_to_send_to(self) -> tuple[str, str]:
-        """Error and cure where discovery is well, and yet no request can be sent."""
-        snapshot = self.balancer.snapshot
-        if snapshot is None:
-            return "", ""
-        if not snapshot.endpoints:
-            doctor = f"`kubelb doctor {self.target}` says what is there"
-            cure = doctor if snapshot.exists else f"check the Service's name, its namespace and the cluster; {doctor}"
-            return snapshot.problem or "no endpoint can be used", cure
-        in_use = [state for state in self.balancer.states() if state.in_use]
-        if reached(in_use, self._clock()) is False:
-            error = f"requests could not connect to any of the {len(snapshot.endpoints)} endpoints in use"
-            return error, UNREACHABLE
-        return self.links.trouble(in_use)
 
     def __repr__(self) -> str:
         return f"<LoadBalancer {self.target}{' closed' if self._closed else ''} {self.balancer.policy!r}>"
@@ -302,12 +279,11 @@ class LoadBalancer(Calls):
     ) -> None:
         await self.aclose()
 
-    # For adapters and for forks
+    # For adapters
 
     def on_change(self, listener: Changed) -> None:
         """Call a bound method with what each new snapshot changed; it is held weakly and must return soon."""
-        with self._lock:
-            self._listeners.append(WeakMethod(listener))
+        self._listeners.add(listener)
 
     def feed(self) -> Feed | None:
         """Begin discovery if it has not begun; returns what tells of news, None where there will be none.
@@ -330,9 +306,11 @@ class LoadBalancer(Calls):
         """Report something that happened, to whatever listens to this load balancer's events."""
         self._emit(event)
 
-    def after_fork_in_child(self) -> None:
-        """Start anew on next use: nothing is in flight here and the parent's stream is the parent's."""
-        self._lock = threading.Lock()
+    # What a process tells
+
+    def _start_anew(self) -> None:
+        """In a forked child, on next use: nothing is in flight here and the parent's stream is the parent's."""
+        self._new_locks()
         self._log.after_fork_in_child()
         self.balancer.forget_in_flight()
         self.watch.after_fork_in_child(self)
@@ -346,15 +324,11 @@ class LoadBalancer(Calls):
         if self._resume:
             self.balancer.at_next_pick(self._begin)
 
-    def running(self) -> bool:
-        """Discovery's threads are the worker's."""
-        return False
-
-    def after_patch(self) -> None:
-        """Threads are greenlets from now on, and none of ours was running: a lock that they can wait for."""
+    def _new_locks(self) -> None:
         self._lock = threading.Lock()
+        self._listeners.new_lock()
 
-    def patched_too_late(self) -> None:
+    def _too_late(self) -> None:
         """Refuse, from the next pick on, what could only hang."""
         self._broken = TOO_LATE
         self.balancer.at_next_pick(self._refuse)
@@ -384,20 +358,7 @@ class LoadBalancer(Calls):
         raise TypeError(f"{self!r} cannot be pickled or copied: it is a process's own; make one in each, by its target")
 
     def _make_source(self) -> Discovery:
-        return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._reached))
-
-    def _reached(self, addresses: Collection[Address] | None = None) -> bool | None:
-        """Here every failure counts, of requests and of connections that clients make ahead of them.
-
-        Endpoints that nothing vouches for and that all fail may give way.
-        """
-        everyone = self.balancer.states()
-        if addresses is None:
-            states = [state for state in everyone if state.in_use]
-        else:
-            states = [state for state in everyone if state.endpoint.address in addresses]
-        answers = reached(states, self._clock(), any_failure=True)
-        return False if answers is None and self.links.trouble(states)[0] else answers
+        return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._standing.reached))
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))
@@ -428,19 +389,7 @@ class LoadBalancer(Calls):
                 snapshot.problem,
             )
         )
-        if self._listeners:
-            with self._lock:
-                self._listeners = [listener for listener in self._listeners if listener() is not None]
-                listeners = tuple(self._listeners)
-            broken: Exception | None = None
-            for listener in listeners:
-                if (call := listener()) is not None:
-                    try:
-                        call(difference)
-                    except Exception as error:  # noqa: BLE001 - the others still have pools to close
-                        broken = broken or error
-            if broken is not None:
-                raise broken
+        self._listeners.tell(difference)
 
     def _gave_up(self) -> None:
         feed = self._feed

@@ -141,16 +141,16 @@ def test_discovery_is_told(server: Any, balance: Any) -> None:
     port = free_port()
     lb = balance(f"127.0.0.1:{port}", retry=None)
     with balanced.insecure_channel(lb, HASTY) as channel:
-        assert lb._reached() is None
+        assert lb._standing.reached() is None
         with pytest.raises(kubelb.Unusable):
             call(channel)
-        assert lb._reached() is lb._reached([("127.0.0.1", port)]) is False
-        assert lb._reached([("127.0.0.9", port)]) is None
+        assert lb._standing.reached() is lb._standing.reached([("127.0.0.1", port)]) is False
+        assert lb._standing.reached([("127.0.0.9", port)]) is None
         server(port=port)
         assert until(lambda: channel.subs.connectivity() is grpc.ChannelConnectivity.READY)
-        assert lb._reached() is None
+        assert lb._standing.reached() is None
         call(channel)
-        assert lb._reached() is True
+        assert lb._standing.reached() is True
 
 
 class Seen(grpc.UnaryUnaryClientInterceptor, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc,type-arg]
