@@ -34,7 +34,7 @@ async def main() -> None:
 def answer(name: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = await reader.readline()
-        if name != "rude":  # who hangs up without an answer
+        if name != "rude":  # which hangs up without an answer
             writer.write(b"%s from %s\n" % (line.strip(), name.encode()))
             await writer.drain()
         writer.close()

@@ -12,7 +12,7 @@ from kubelb.testing import check_policy
 
 @dataclass(frozen=True)
 class PreferZone:
-    """Those of `zone`, unless the one drawn there is slower than `limit` seconds; then whoever."""
+    """Those of `zone`, unless the one drawn there is slower than `limit` seconds; then any."""
 
     zone: str
     limit: float = 0.5

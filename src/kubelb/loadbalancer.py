@@ -68,14 +68,14 @@ class LoadBalancer(Calls):
 
     - `policy`: a Policy or its name, ``"peak_ewma"``;
     - `retry`: a Retry, None for one attempt only;
-    - `outliers`: an OutlierDetection, None to eject nobody;
-    - `limits`: a ConcurrencyLimits, None (the default) to refuse nobody for their number;
+    - `outliers`: an OutlierDetection, None to eject none;
+    - `limits`: a ConcurrencyLimits, None (the default) to refuse no request for their number;
     - `breaker`: a CircuitBreaker, None (the default) for none;
     - `slow_start`: a SlowStart, None for none;
     - `node`, `zone`: where the caller is; else ``$NODE_NAME`` and ``$KUBELB_ZONE``, else learnt from the slices;
     - `traffic_policy`: ``"Cluster"``, or ``"Local"`` for endpoints on the own node only;
     - `require_serving`, `avoid_terminating`: stricter than kube-proxy about pods that are published while not ready;
-    - `strict_hints`: True to follow topology hints, as kube-proxy does, also where nobody whom they name answers;
+    - `strict_hints`: True to follow topology hints, as kube-proxy does, also where no endpoint that they name answers;
     - `max_stale`: seconds without word from discovery after which `health()` says stale; never, by default;
     - `seed`: ``"ip:port"`` addresses to use until the first sync;
     - `kubeconfig`, `context`: else ``$KUBECONFIG``, the pod's own files, ``~/.kube/config``;
@@ -295,7 +295,7 @@ class LoadBalancer(Calls):
             if self._closed or self._static is not None:
                 return None
             if self._feed is None:
-                # It holds us weakly: its threads would keep alive for ever who is dropped without `close`.
+                # It holds us weakly: its threads would keep alive for ever what is dropped without `close`.
                 me = ref(self)
                 make, publish = weakly(self._make_source), weakly(self._publish)
                 self._feed = Feed(make, publish, worker, self._clock, gone=lambda: me() is None)

@@ -90,7 +90,7 @@ class Endpoint(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What differs from the snapshot of version `base`, so that nobody has to compare 10 000 endpoints for one."""
+    """What differs from the snapshot of version `base`, so that 10 000 endpoints need not be compared for one."""
 
     base: int
     used: tuple[Endpoint, ...] = ()
@@ -169,7 +169,7 @@ class Verdict(Enum):
     BUSY = "busy"
     """It asked for less (429): load, never a reason for ejection."""
     NEUTRAL = "neutral"
-    """Nobody's fault: an idle connection that the server had closed. As CANCELLED for health, but worth repeating."""
+    """No fault: an idle connection that the server had closed. As CANCELLED for health, but worth repeating."""
     CANCELLED = "cancelled"
     """We gave up; says nothing about health, but the time spent is a lower bound of its latency."""
     SILENT = "silent"
@@ -192,7 +192,7 @@ class Sent(Enum):
 class Incident:
     """What several attempts on one endpoint have ended by together: the end of the connection that they shared.
 
-    Whoever sees a connection end makes one, and every outcome that comes of that end bears it (`Outcome.incident`). The
+    What sees a connection end makes one, and every outcome that comes of that end bears it (`Outcome.incident`). The
     first failure that does is a failure of the endpoint; the others say nothing about it: to ejection, circuits,
     failures in a row, shares and charges a cut connection is one failure, however many requests were on it. Retries
     are judged outcome by outcome, as ever.
@@ -284,7 +284,7 @@ class Outcome:
         self.value = value
         self.error = error
         self.lease: Any = None
-        """The Lease this is the end of; set by whoever sent it."""
+        """The Lease this is the end of; set by what sent it."""
         self.tries: tuple[Outcome, ...] = ()
         """The attempts before this one, oldest first; set on the last outcome of a call."""
 

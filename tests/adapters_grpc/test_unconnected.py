@@ -165,7 +165,7 @@ class Seen(grpc.UnaryUnaryClientInterceptor, grpc.aio.UnaryUnaryClientIntercepto
 
 
 def test_the_question_passes_no_interceptor() -> None:
-    """Nobody has asked for it, so no instrumentation has a span of it."""
+    """No caller has asked for it, so no instrumentation has a span of it."""
     seen = Seen()
     channel = grpc.insecure_channel(f"127.0.0.1:{free_port()}")
     with grpc.intercept_channel(channel, seen) as around:

@@ -91,7 +91,7 @@ def test_a_pod_that_says_we_have_cancelled(details: str, server: Any, balance: A
 
 @on_loop
 async def test_a_task_is_cancelled_by_no_servers_words(server: Any, balance: Any) -> None:
-    """Nobody has cancelled anything here, so what is raised is the status and no CancelledError."""
+    """Nothing was cancelled here, so what is raised is the status and no CancelledError."""
     alone = server()
     alone.behave = says(CANCELLED, LOCALLY)
     async with aio.insecure_channel(balance(alone, retry=None)) as channel:
@@ -188,7 +188,7 @@ class NoToken(grpc.AuthMetadataPlugin):
 
 
 def test_credentials_without_a_token(server: Any, balance: Any) -> None:
-    """Core's words for it are like a server's. So it is UNAVAILABLE; all fail alike, and nobody stays ejected."""
+    """Core's words for it are like a server's. So it is UNAVAILABLE; all fail alike, and none stays ejected."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     served = grpc.ssl_server_credentials(

@@ -5,7 +5,7 @@ __all__ = ["CONNECT", "HANDSHAKE", "KEEPALIVE", "LEAST", "PATIENCE", "SETTLE", "
 CONNECT = 1.0
 """Seconds after which a pod that does not answer is left for another one (see `patience.py`)."""
 HANDSHAKE = 5.0
-"""Seconds for a TLS handshake while nobody knows how long they take here: what httpx has for a connect by default."""
+"""Seconds for a TLS handshake while none was seen here: what httpx has for a connect by default."""
 LEAST = 0.001
 """Seconds; zero would mean non-blocking to a socket."""
 KEEPALIVE = 4.0

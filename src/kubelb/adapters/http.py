@@ -3,7 +3,7 @@
 | status            | verdict | another endpoint may do better |
 | 429               | BUSY    | after its Retry-After, if it gave one |
 | 502, 503, 504     | FAILED  | yes |
-| 501               | OK      | no: nobody implements it |
+| 501               | OK      | no: no endpoint implements it |
 | other 5xx         | FAILED  | no: 500 is an answer of the application |
 | all else          | OK      | no |
 """
@@ -24,7 +24,7 @@ PROXY_ONLY = "proxy-authorization"
 """What a proxy on the way is to see, and no pod: there is none on the way to a pod (RFC 9110, 11.7.2).
 
 requests puts it on redirects where the environment or the session has a proxy with a password; httpx carries it to any
-host when it follows a redirect. Which of them it was, or a caller who set it by hand, cannot be seen from here.
+host when it follows a redirect. Which of them it was, or a caller that set it by hand, cannot be seen from here.
 """
 _PROXY_ONLY = PROXY_ONLY.encode()
 _ELSEWHERE = frozenset({502, 503, 504})
@@ -54,7 +54,7 @@ def for_pods(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 def judge_status(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Outcome | None:
-    """Return the outcome of a response with this status, None for an ordinary one (below 429, or nobody's fault)."""
+    """Return the outcome of a response with this status, None for an ordinary one (below 429, or a fault of none)."""
     if status < 429 or (430 <= status < 500) or status == 501 or status > 599:
         return None
     hint = retry_after(headers)

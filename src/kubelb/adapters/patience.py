@@ -5,7 +5,7 @@ with the bare client. Else the client's number says only what is too long for it
 for another one before that: pods are near, and another pod is nearer than a slow one.
 
     TCP   left after a second
-    TLS   left after five seconds while nobody knows how long a handshake takes here; then after three times the
+    TLS   left after five seconds while it is not known how long a handshake takes here; then after three times the
           quickest recent one, a second at least
 
 Part of the time that is left, a quarter and a second at most, is kept back for the pod that comes next, unless twice
@@ -55,7 +55,7 @@ class Pace:
     def __init__(self, patience: Patience, unknown: float) -> None:
         self._patience = patience
         self._unknown = unknown
-        """Seconds for a wait while nobody knows better."""
+        """Seconds for a wait while nothing better is known."""
         self._clock = patience.lb.balancer.clock
         self._quickest: float | None = None
         """Seconds; falls at once, and rises to twice of itself at most with each success."""

@@ -80,7 +80,7 @@ class Pools:
         self._reset()
 
     def patched_too_late(self) -> None:
-        """Nobody picks any more."""
+        """Nothing picks any more."""
 
     def __len__(self) -> int:
         return len(self._plain) + len(self._tls)

@@ -2,7 +2,7 @@
 
     the policy's picker, in slow start while there are newcomers, in probes while some are due, in the service's gate
 
-A wrapper is there only while it has something to do, so the ordinary pick asks nobody but the policy's own picker.
+A wrapper is there only while it has something to do, so the ordinary pick asks nothing but the policy's own picker.
 Where there is nothing to pick, the picker is one that refuses and says why.
 
 It runs outside the balancer's lock, because a policy's `build` is foreign code: what it raises costs the policy its

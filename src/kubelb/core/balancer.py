@@ -13,7 +13,7 @@ short is made up for by a pick soon after, because whatever calls for one also s
 Time. `wake` is the next moment at which something changes by itself (an ejection ends, a slow start is over). `pick`
 reads the clock anyway and compares once, so no timer is needed and virtual time works as well as real time.
 
-Processes. `pick` is also where a fork is noticed of which nobody was told: it asks `kubelb.process.here` (20 ns).
+Processes. `pick` is also where a fork is noticed of which Python was not told: it asks `kubelb.process.here` (20 ns).
 
 It knows no socket, thread, request body or client.
 """
@@ -244,7 +244,7 @@ class Balancer:
         return difference
 
     def refusal(self) -> LoadBalancerError | None:
-        """Return the error that a pick would raise for want of endpoints; None where there are any."""
+        """Return the error that a pick would raise where there are no endpoints; None where there are any."""
         if self._closed:
             return self._assembly.closed()
         return None if self._table.used else refusal(self.service, self._snapshot)

@@ -9,9 +9,9 @@ the ejection that follows upon five in a row takes ten seconds. So a charge is k
     hold is over             due one probe, like an endpoint without a sample for one decay
     success of that          cost = its latency
 
-Why not drop it with the first success: where all fail now and then, whoever failed last would get nothing, and one of
-two pods the work of both. As it is, failures that come faster than the holds end leave all charged alike, and it is the
-requests in flight that decide. Why not more than 4 s: whatever was down has its share again within five.
+Why not drop it with the first success: where all fail now and then, the one that failed last would get nothing, and
+one of two pods the work of both. As it is, failures that come faster than the holds end leave all charged alike, and
+it is the requests in flight that decide. Why not more than 4 s: whatever was down has its share again within five.
 """
 
 from math import exp

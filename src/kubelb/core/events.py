@@ -256,4 +256,4 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 def discard(event: Event) -> None:
-    """Emit to nobody."""
+    """Emit to nothing."""

@@ -12,8 +12,8 @@ send to one of those.
 With `hedge` a second attempt starts beside a first that has not answered in so many seconds; the first good outcome
 wins and the others are cancelled. Hedges come out of the same budget.
 
-Who owns a lease: the attempt it was sent with, until its outcome came; a cancelled one's is released by the driver. The
-flow releases nothing, so it can be closed at any yield.
+The owner of a lease: the attempt it was sent with, until its outcome came; a cancelled one's is released by the driver.
+The flow releases nothing, so it can be closed at any yield.
 """
 
 import math
@@ -116,7 +116,7 @@ def attempt_flow(
 
 
 def _forget_frames(errors: list[BaseException | None], *kept: BaseException | None) -> None:
-    """Drop the tracebacks of tries that are over: a note tells of each, and nobody raises its exception.
+    """Drop the tracebacks of tries that are over: a note tells of each, and its exception is not raised.
 
     A traceback holds every frame above it, and these the answer of the last try. With the cycles that exceptions make
     (urllib3 keeps one in a local of the frame that raised it) an answer that is dropped would live until a collection.
@@ -219,7 +219,7 @@ class _Call:
     def delay(self, outcome: Outcome) -> float:
         """Return the seconds before the next try: none for a request never sent while untried endpoints are left.
 
-        A server's hint is waited for where it speaks for all (429 limits the caller) or where there is nobody else.
+        A server's hint is waited for where it speaks for all (429 limits the caller) or where there is no other.
         """
         others = self.balancer.has_other_than(self.tried)
         hint = outcome.retry_after or 0.0

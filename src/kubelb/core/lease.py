@@ -69,7 +69,7 @@ class Lease:
             state.leases.remove(self._ref)
         except KeyError:  # released before, or the state was cleared by a fork
             return
-        self._ref = None  # dead references call nobody back
+        self._ref = None  # dead references call nothing back
         if outcome is SUCCESS and self._observed is None:
             state.tracker.succeeded(state, self.start)
             return

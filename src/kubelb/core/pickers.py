@@ -38,7 +38,7 @@ class Pickers:
         self._service = service
         self._build = build
         self.eligible = eligible
-        """Who may be picked."""
+        """Those that may be picked."""
         self.base = base
         """The policy's picker with slow start; for second tries, which are neither probes nor trials."""
         self.picker = picker or base

@@ -1,4 +1,4 @@
-"""Whether traffic reaches any of a set of endpoints: what discovery asks where it cannot tell who is alive.
+"""Whether traffic reaches any of a set of endpoints: what discovery asks where it cannot tell which is alive.
 
 Read from what leases have reported, now and then and never on the path of a request.
 """
@@ -19,7 +19,7 @@ FAILURES = 5
 
 
 def reached(states: Iterable[EndpointState], now: float, *, any_failure: bool = False) -> bool | None:
-    """True: one of them has just answered. False: none has, and the last tries could not connect. None: who knows.
+    """True: one of them has just answered. False: none has, and the last tries could not connect. None: not known.
 
     With `any_failure` other failures count, too: resets, silence, 5xx.
     """

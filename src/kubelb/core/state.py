@@ -5,7 +5,7 @@ latency, ejection and the requests in flight survive discovery. Policies read it
 
 In flight is a set of weak references to leases, not a number: adding and removing are single set operations, atomic
 without a lock of ours, removing twice is noticed, and a lease that is lost (an interrupt between two bytecodes, a
-response that nobody closed) takes its reference along when it dies. That last step runs in C (`set.discard` is the
+response that was not closed) takes its reference along when it dies. That last step runs in C (`set.discard` is the
 weak reference's own callback): no Python frame in which an interrupt could be swallowed, and no lock in a finalizer.
 
 Counters are plain integers. Under threads they may lose an increment now and then; nothing decides on their exactness.

@@ -28,7 +28,7 @@ class Survey(NamedTuple):
     barred: States
     """The others in use, where there are no eligible ones."""
     elders: States
-    """The eligible ones beside newcomers; empty where nobody is new."""
+    """The eligible ones beside newcomers; empty where none is new."""
     due: States
     """Those whose probe or trials are due, as often as they are."""
     gate: Circuit | None

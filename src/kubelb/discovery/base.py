@@ -1,8 +1,8 @@
 """What a source of Snapshots promises.
 
 A source is pulled, not pushed: it says through `notify` that there may be news and is asked for them with `poll`. So a
-slow reader delays nobody, many changes between two polls are one Snapshot, and the pace of publishing is decided in one
-place, the feed. A source keeps its last known good state through every failure and reports the failure in `health`.
+slow reader delays no other, many changes between two polls are one Snapshot, and the pace of publishing is decided in
+one place, the feed. A source keeps its last known good state through every failure and reports the failure in `health`.
 """
 
 from collections.abc import Callable

@@ -71,7 +71,7 @@ def source_for(
 ) -> Discovery:
     """Return the source for a target, not yet started. May take 100 ms of imports: not for the caller's thread.
 
-    `reached` is whether traffic reaches any of some endpoints, or of those in use; None where nobody knows.
+    `reached` is whether traffic reaches any of some endpoints, or of those in use; None where that is not known.
     """
     if target.scheme == "static":
         return StaticDiscovery(target.addresses)

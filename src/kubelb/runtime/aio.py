@@ -65,7 +65,7 @@ async def drive_async(flow: Flow, send: SendSoon, *, wait: WaitNewer, clock: Clo
         race.cancel_all()
         try:
             await _discard_all(held, discard)
-        except asyncio.CancelledError:  # so nobody will be given it
+        except asyncio.CancelledError:  # so it will be given to no caller
             if outcome is not None and outcome.open:
                 await discard(outcome)
             raise
@@ -86,7 +86,7 @@ async def nothing_to_discard(outcome: Outcome) -> None:
 
 
 async def _discard_all(held: list[Outcome], discard: Discard) -> None:
-    """Each of them, although one is cancelled: they are known to nobody else."""
+    """Each of them, although one is cancelled: nothing else knows them."""
     try:
         while held:
             await discard(held.pop())

@@ -1,9 +1,10 @@
 """The driver for code that neither blocks nor awaits: gRPC's futures, and the simulator's virtual time.
 
 Everything that happens (an outcome, a timer, new endpoints, a cancel) is an event in a queue, and one of the threads
-that bring events drains it: a `send` into a running generator is a ValueError, so whoever finds the flow busy leaves
-its event for the one that is in there. Timers carry the number of the step they were set for; one that fires late finds
-another number and does nothing. Foreign callbacks run in the caller's context, of which each call holds a copy.
+that bring events drains it: a `send` into a running generator is a ValueError, so a thread that finds the flow busy
+leaves its event for the one that is in there. Timers carry the number of the step they were set for; one that fires
+late finds another number and does nothing. Foreign callbacks run in the caller's context, of which each call holds a
+copy.
 """
 
 import contextvars

@@ -2,7 +2,7 @@
 
 An adapter describes its client by three functions. `send(step)` makes one attempt on `step.lease` and returns its
 Outcome; it raises only what means "stop everything" (cancellation, KeyboardInterrupt). `discard(outcome)` throws an
-open response away that nobody will read. `abort(lease)` ends a running attempt from outside, where the client can.
+open response away that will not be read. `abort(lease)` ends a running attempt from outside, where the client can.
 
 `settle` is the one place where an attempt's end reaches its lease: released, or observed where the response is still
 open and so owns the lease until its body has ended.
@@ -25,5 +25,5 @@ def settle(lease: Lease, outcome: Outcome) -> Outcome:
 
 
 def settle_cancelled(lease: Lease) -> None:
-    """Release the lease of an attempt that ended because nobody wants it any more."""
+    """Release the lease of an attempt that ended because it is not wanted any more."""
     lease.release(CANCELLED)

@@ -1,4 +1,4 @@
-"""The feed: takes Snapshots from a source to a balancer, at a measured pace, and wakes whoever waits for one.
+"""The feed: takes Snapshots from a source to a balancer, at a measured pace, and wakes what waits for one.
 
 The source only says that there may be news (`notify`). The feed then polls it on a runner thread: at once when the last
 publish is `PACE` old, else when it will be. So a burst of events is one Snapshot, a single change is published without
@@ -10,7 +10,7 @@ delay, and no balancer sees more than 20 a second. A poll runs on one thread at 
 
 The source's times are in its own clock; pacing is in the worker's, which keeps the appointments. A source or a consumer
 that raises is reported by `threading.excepthook`, and the source asked again after `RETRY`; so is one that cannot be
-started or built just now, for want of a descriptor or a thread.
+started or built just now, as there is no descriptor or no thread.
 
 A feed does not keep its consumer alive: where that was dropped without a `close`, the feed finds so within `LOOK` and
 closes itself. It looks, rather than being told by a finalizer, since stopping a source takes locks, and finalizers run

@@ -59,7 +59,7 @@ def concerns(member: Patched) -> None:
 
 
 def patched() -> bool:
-    """Whether threads have become something else, and nobody has noticed."""
+    """Whether threads have become something else, and it was not noticed yet."""
     return threading.Lock is not _known
 
 

@@ -6,7 +6,7 @@
 
 They are kept in a context variable, so they are a thread's or a task's own, and a task begun inside inherits them. What
 is said with a request itself (a client's own way, or the arguments of `LoadBalancer.call`) takes precedence. Deadlines
-alone are different: nobody can give more time than there is, so the earliest counts.
+alone are different: no block can give more time than there is, so the earliest counts.
 """
 
 import math
@@ -35,12 +35,12 @@ class Hinted(NamedTuple):
     key: str | bytes | None
     idempotent: bool | None
     until: float
-    """When time is over, by `clock`; infinity where nobody said."""
+    """When time is over, by `clock`; infinity where no block said."""
     clock: Clock
 
     @property
     def left(self) -> float | None:
-        """Seconds until time is over; negative when it is, None where nobody said."""
+        """Seconds until time is over; negative when it is, None where no block said."""
         return None if self.until == math.inf else self.until - self.clock()
 
     def __repr__(self) -> str:

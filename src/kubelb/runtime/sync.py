@@ -46,7 +46,7 @@ def drive(
         while True:
             try:
                 step = flow.send(answer)
-            except StopIteration as stop:  # nobody else's: what `send` calls may raise one of its own
+            except StopIteration as stop:  # this generator's own: what `send` calls may raise one of its own
                 outcome: Outcome = stop.value
                 with suppress(ValueError):
                     held.remove(outcome)
@@ -131,7 +131,7 @@ class _Race:
             self.running.discard(lease)
 
     def cancel_all(self, abort: Abort) -> list[Outcome]:
-        """Abort what runs; returns the open responses that nobody has taken."""
+        """Abort what runs; returns the open responses that were not taken."""
         for lease in tuple(self.running):
             self.cancel(lease)
             abort(lease)

@@ -1,4 +1,4 @@
-"""Waiting for endpoints, in a thread or in a task. Whoever gives up takes itself off the list."""
+"""Waiting for endpoints, in a thread or in a task. What gives up takes itself off the list."""
 
 import threading
 from collections.abc import Callable

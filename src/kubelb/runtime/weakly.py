@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def weakly(method: Callable[P, T]) -> Callable[P, T | None]:
-    """Return a function that calls a bound method, or returns None once nobody else holds its object."""
+    """Return a function that calls a bound method, or returns None once nothing else holds its object."""
     held = WeakMethod(method)
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T | None:

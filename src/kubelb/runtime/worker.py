@@ -72,7 +72,7 @@ class Worker:
         self._users = users
 
     def patched_too_late(self) -> None:
-        """Nothing to be done: who picks is told."""
+        """Nothing to be done: each pick is told."""
 
     def retain(self) -> None:
         """Count one more user. Raises RuntimeError where threads became greenlets while ours ran."""

@@ -38,7 +38,7 @@ _SUPPRESSED = tuple(
     getattr(contexts, name, "suppress_instrumentation")
     for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
 )
-"""What exporters set around their own requests: those are nobody's business."""
+"""What exporters set around their own requests: those are not reported."""
 
 
 class _Lasting:

@@ -2,7 +2,7 @@
 
 HTTP's are stable; RPC's are a release candidate and may move, so every name stands here. The address of a service is
 its logical one; the pod that was dialled is `network.peer.address`, on spans alone. Of a URL neither credentials nor
-query are told, of an exception only its type: either may hold what nobody else should read.
+query are told, of an exception only its type: either may hold what no other eyes should read.
 """
 
 from collections.abc import Callable

@@ -46,7 +46,7 @@ class _Member:
 
 
 class Meters:
-    """The instruments of one provider and those who feed them."""
+    """The instruments of one provider and what feeds them."""
 
     def __init__(self, meter: "Meter") -> None:
         self._lock = threading.Lock()

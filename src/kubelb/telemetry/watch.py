@@ -1,9 +1,9 @@
-"""Watch: what one load balancer reports, and to whom.
+"""Watch: what one load balancer reports, and where to.
 
 Before every request an adapter asks `watch.on()` and nothing else; only where somebody listens it makes a `Call` of the
-request (see `calls.py`). Events are counted always, so that one who begins to listen late hears of them all.
+request (see `calls.py`). Events are counted always, so that what begins to listen late hears of them all.
 
-OpenTelemetry's modules are imported by whoever sets it up, never first by kubelb: without them there is nobody to tell.
+OpenTelemetry's modules are imported by what sets it up, never first by kubelb: without them there is nothing to tell.
 """
 
 import sys

@@ -29,7 +29,7 @@ class Addresses:
         return self.unused()
 
     def unused(self) -> str:
-        """The same, also where it cannot be bound: an address of loopback at which nobody is."""
+        """The same, also where it cannot be bound: an address of loopback that is not bound."""
         with self._lock:
             return next(self._hosts)
 

@@ -1,7 +1,7 @@
 """The API of a test cluster on the wire: lists and watches of EndpointSlices, as a real API server answers them.
 
-Per request: record it, let faults have their say, find out who it is and whether they may, then answer. What versions
-mean is in `reads`, what options mean in `options`, refusals in `refusals`, open watches in `watch`.
+Per request: record it, let faults have their say, find out which user it is and what that may do, then answer. What
+versions mean is in `reads`, what options mean in `options`, refusals in `refusals`, open watches in `watch`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ FINISHING = 1.0  # seconds that a drained backend gives to requests that outlive
 class Backend:
     """A pod with its server: `svc[0]`. Methods may be called from any thread and return at once.
 
-    `name` (the pod's), `host`, `port`, `node`, `zone` and `uid` (new with each restart) say who it is; `requests`,
+    `name` (the pod's), `host`, `port`, `node`, `zone` and `uid` (new with each restart) say which it is; `requests`,
     `by_path`, `connections`, `in_flight` and `log` (the last 1000 requests) say what it has seen. Of a gRPC backend a
     request is a call, counted when its handler is entered; its path is the full method, and `log` has `ReceivedCall`s.
 

@@ -17,7 +17,7 @@ class Authority:
 
     def __init__(self, directory: Path) -> None:
         try:
-            import trustme  # an extra, and slow to import: only who asks for TLS pays
+            import trustme  # an extra, and slow to import: only a test that asks for TLS pays
         except ImportError as error:
             raise ImportError("TLS in kubelb.testing needs trustme: pip install 'kubelb[testing]'") from error
         self._ca = trustme.CA()

@@ -159,7 +159,7 @@ class LocalCluster:
         return str(self._running().identity.mount / "token")
 
     def kubeconfig_for(self, token: str, *, namespace: str = "default") -> str:
-        """Path of a new kubeconfig for a token of `api.add_token(...)`, or for one that nobody knows."""
+        """Path of a new kubeconfig for a token of `api.add_token(...)`, or for one that is not known."""
         return str(self._running().identity.kubeconfig_for(token, namespace))
 
     @property
@@ -333,7 +333,7 @@ class LocalCluster:
         return KubeProxy(plant.machinery.doorman, plant.addresses, slices, port, listens=listens)
 
     def _grpc_responder(self, grpc: bool | Register, dns: tuple[str, ...], mutual: bool) -> Respond:
-        from kubelb.testing._grpc import responder  # an extra: only who asks for gRPC imports it
+        from kubelb.testing._grpc import responder  # an extra: only a test that asks for gRPC imports it
 
         register = grpc if callable(grpc) else None
         plant = self._running()

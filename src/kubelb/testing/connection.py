@@ -55,7 +55,7 @@ class Connection:
         return self.sock.recv(RECV)
 
     def pending(self) -> bool:
-        """Whether TLS holds decrypted bytes that nobody has read."""
+        """Whether TLS holds decrypted bytes that were not read yet."""
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
     def send(self, data: bytes) -> None:

@@ -185,7 +185,7 @@ class Api:
         """Send a BOOKMARK into every open watch that asked for bookmarks; how many watches there are."""
         return self._server.tell_watches(Bookmark())
 
-    # -- who may do what
+    # -- which user may do what
 
     def add_token(
         self,
@@ -235,6 +235,6 @@ class Api:
 
 
 def _check_verb(method: str, verb: str | None) -> None:
-    """A verb that no request has would make a test pass for want of a fault."""
+    """A verb that no request has would make a test pass because there is no fault."""
     if verb is not None and verb not in VERBS:
         raise ValueError(f"api.{method}(verb={verb!r}): give one of {', '.join(VERBS)}")

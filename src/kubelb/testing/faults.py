@@ -24,7 +24,7 @@ class Faults:
     def __init__(self) -> None:
         self.flowing = threading.Event()  # cleared by freeze(): connections are accepted, nothing is sent
         self.flowing.set()
-        self.stopping = threading.Event()  # set when the cluster closes, so that nobody sleeps through it
+        self.stopping = threading.Event()  # set when the cluster closes, so that no fault sleeps through it
         self.delay = 0.0
         self.header_delay = 0.0
         self.split = 0
@@ -75,7 +75,7 @@ class ApiRequest:
 
     `verb` is Kubernetes' word ("list", "watch", "get", "create"), `at` is `time.monotonic()` when it had been read,
     `status` the code of its answer (0 while there is none), `user` the name behind the token (None for a token that
-    nobody knows). `headers` have lower-case names; of Authorization only the scheme is kept.
+    is not known). `headers` have lower-case names; of Authorization only the scheme is kept.
     """
 
     verb: str

@@ -91,7 +91,7 @@ class HttpResponder(Responder):
         data = self._render(status, content_type, body, request, extra, close=close)
         if faults is not None and faults.trouble is not None:
             return self._spoil(connection, data, faults, wake, close=close)
-        done()  # before the last byte: who has the answer must not find the request in flight
+        done()  # before the last byte: a client that has the answer must not find the request in flight
         connection.send(data)
         return not close
 

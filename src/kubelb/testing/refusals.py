@@ -17,7 +17,7 @@ class Refused(Exception):
 
 
 def unauthorized() -> Refused:
-    """A token that nobody knows."""
+    """A token that is not known."""
     return Refused(objects.status(401, "Unauthorized"))
 
 

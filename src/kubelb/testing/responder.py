@@ -90,16 +90,16 @@ class Responder:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Let answers that are given, but not sent, go out first: for one who is about to cut what is idle."""
+        """Let answers that are given, but not sent, go out first: for a caller that is about to cut what is idle."""
 
     def heal(self) -> None:
-        """No faults; whoever sleeps in one goes on. One that was dead lives."""
+        """No faults; what sleeps in one goes on. One that was dead lives."""
         with self._lock:
             self._faults = self._times = None
             self.close_after = self.dead = False
 
     def die(self) -> None:
-        """Answer nothing any more, and wake whoever sleeps. The caller cuts the connections next."""
+        """Answer nothing any more, and wake what sleeps. The caller cuts the connections next."""
         with self._lock:
             self.dead = True
 

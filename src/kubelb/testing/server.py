@@ -21,7 +21,7 @@ from kubelb.testing.doorman import Doorman
 
 BACKLOG = 1024
 # Below the range from which kernels take the ports of outgoing connections (32768 and up on Linux, 49152 elsewhere):
-# a port that is closed for a while is then still free when it is opened again, and nobody connects to himself.
+# a port that is closed for a while is then still free when it is opened again, and no socket connects to itself.
 PORTS = range(10_000, 32_000)
 
 
@@ -105,8 +105,8 @@ class Server:
     def abandon(self) -> None:
         """In a child after a fork: let go of the parent's sockets, without a word to anybody.
 
-        A copy that stays open would keep a killed backend's port open and swallow its resets. No lock: whoever held
-        one does not exist here.
+        A copy that stays open would keep a killed backend's port open and swallow its resets. No lock: a thread that
+        held one does not exist here.
         """
         for connection in list(self._connections):
             connection.sock.close()
@@ -128,7 +128,7 @@ class Server:
         while True:
             try:
                 sock, _ = listener.accept()
-            except OSError as error:  # nobody left to accept, or closed meanwhile
+            except OSError as error:  # nothing is left to accept, or closed meanwhile
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     time.sleep(0.01)  # the peer is still in the queue, so this is called again at once
                 return

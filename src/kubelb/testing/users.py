@@ -1,4 +1,4 @@
-"""Who may do what at the test API: bearer tokens, and a small part of RBAC (verbs on resources in namespaces)."""
+"""What each user may do at the test API: bearer tokens, and a small part of RBAC (verbs on resources in namespaces)."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 
 A call object is there at once, whatever becomes of it. The first attempt starts with it, so there is a Task of ours
 only where that attempt failed and another may do better, or where nothing could be picked yet. It is the sub-channel's
-own call that reports its end, on the event loop: also of a call that nobody awaits.
+own call that reports its end, on the event loop: also of a call that is not awaited.
 
 Once over, the latest attempt's own call speaks for the whole, or `_error` does where no attempt says it: a refusal, a
 cancellation between two attempts.
@@ -337,7 +337,7 @@ class AioCall:
             raise status
 
     def _blame(self, error: asyncio.CancelledError) -> None:
-        """Say why grpcio cancelled the call, where nobody else did."""
+        """Say why grpcio cancelled the call, where no other did."""
 
     async def _ended(self) -> None:
         """Wait for the end, without ending it when the waiter is cancelled."""

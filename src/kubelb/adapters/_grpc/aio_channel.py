@@ -143,7 +143,7 @@ class AioChannel(Common, grpc.aio.Channel):
         try:
             if grace:
                 await self._drained(grace)
-        finally:  # also where the wait is cut short: what runs is known to nobody else
+        finally:  # also where the wait is cut short: nothing else knows what runs
             for task in tuple(self.flows):
                 task.cancel()
             for channel in channels:
@@ -187,7 +187,7 @@ class AioChannel(Common, grpc.aio.Channel):
         loop = self.loop
         if loop is not running:
             library.use()
-            loop = self.loop  # the child of a fork of which nobody was told forgets it just now
+            loop = self.loop  # the child of a fork of which Python was not told forgets it just now
             if _process.inherited:
                 raise RuntimeError(
                     f"{self!r} cannot be used here: this process was forked from one that had used grpc.aio, which "
@@ -254,7 +254,7 @@ class AioChannel(Common, grpc.aio.Channel):
         self.aside(_closed(channel))
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Have something done for which nobody waits, but for `close`."""
+        """Have something done for which nothing waits but `close`."""
         assert self.loop is not None
         task = self.loop.create_task(work)
         self._closing.add(task)

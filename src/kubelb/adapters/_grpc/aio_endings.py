@@ -56,7 +56,7 @@ def ended(inner: Any, lease: Lease, subs: SubChannels, overdue: float | None = N
             lease.release()
             return SUCCESS
         outcome = subs.blamed(ending(inner, overdue=overdue), lease)
-    except BaseException as error:  # noqa: BLE001  # whoever awaits the call gets it
+    except BaseException as error:  # noqa: BLE001  # what awaits the call gets it
         lease.release(None)
         return error
     return settle(lease, outcome)
@@ -121,7 +121,7 @@ def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def tell(loop: asyncio.AbstractEventLoop, callback: Callable[[Any], object], call: Any) -> None:
-    """Call back; who ended the call must not be hit by what that raises."""
+    """Call back; what ended the call must not be hit by what that raises."""
     try:
         callback(call)
     except Exception as error:  # noqa: BLE001

@@ -4,7 +4,7 @@
     innermost   metadata that an interceptor has added and that cannot be sent are refused as anywhere else
 
 grpcio 1.80 takes only its own errors from interceptors: any other is raised a second time in a callback of the event
-loop and a third time in a finalizer, and the end of the call is told to nobody.
+loop and a third time in a finalizer, and the end of the call is not told.
 """
 
 from collections.abc import Callable, Iterable, Sequence

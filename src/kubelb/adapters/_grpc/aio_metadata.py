@@ -1,8 +1,8 @@
 """Metadata that cannot be sent, found before core finds it.
 
 A call that core refuses for its metadata never begins, and grpcio for asyncio does not take that for an end: a stream
-is waited for without end (1.80), and so is any call that nobody awaits. So metadata are looked at first, by what HTTP/2
-and gRPC allow:
+is waited for without end (1.80), and so is any call that is not awaited. So metadata are looked at first, by what
+HTTP/2 and gRPC allow:
 
     key      lower-case letters, digits, "-", "_", "."
     value    printable ASCII; any bytes, where the key ends with "-bin"

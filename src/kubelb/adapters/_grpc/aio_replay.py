@@ -6,7 +6,7 @@
 
 grpcio pulls in a task for each attempt, and that of a dead attempt may still wait inside the caller's iterator. It is
 left there, because to cancel it would end the iterator for the live one, too: what it gets is kept like any other
-message. When the call is over, whoever still waits there is cancelled.
+message. When the call is over, what still waits there is cancelled.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Written(AsyncIterator[Any]):
         self._wake(self._wanted)
 
     def end(self) -> None:
-        """Nobody will ask any more."""
+        """Nothing will ask any more."""
         self._wake(self._sending)
         for _, sent in self._messages:
             self._wake(sent)
@@ -97,7 +97,7 @@ class AioReplay:
     def end(self) -> None:
         """The call is over."""
         self._keeping = False
-        self._live = None  # whoever comes to pull now finds the end
+        self._live = None  # what comes to pull now finds the end
         if self._puller is not None:
             self._puller.cancel()
         if isinstance(self._source, Written):
@@ -134,7 +134,7 @@ class AioReplay:
         except asyncio.CancelledError:
             self._over = True
             raise
-        except BaseException as error:  # noqa: BLE001  # raised to whoever reads that far
+        except BaseException as error:  # noqa: BLE001  # raised to what reads that far
             self.failure = error
         else:
             self._kept.append(message)

@@ -4,7 +4,7 @@ An endpoint is picked once for a stream, when the call is made. Until its first 
 take over, by the same rules as for any call; afterwards the stream is that endpoint's, and what breaks it reaches the
 caller as it is. Its latency is that of the first message.
 
-grpcio keeps an RPC alive whose call nobody holds any more, until the server ends it. So a stream that is dropped half
+grpcio keeps an RPC alive whose call is not held any more, until the server ends it. So a stream that is dropped half
 read is cancelled here: what sees to an RPC's end refers weakly to the call, and hears of its going.
 """
 
@@ -130,7 +130,7 @@ class ManyResponses(AioCall):
                 await self._inner.wait_for_connection()
             except grpc.aio.AioRpcError:
                 pass
-            except Exception as error:  # noqa: BLE001  # whoever reads gets it
+            except Exception as error:  # noqa: BLE001  # what reads gets it
                 self._broke(error)
 
     # From attempt to attempt
@@ -186,7 +186,7 @@ class ManyResponses(AioCall):
             self._finish(cancelled())
 
     def _broke(self, error: Exception) -> None:
-        """The caller's own: a request that cannot be serialized is never sent, and grpcio tells nobody of its end."""
+        """The caller's own: a request that cannot be serialized is never sent, and grpcio does not tell of its end."""
         if self._rpc is not None and not self._rpc.over:
             self._rpc.over = True
             self._calling.channel.running.discard(self._rpc.inner)
@@ -233,12 +233,12 @@ class _Rpc(ref[ManyResponses]):
             call.ended(outcome, status)
 
     def cancel(self) -> None:
-        """Nobody wants it any more."""
+        """It is not wanted any more."""
         if not self.inner.cancel() and not self.over:
             self.give_up()
 
     def give_up(self) -> None:
-        """Cancel what grpcio takes for ended, by a late write's status: it holds messages that nobody reads."""
+        """Cancel what grpcio takes for ended, by a late write's status: it holds messages that are not read."""
         self.lease.release(CANCELLED)
         self._end()
         self.channel.aside(_emptied(self.pull))
@@ -257,7 +257,7 @@ class _Rpc(ref[ManyResponses]):
 
 async def _emptied(pull: Callable[[], Awaitable[Any]]) -> None:
     """Read what is left, without which core keeps the call."""
-    with suppress(Exception):  # whoever reads at this moment does the same
+    with suppress(Exception):  # what reads at this moment does the same
         while await pull() is not EOF:
             pass
 

@@ -84,7 +84,7 @@ class OneResponse(AioCall):
         if self._late_writes or self._callbacks or self._moved or self._calling.channel.subs.leaving:
             self._finish(None)
         else:
-            self._over = True  # which is all of `_finish` where nobody waits for the end
+            self._over = True  # which is all of `_finish` where nothing waits for the end
 
     def _told(self, inner: Any, *, last: bool = False) -> bool:
         """Keep the status of the latest attempt where it may be overwritten; False where it is a late write's."""
@@ -102,7 +102,7 @@ class OneResponse(AioCall):
             self._finish(cancelled())
 
     def _broke(self, error: Exception) -> None:
-        """The caller's own: a request that cannot be serialized is never sent, and grpcio tells nobody of its end."""
+        """The caller's own: a request that cannot be serialized is never sent, and grpcio does not tell of its end."""
         lease, self._lease = self._lease, None
         if lease is not None:
             self._calling.channel.running.discard(self._inner)
@@ -125,5 +125,5 @@ class OneResponse(AioCall):
 
 
 async def _quietly(call: Awaitable[Any]) -> None:
-    with suppress(Exception):  # whoever awaits the call gets it
+    with suppress(Exception):  # what awaits the call gets it
         await call

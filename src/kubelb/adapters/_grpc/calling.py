@@ -101,7 +101,7 @@ class Calling:
     def seen_by(self, seen: Any, *, blocks: bool) -> Self:
         """Return a twin of this multicallable for one call that somebody watches."""
         twin = copy(self)
-        twin.bound = {}  # nobody gets past `at`
+        twin.bound = {}  # nothing gets past `at`
         twin.at = Attempts(self.at, seen, blocks)  # type: ignore[method-assign]
         return twin
 

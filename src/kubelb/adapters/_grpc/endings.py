@@ -1,4 +1,4 @@
-"""When a stream is over: its lease, and whoever wants to be told.
+"""When a stream is over: its lease, and what wants to be told.
 
 An RPC that failed before its first message may yet be replaced by another attempt, so its end is not the call's; once a
 message was seen, or where nothing can be repeated, it is. What is kept here refers to no RPC and no stream, so that a
@@ -32,7 +32,7 @@ class Endings:
     ) -> None:
         self.overdue: Callable[[], float | None] = lambda: None
         """Returns the seconds since the end of the deadline, from the moment on when a first message is waited for: a
-        stream that nobody reads is silent through no fault of its endpoint."""
+        stream that is not read is silent through no fault of its endpoint."""
         self._final = final
         self._judged = judged
         self._left = left
@@ -45,7 +45,7 @@ class Endings:
 
     def watch(self, inner: Any, lease: Lease) -> bool:
         """Release the lease when this RPC ends, however it does; False for a bare iterator, which some interceptors
-        make of a call: whoever reads it sees the end.
+        make of a call: its reader sees the end.
         """
         add = getattr(inner, "add_callback", None)
         if add is None:

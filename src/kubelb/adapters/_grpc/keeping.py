@@ -1,6 +1,6 @@
 """The look at connections on which streams are open: four times a second, while there are any.
 
-Picks see to connections; where long streams are all that a client has, nobody picks. A server that gives its
+Picks see to connections; where long streams are all that a client has, there are no picks. A server that gives its
 connections an age announces the end of one, lets its streams go on for a while and ends them together. They all begin
 again in that moment: without another connection there each would go to the other endpoints, and stay.
 """
@@ -29,7 +29,7 @@ class Keeper:
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
-        """Whoever looked was the parent's."""
+        """What looked was the parent's."""
         self._lock = threading.Lock()
         self._looking = False
 

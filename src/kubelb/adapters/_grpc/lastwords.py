@@ -4,7 +4,7 @@ A channel's state says that it fails and not why. Core keeps the reason for itse
 while every connect has failed ends at once (0.1 ms), with the last connect's error for its details, and nothing is
 sent. So such a call is made on a few of the channels that fail, once a second at most, where a refusal is about to be
 explained. It is the health check that gRPC has for every server, for the moment in which the connection is made after
-all and the call arrives. It passes no interceptor: nobody has asked for it.
+all and the call arrives. It passes no interceptor: no caller has asked for it.
 
 The words are for people. Nothing is decided by them.
 """

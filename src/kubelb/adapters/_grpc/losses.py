@@ -29,7 +29,7 @@ __all__ = ["Losses"]
 KEPT = 8
 """Losses remembered: a call that began before older ones shares the oldest of these."""
 SHARED = 0.5
-"""Seconds that a loss which nobody has seen is shared for."""
+"""Seconds that a loss which was not seen is shared for."""
 TRUST = 10.0
 """Seconds until another such loss is believed in."""
 OUTLIVED = 0.25

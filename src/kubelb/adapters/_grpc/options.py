@@ -57,7 +57,7 @@ def advice(options: Options, *, secure: bool) -> str:
     if not secure:
         return "do the pods listen there, and without TLS? GRPC_VERBOSITY=info logs each reason"
     names = [value for name, value in options if name == "grpc.default_authority"]
-    name = repr(names[-1]) if names else "a pod's address, for want of ('grpc.default_authority', NAME)"
+    name = repr(names[-1]) if names else "a pod's address, as there is no ('grpc.default_authority', NAME)"
     return (
         "do the pods listen there with TLS, is their certificate for "
         f"{name}, and of an authority that is trusted here? GRPC_VERBOSITY=info logs each reason"

@@ -82,7 +82,7 @@ class Replay(Iterable[T]):
     def _pull(self) -> None:
         try:
             message = next(self._source)
-        except BaseException as error:  # noqa: BLE001  # raised to whoever reads that far
+        except BaseException as error:  # noqa: BLE001  # raised to what reads that far
             self._ended = error.with_traceback(None) if isinstance(error, StopIteration) else error
             return
         with self._lock:

@@ -1,6 +1,6 @@
 """Calls that somebody watches: what stands between them and the sub-channels while they run.
 
-`Attempts` takes the place of `Calling.at` for one call, so every kind of call is seen alike, whoever makes its
+`Attempts` takes the place of `Calling.at` for one call, so every kind of call is seen alike, whatever makes its
 attempts: this thread, grpcio's, a task. Each attempt gets a span and carries its trace context as metadata; where
 OpenTelemetry's own interceptors sit on the sub-channel they do both, below the span of the call.
 """
@@ -136,7 +136,7 @@ def _aio_over(seen: "Call | Try", call: Any, waited: float = 0.0) -> None:
                 return
             ending(call)
         answer = rpc_answer(now(call.code()).name)
-    except BaseException as error:  # noqa: BLE001 - an interceptor's own, which whoever awaits the call gets
+    except BaseException as error:  # noqa: BLE001 - an interceptor's own, which what awaits the call gets
         answer = raised(error)
     seen.end(answer)
 

@@ -2,8 +2,8 @@
 
 An endpoint is picked once for a stream, when the call is made. Until its first message is here another endpoint may
 take over, by the same rules as for any call; afterwards the stream is that endpoint's, and what breaks it reaches the
-caller as it is. grpcio tells of a first message only to whoever asks for it, so a second attempt is made by the
-caller's own first `next()`: a stream that nobody reads is not tried again.
+caller as it is. grpcio tells of a first message only to what asks for it, so a second attempt is made by the
+caller's own first `next()`: a stream that is not read is not tried again.
 
 The lease belongs to the RPC: it ends with the status, which grpcio reports when the stream was read to its end,
 cancelled, out of time, or dropped (see `endings.py`). The endpoint's latency is that of the first message.

@@ -23,8 +23,8 @@ __all__ = ["Credentials", "TlsFiles", "check_credentials", "fresh_credentials"]
 class TlsFiles:
     """PEM files in place of `grpc.ChannelCredentials`, read again by the next connection when they have changed.
 
-    `ca`: whom to trust, gRPC's own defaults where it is None. `cert` and `key`: a client certificate with its chain,
-    and its private key, both or none. Raises FileNotFoundError for a file that is not there, ValueError for
+    `ca`: authorities to trust, gRPC's own defaults where it is None. `cert` and `key`: a client certificate with its
+    chain, and its private key, both or none. Raises FileNotFoundError for a file that is not there, ValueError for
     half a pair or for what is in a file in place of its path; `secure_channel` raises ssl.SSLError for one that cannot
     be used.
 

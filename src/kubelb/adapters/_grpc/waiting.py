@@ -1,8 +1,8 @@
 """Waiting for a connection: by a thread that calls, by a future, by a subscriber.
 
-grpcio has no way to be told of many channels' states that would not cost a thread for each (see `watch.py`). So whoever
+grpcio has no way to be told of many channels' states that would not cost a thread for each (see `watch.py`). So what
 waits looks, after a millisecond at first and then ever more rarely, and is woken by news of the endpoints meanwhile.
-While nobody waits, nobody looks.
+While nothing waits, nothing looks.
 """
 
 import threading

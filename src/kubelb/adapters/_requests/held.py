@@ -4,7 +4,7 @@ The latency of an endpoint was taken at the headers. The end of the body decides
 success; broken, a failure of the endpoint (which is not repeated: the caller has had the headers); closed early,
 abandoned or interrupted, nothing.
 
-Every way of reading that urllib3 has comes down to the methods here, whoever calls them: requests, a user with
+Every way of reading that urllib3 has comes down to the methods here, whatever calls them: requests, a user with
 ``response.raw``, pandas. `close`, and the end of an abandoned iteration, are also what the collector calls for a
 response that was dropped, possibly inside a lock of ours. So an end without a verdict takes none, and leaves an
 endpoint that is gone for the next request to tidy up.

@@ -4,10 +4,10 @@ What it shares with kube-proxy: the choice is per connection and blind to load; 
 EndpointSlices; an existing connection stays on its pod while that is slow, or terminating; ready pods first, and where
 there is none, those that still serve while they terminate (KEP-1669).
 
-Where it differs, and whom that favours: it sees a change of the slices at once (kube-proxy takes up to a second), which
-favours the plain side; it is a process of ours rather than a rule in the kernel, which costs the plain side the time
-that `Stage.forwarder_cost` measures; where a pod refuses, the client's connection is accepted and then reset instead
-of refused: an error either way.
+Where it differs, and which side that favours: it sees a change of the slices at once (kube-proxy takes up to a
+second), which favours the plain side; it is a process of ours rather than a rule in the kernel, which costs the plain
+side the time that `Stage.forwarder_cost` measures; where a pod refuses, the client's connection is accepted and then
+reset instead of refused: an error either way.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One row for each pod: what it is, what kubelb thinks of it, and who sends it how much."""
+"""One row for each pod: what it is, what kubelb thinks of it, and how much each caller sends it."""
 
 from collections import Counter
 from typing import NamedTuple

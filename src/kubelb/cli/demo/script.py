@@ -124,7 +124,7 @@ class Play:
                 act.do()
                 if self._stop.wait(max(0.0, until - self._clock())):
                     return
-        except BaseException as error:  # noqa: BLE001  told by whoever waits for `done`
+        except BaseException as error:  # noqa: BLE001  told by what waits for `done`
             self.error = error
         finally:
             self.done.set()

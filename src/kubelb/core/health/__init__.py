@@ -1,1 +1,1 @@
-"""Who may be picked: ejection of failing endpoints, slow start of new ones."""
+"""Which endpoints may be picked: ejection of failing endpoints, slow start of new ones."""

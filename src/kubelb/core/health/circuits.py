@@ -125,7 +125,7 @@ class Circuits:
         return events
 
     def settle(self) -> None:
-        """After a change of the set: forget who left it."""
+        """After a change of the set: forget what left it."""
         self.away = [circuit for circuit in self.away if circuit.state and circuit.state.in_use]
 
     def wake(self, now: float) -> float:

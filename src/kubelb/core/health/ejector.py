@@ -33,7 +33,7 @@ FRESH_UP_TO = 100
 GOOD_FOR = 50e-6
 """Seconds for each endpoint that the picture of a larger set is good for: a fiftieth of the time goes into them."""
 WITNESS = 3
-"""Failures from which on an endpoint whose share is too large, sure or not, fails like the one that is judged: who is
+"""Failures from which on an endpoint whose share is too large, sure or not, fails like the one that is judged: what is
 no better is no witness, and a streak of five comes to everybody where a quarter of all requests fail."""
 
 
@@ -69,7 +69,7 @@ class Ejector:
 
     @property
     def enforces(self) -> bool:
-        """Whether a decision changes who is picked."""
+        """Whether a decision changes what is picked."""
         return not self.config.observe
 
     def bars(self, state: EndpointState) -> bool:
@@ -110,7 +110,7 @@ class Ejector:
             return []  # a success came between
         peers = self._look(in_use, now)
         breach = self._breach(state, seen, peers)
-        # Who is silent by the odds has been compared with its peers: some of these may be silent now and then, as well.
+        # One that is silent by the odds was compared with its peers: some of these may be silent now and then, too.
         failing = (
             peers.streaks
             if in_a_row and not self._too_many_without_silence(state, state.consecutive)
@@ -155,7 +155,7 @@ class Ejector:
                 state.phase = Phase.DUE
 
     def settle(self, in_use: Collection[EndpointState], now: float) -> list[Event]:
-        """After a change of the set: forget who left it, and keep to the allowance of what remains."""
+        """After a change of the set: forget what left it, and keep to the allowance of what remains."""
         for state in [state for state in self.away if not state.in_use]:
             self._bring_back(state, now)
         self.away.sort(key=lambda state: state.until)

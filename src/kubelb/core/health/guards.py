@@ -1,6 +1,6 @@
-"""Guards: outlier detection and circuit breakers as the balancer sees them, one thing that says who may be picked.
+"""Guards: outlier detection and circuit breakers as the balancer sees them, one thing that says which may be picked.
 
-Either may be missing, and either may only observe; then it bars nobody, nothing is due and nothing wakes for it. An
+Either may be missing, and either may only observe; then it bars none, nothing is due and nothing wakes for it. An
 endpoint gets ordinary traffic where neither bars it, its probe when its ejection is over and its circuit is not open,
 and trials when its circuit is half-open and it is not ejected. A probe is a trial too where both are asked for.
 
@@ -47,7 +47,7 @@ class Guards:
         return (ejector is not None and ejector.bars(state)) or (circuits is not None and circuits.bars(state))
 
     def barring(self) -> bool:
-        """Whether there may be anybody whom `bars` is true of."""
+        """Whether there may be any state that `bars` is true of."""
         return bool((self.ejector and self.ejector.away) or (self.circuits and self.circuits.away))
 
     def due(self) -> Iterator[EndpointState]:
@@ -85,7 +85,7 @@ class Guards:
         return events
 
     def settle(self, in_use: Collection[EndpointState], now: float) -> list[Event]:
-        """After a change of the set: forget who left it."""
+        """After a change of the set: forget what left it."""
         if self.circuits:
             self.circuits.settle()
         return self.ejector.settle(in_use, now) if self.ejector else []
@@ -97,7 +97,7 @@ class Guards:
     # Why a pick is refused, for pickers that only refuse: they are asked later, when another request comes
 
     def barred(self, service: str, states: Collection[EndpointState], now: float) -> Unusable:
-        """Return the error where none of these may be picked, whose circuits are not closed or who are ejected."""
+        """Return the error where none of these may be picked, whose circuits are not closed or which are ejected."""
         words = Counter(self._word(state) for state in states)
         circuits = [circuit for state in states if (circuit := circuit_of(state))]
         waits = [circuit.until - now for circuit in circuits if circuit.phase is CircuitPhase.OPEN]

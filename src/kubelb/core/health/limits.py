@@ -2,7 +2,7 @@
 
 A service that answers slowly holds its callers' requests, and a caller that keeps sending holds ever more of them, each
 with its memory, its socket, its thread. A limit turns that into an error at once, while there is still something to do
-about it. Nothing is queued here: whoever is refused decides for himself.
+about it. Nothing is queued here: a caller that is refused decides what to do.
 
 In flight is a set of weak references to leases, for the service as for each endpoint (`kubelb.core.state`), so that it
 is right after any storm of cancels, drops and interrupts. A request is put in before it is counted and taken out again
@@ -90,7 +90,7 @@ class Counted(Lease):
         """As of any Lease."""
         if self._mark is not None:
             self._all.discard(self._mark)
-            self._mark = None  # dead references call nobody back
+            self._mark = None  # dead references call nothing back
         Lease.release(self, outcome)
 
 
@@ -170,7 +170,7 @@ class Limiter:
         return lease
 
     def has_room_to_retry(self) -> bool:
-        """Whether `allows_retry` would say yes now; tells nobody."""
+        """Whether `allows_retry` would say yes now; tells of nothing."""
         return not self.enforces or len(self.retries) < self._again
 
     def allows_retry(self) -> bool:

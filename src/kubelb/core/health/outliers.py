@@ -1,6 +1,6 @@
 """Outlier detection: endpoints that fail get no traffic for a while.
 
-Two rules say who fails:
+Two rules say which endpoint fails:
 - *consecutive failures*: so many in a row, which a dead endpoint shows within as many requests;
 - *failure share*: of `minimum_requests` or more within `window` seconds, more than `failure_share` failed (the lower
   end of the Wilson interval, `kubelb.core.health.shares`), and more than `peer_factor` times what is usual among its
@@ -9,11 +9,11 @@ Two rules say who fails:
   peers.
 
 What is promised:
-- at most `max(1, half)` of the endpoints are away, and never the last one (Envoy's 10 % ejects nobody below ten hosts);
+- at most `max(1, half)` of the endpoints are away, and never the last one (Envoy's 10 % ejects none below ten hosts);
 - where more than half fail at the same time, by whichever rule, the failure is correlated: a bad deploy or a dead
-  database is no endpoint's fault, so nobody is ejected and those that were ejected for it return;
+  database is no endpoint's fault, so none is ejected and those that were ejected for it return;
 - the way back is one probe and slow start; a probe that fails doubles the time;
-- a deadline that is too short for all alike ejects nobody, by either rule (`kubelb.core.health.silence`);
+- a deadline that is too short for all alike ejects none, by either rule (`kubelb.core.health.silence`);
 - a straggler's failure does not punish an endpoint that is already away;
 - with `observe` nothing happens but the reports.
 """
@@ -39,7 +39,7 @@ class OutlierDetection:
     one, and ejects where it is no chance beside the timeouts of the peers (`kubelb.core.health.silence`). Each time is
     drawn from +-`jitter` (0.25) around its value, so that many clients do not return at once.
 
-    With ``observe=True`` nobody is ejected: the same events say what would have been, with ``observed=True``.
+    With ``observe=True`` none is ejected: the same events say what would have been, with ``observed=True``.
 
     >>> OutlierDetection().duration(3)
     40.0
@@ -75,7 +75,7 @@ class OutlierDetection:
             raise ValueError(f"OutlierDetection(window={self.window!r}): give a positive number of seconds")
         if not 0 <= number(self.peer_factor) < math.inf:
             raise ValueError(
-                f"OutlierDetection(peer_factor={self.peer_factor!r}): give a number, 0 to compare with nobody"
+                f"OutlierDetection(peer_factor={self.peer_factor!r}): give a number, 0 to compare with none"
             )
         check_flags(self, "observe")
 

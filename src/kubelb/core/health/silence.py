@@ -9,7 +9,7 @@ that has silences in it ejects only where it is no chance beside the peers:
                                   recently (100 calls of each and of the endpoint itself) and since the streak began
 
 Where peers are silent now and then, p is 1 % and five in a row suffice; where every second deadline is too short it
-takes twenty; where all have become silent at the same moment p is near 1 and nothing suffices: nobody is ejected. What
+takes twenty; where all have become silent at the same moment p is near 1 and nothing suffices: none is ejected. What
 is not known counts as a fifth, worth two calls: peers that have never been called, and those that are not called now
 (a ring with one key), let nine in a row suffice. A share of failures that has silences in it is judged by the same
 figure: so many of so many may be no chance beside p (the Chernoff bound, which for all of them is p ** streak).

@@ -4,7 +4,7 @@ By every measure of load a new pod is the emptiest of all. Its share starts at `
 fair one over `window` (Envoy's slow start with aggression 1). It is a wrapper around any picker: a newcomer that was
 chosen is accepted with the probability of its share, else a picker over the elders alone decides. Where newcomers are
 in the majority the picker is asked again before that, or a few elders would be left with everything. So it works for
-every policy, and while nobody is new the wrapper is not there at all. A policy that hashes says by the key whether a
+every policy, and while none is new the wrapper is not there at all. A policy that hashes says by the key whether a
 newcomer is accepted, so that each key moves over to it once.
 
 Where everybody is new there are no elders to compare with and nothing is held back.

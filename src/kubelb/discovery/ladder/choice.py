@@ -69,7 +69,7 @@ def decide(
 ) -> Decision:
     """Choose among `rungs`, of which the first `len(standings)` run.
 
-    `reached` is whether traffic reaches the endpoints in use, None where nobody knows.
+    `reached` is whether traffic reaches the endpoints in use, None where that is not known.
     """
     due: float | None = None
     for number, rung in enumerate(standings):

@@ -1,6 +1,6 @@
 """One rung: a source that is built when it is needed, and what it has said so far.
 
-What a source reports as events goes on to whoever listens, under the ladder's own name; its failures and recoveries are
+What a source reports as events goes on to what listens, under the ladder's own name; its failures and recoveries are
 also noted here, for the choice. `start` and `poll` are called by one thread at a time, the rest by any.
 """
 
@@ -52,7 +52,7 @@ class Rung:
     def start(self, notify: Callable[[], None]) -> bool:
         """Build the source and start it. One whose package is missing is a rung that fails.
 
-        False where it cannot be started just now, for want of a descriptor or a thread: it is as if nobody had tried.
+        False where it cannot be started just now, as there is no descriptor or no thread: it counts as not tried.
         """
         life = object()
         with self._lock:

@@ -6,7 +6,7 @@ keeps its connections and all that was measured of it: its address is the same, 
 address of another meanwhile is told apart from it.
 
 Everything happens in `poll`, which one thread at a time calls; what the rungs' threads tell only makes it come. So it
-needs no lock, and `stop` waits for nobody: a rung that is being started meanwhile finds out by itself.
+needs no lock, and `stop` waits for nothing: a rung that is being started meanwhile finds out by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -196,7 +196,7 @@ class Ladder:
 
 
 def _withheld(standings: Sequence[Standing], use: int | None) -> tuple[str, str]:
-    """Reason and cure of what is known further down and not used, because nobody of that was known before."""
+    """Reason and cure of what is known further down and not used, because none of that was known before."""
     for rung in standings[(use or 0) + 1 :]:
         if not stranger(rung, standings[0]):
             continue
@@ -213,4 +213,4 @@ def _withheld(standings: Sequence[Standing], use: int | None) -> tuple[str, str]
 
 
 def _nobody() -> None:
-    """Nobody asked to be told."""
+    """Nothing asked to be told."""

@@ -70,7 +70,7 @@ class Call:
     # -- what the backend calls
 
     def ring(self) -> None:
-        """Whoever sleeps in this call looks at what has changed."""
+        """What sleeps in this call looks at what has changed."""
         self._wake.set()
 
     def finish(self) -> None:

@@ -14,7 +14,7 @@ from kubelb.testing._grpc.traffic import Traffic
 
 
 class Interceptor(grpc.ServerInterceptor):
-    """For methods that nobody serves, too: they are calls as well."""
+    """For methods that are not served, too: they are calls as well."""
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic

@@ -1,7 +1,7 @@
 """One life of a gRPC pod: a process, as far as anybody can tell from outside.
 
 It is a `grpc.Server` of its own on a hidden port, with servicers of its own, and its `Traffic`. When the life ends it
-stays dead: what its threads still do is counted nowhere and heard by nobody.
+stays dead: what its threads still do is counted nowhere and heard nowhere.
 """
 
 from __future__ import annotations

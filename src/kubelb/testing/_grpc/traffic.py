@@ -21,7 +21,7 @@ class Underway(Protocol):
     tunnel: Tunnel | None
 
     def ring(self) -> None:
-        """Whoever sleeps in it looks at what has changed."""
+        """What sleeps in it looks at what has changed."""
 
 
 class Traffic:
@@ -96,7 +96,7 @@ class Traffic:
             call.ring()
 
     def die(self) -> None:
-        """Take no call any more; those under way are nobody's."""
+        """Take no call any more; those under way belong to none."""
         with self._lock:
             self.dead = True
             calls = list(self._working)

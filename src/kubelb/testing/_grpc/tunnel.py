@@ -24,7 +24,7 @@ _NOWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Tunnel:
-    """Pumps between `connection` and a new connection to `address`. Raises `OSError` where nobody listens there."""
+    """Pumps between `connection` and a new connection to `address`. Raises `OSError` where nothing listens there."""
 
     def __init__(self, connection: Connection, address: tuple[str, int]) -> None:
         self.connection = connection
@@ -65,7 +65,7 @@ class Tunnel:
             self._halve = self._halve or halve_next
 
     def _pump(self) -> bool:
-        """Bytes both ways; True when it was not the client who ended it."""
+        """Bytes both ways; True when it was not the client that ended it."""
         client, upstream = self.connection.sock, self._upstream
         with _Selector() as selector:
             selector.register(client, selectors.EVENT_READ)
