@@ -46,7 +46,7 @@ def test_the_services_name_is_verified(server: Any, balance: Any) -> None:
     ("how", "said"),
     [
         ("named", rf"with TLS, is their certificate for '{NAME}'.*GRPC_VERBOSITY=info"),
-        ("nameless", r"certificate for a pod's address, for want of \('grpc.default_authority', NAME\)"),
+        ("nameless", r"certificate for a pod's address, as there is no \('grpc.default_authority', NAME\)"),
         ("plain", r"do the pods listen there, and without TLS\?.*GRPC_VERBOSITY=info"),
     ],
 )
