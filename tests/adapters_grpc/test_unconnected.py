@@ -41,6 +41,8 @@ def test_refused(server: Any, balance: Any) -> None:
     with balanced.insecure_channel(lb, options=HASTY) as channel:
         with pytest.raises(kubelb.Unusable) as caught:
             call(channel)
+        with pytest.raises(kubelb.Unusable):  # by now both have been asked
+            call(channel)
         assert "no connection to any of 2 endpoints: " in caught.value.reason
         assert REFUSED in caught.value.reason
         assert "NetworkPolicies" in caught.value.reason
@@ -72,6 +74,7 @@ async def test_refused_in_asyncio(server: Any, balance: Any) -> None:
         echo = channel.unary_unary("/test.Echo/UU")
         with pytest.raises(kubelb.Unusable) as caught:
             await echo(b"x", timeout=20)
+        assert await eventually(lambda: all(channel.subs.failing().values()))
         assert "no connection to any of 2 endpoints: " in caught.value.reason
         assert REFUSED in caught.value.reason
         for health in (lb.health(), await asyncio.to_thread(lb.health)):
@@ -196,6 +199,7 @@ def test_many_refusals_ask_now_and_then(balance: Any, monkeypatch: Any) -> None:
         channel.subs.ask = questions.append
         now = clock()
         monkeypatch.setattr(channel.subs, "_asked", now)
+        monkeypatch.setattr(channel.subs, "_questions", 0)
         monkeypatch.setattr(channel.subs._balancer, "clock", lambda: now + 0.9)
         for _ in range(20):
             with pytest.raises(kubelb.Unusable):

@@ -89,6 +89,8 @@ class SubChannels:
     def _reset(self) -> None:
         self._begun = self._balancer.clock()
         self._asked = NEVER
+        self._questions = 0
+        """Left until a pause after that time."""
         self._lock = threading.Lock()
         self._subs: dict[EndpointState, SubChannel] = {}
         self.leaving: set[EndpointState] = set()
@@ -287,27 +289,28 @@ class SubChannels:
         """Ask a few that fail for their words, those that were asked longest ago; False where it pays to wait."""
         now = self._balancer.clock()
         if now - self._asked >= PAUSE:
-            failing = self.failing()
-            subs = (self._subs[state] for state in failing if state in self._subs)
-            for sub in sorted(subs, key=lambda sub: sub.asked)[:FEW]:
-                self._asked = sub.asked = now
+            self._asked, self._questions = now, FEW
+        if self._questions:
+            subs = (self._subs[state] for state in self.failing() if state in self._subs)
+            due = (sub for sub in subs if now - sub.asked >= PAUSE)
+            for sub in sorted(due, key=lambda sub: sub.asked)[: self._questions]:
+                self._questions -= 1
+                sub.asked = now
                 self.ask(sub)
         return not self.hearing or any(self.failing().values())
 
     def _explained(self, error: Unusable) -> LoadBalancerError:
         """Say what connections are doing, and whether one of them may be ready soon."""
-        heard = self.hear()
-        said: list[str] = []
         names = {CONNECTING: "connecting", IDLE: "connecting", FAILING: "cannot be reached"}
         counts: dict[str, int] = {}
         for state, sub in tuple(self._subs.items()):
             if self._balancer.serves(state):
-                said.append(sub.words)
                 name = names.get(state_of(sub, False), "ready")
                 counts[name] = counts.get(name, 0) + 1
-        if heard and counts.keys() <= {"cannot be reached"}:
-            words, advice = self.trouble(said)
-            reason = f"no connection to any of {len(said)} endpoints: {words or 'every connect has failed'}; {advice}"
+        if counts.keys() <= {"cannot be reached"} and self.hear():
+            words, advice = self.trouble(self.failing().values())
+            count = sum(counts.values())
+            reason = f"no connection to any of {count} endpoints: {words or 'every connect has failed'}; {advice}"
             return Unusable(error.service, reason, counts)
         return NotReady(error.service, "no connection is ready yet", counts)
 
