@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kubelb import TargetError
 from kubelb.masking import MASK
-from kubelb.target import Target, parse_target
+from kubelb.target import Target, domain_of, parse_target
 
 REVIEWS = "reviews.prod.svc.cluster.local"
 GOOD = {
@@ -15,6 +15,28 @@ GOOD = {
     "reviews.prod": Target("", "reviews", "prod", ""),
     "kube:///reviews.prod:http": Target("kube", "reviews", "prod", "http"),
     "kube:///r-2.0team:3scale": Target("kube", "r-2", "0team", "3scale"),
+    # A Service's name may begin with a digit (KEP-5311).
+    "3scale.prod:http": Target("", "3scale", "prod", "http"),
+    "kube:///1-test.prod:http": Target("kube", "1-test", "prod", "http"),
+    "dns:///3scale.prod.svc.cluster.local:80": Target(
+        "dns", "3scale", "prod", 80, name="3scale.prod.svc.cluster.local"
+    ),
+    "reviews.prod:_8080": Target("", "reviews", "prod", "8080"),
+    "reviews.prod:_http": Target("", "reviews", "prod", "http"),
+    f"dns+srv:///_8080._tcp.{REVIEWS}": Target("dns+srv", "reviews", "prod", "8080", name=f"_8080._tcp.{REVIEWS}"),
+    "reviews:http": Target("", "reviews", "", "http"),
+    "reviews:8080": Target("", "reviews", "", 8080),
+    "reviews": Target("", "reviews"),
+    "kube:///reviews:http": Target("kube", "reviews", "", "http"),
+    "reviews.prod.svc:http": Target("", "reviews", "prod", "http"),
+    f"{REVIEWS}:http": Target("", "reviews", "prod", "http", domain="cluster.local"),
+    f"{REVIEWS}.:http": Target("", "reviews", "prod", "http", domain="cluster.local"),
+    f"kube:///{REVIEWS}:_80": Target("kube", "reviews", "prod", "80", domain="cluster.local"),
+    "reviews.prod.svc.Corp.Example": Target("", "reviews", "prod", domain="corp.example"),
+    "http://reviews.prod:8080": Target("", "reviews", "prod", 8080),
+    "http://reviews": Target("", "reviews"),
+    "HTTP://Reviews.Prod/": Target("", "reviews", "prod"),
+    f"https://{REVIEWS}:443/": Target("", "reviews", "prod", 443, domain="cluster.local"),
     "static:///10.0.0.1:80": Target("static", addresses=(("10.0.0.1", 80),)),
     "static:///10.0.0.1:80,[fd00::1]:81": Target("static", addresses=(("10.0.0.1", 80), ("fd00::1", 81))),
     "static:///[FD00:0::1]:81": Target("static", addresses=(("fd00::1", 81),)),
@@ -32,18 +54,31 @@ GOOD = {
     "dns:///reviews.prod.svc:80": Target("dns", "reviews", "prod", 80, name="reviews.prod.svc"),
 }
 BAD = {
-    "": "no namespace",
-    "reviews": "no namespace in 'reviews'; give SVC.NS:PORT",
+    "": "no Service; give SVC.NS:PORT",
+    ":http": "no Service; give SVC.NS:PORT",
+    "localhost:8080": "'localhost' is this machine, not a Service; give static:///127.0.0.1:PORT",
+    "10.0.0.1:80": "give static:///IP:PORT",
+    "[::1]:80": "give static:///IP:PORT",
+    "api.example.com:443": "give dns:///api.example.com:443",
+    f"web-0.{REVIEWS}:http": f"give dns:///web-0.{REVIEWS}:PORT",
+    "reviews.prod.svc.a..b:http": "is neither SVC.NS nor SVC.NS.svc.DOMAIN",
+    "reviews.prod:_": "'_' is neither a port's name nor a number",
+    "reviews.prod:__8080": "'__8080' is neither a port's name nor a number",
+    "http://": "no Service",
+    "http://reviews.prod:8080/ratings": "leave out what follows http://reviews.prod:8080, for every request brings its",
+    "http://reviews.prod?a=b": "leave out what follows http://reviews.prod,",
+    "https://reviews.prod/#a": "leave out what follows https://reviews.prod,",
+    "http://10.0.0.1:80/": "give static:///IP:PORT",
+    "http://api.example.com": "give dns:///api.example.com:PORT",
+    "http://localhost:8080": "give static:///127.0.0.1:PORT",
+    "ftp://reviews.prod": "unknown scheme 'ftp'",
     "reviews.:http": "no namespace",
     "Reviews.prod:http": "'Reviews' is no Service name",
-    "1reviews.prod:http": "'1reviews' is no Service name",
-    "reviews.prod.svc.cluster.local:http": "leave out '.svc' and the cluster domain",
     "reviews.prod:": "neither a port's name nor a number",
     "reviews.prod:0": "no port number from 1 to 65535",
     "reviews.prod:65536": "no port number from 1 to 65535",
     "reviews.prod:HTTP": "neither a port's name nor a number",
     "reviews.prod:http/x": "unexpected '/'",
-    "http://reviews.prod": "unknown scheme 'http'",
     "kube://reviews.prod:http": "write kube:/// with three slashes",
     "static:///": "has no port; give IP:PORT",
     "static:///10.0.0.1": "has no port; give IP:PORT",
@@ -60,7 +95,6 @@ BAD = {
     "dns+srv:///_http._tcp.": "does not begin with _PORT._tcp.",
     "dns+srv:///reviews.prod.svc.cluster.local:http": "SRV records bring the port; name it in front",
     "dns+srv:///_http._udp.reviews.prod": "kubelb balances what runs over TCP",
-    "dns+srv:///_8080._tcp.reviews.prod": "only ports with a name have SRV records; give the port's name, or dns:///revi",
     "dns+srv:///_ht_tp._tcp.reviews.prod": "'ht_tp' is no port's name",
     "dns+srv:///_http._tcp.re views": "is no DNS name",
     "dns+srv:///_http._tcp.a..b": "is no DNS name",
@@ -111,6 +145,13 @@ def test_other_types(value: object) -> None:
         st.builds(
             "{}:///{}".format, st.sampled_from(["kube", "static", "dns", "dns+srv", "dns://10.0.0.1"]), st.text()
         ),
+        st.builds("{}://{}".format, st.sampled_from(["http", "https", "HTTP"]), st.text()),
+        st.builds(
+            "{}{}{}".format,
+            st.sampled_from(["", "kube:///", "http://", "https://"]),
+            st.text("ab0.-_[", max_size=12) | st.sampled_from(["a", "a.b", "a.b.svc", "a.b.svc.c"]),
+            st.text(":_/?#@.a80", max_size=6),
+        ),
     )
 )
 @example("static:///[::1%eth0]:80")
@@ -133,6 +174,8 @@ def test_nothing_but_target_error(text: str) -> None:
     ("text", "host", "name"),
     [
         ("reviews.prod:http", "reviews.prod", ""),
+        ("reviews:http", "reviews", ""),
+        (f"{REVIEWS}:http", "reviews.prod", ""),
         (f"dns+srv:///_http._tcp.{REVIEWS}.", "reviews.prod", REVIEWS),
         ("dns+srv:///_ldap._tcp.example.org", "example.org", "example.org"),
         ("dns:///example.org.:389", "example.org", "example.org"),
@@ -143,3 +186,24 @@ def test_hosts(text: str, host: str, name: str) -> None:
     """What an adapter serves, and what DNS is asked about."""
     target = parse_target(text)
     assert (target.host, target.host_name) == (host, name)
+
+
+@pytest.mark.parametrize(
+    "login", ["me:hunter2@", "hunter2@", "me:hun/ter2@", "me:hunter2@x@", ":hunter2@", "me:hunter2@/", "/hunter2@"]
+)
+def test_login(login: str) -> None:
+    """A login in a URL is refused, and nothing of it is repeated."""
+    with pytest.raises(TargetError) as caught:
+        parse_target(f"https://{login}reviews.prod:80")
+    assert "hun" not in str(caught.value)
+    assert "a login has no place in a target; leave it out" in str(caught.value)
+
+
+def test_domains() -> None:
+    """A domain in the target is the cluster's; another one beside it is refused."""
+    assert domain_of(parse_target("a.b:c"), "corp.example") == "corp.example"
+    assert domain_of(parse_target("a.b.svc:c"), "corp.example") == "corp.example"
+    assert domain_of(parse_target("a.b.svc.corp.example:c"), "cluster.local") == "corp.example"
+    assert domain_of(parse_target("a.b.svc.corp.example:c"), "Corp.Example.") == "corp.example"
+    with pytest.raises(TargetError, match="name two domains; leave one out"):
+        domain_of(parse_target("a.b.svc.corp.example:c"), "other.example")

@@ -7,6 +7,12 @@ Parsed by hand: `urllib.parse.urlsplit` takes ``reviews.prod`` in ``reviews.prod
     dns://[NAMESERVER[:PORT]]/HOST:PORT             A and AAAA records, and one port number for all of them
     static:///IP:PORT,IP:PORT   a fixed list
     SVC.NS:PORT                 kube:/// first, then DNS: the ladder
+    SVC:PORT                    the same, in the caller's own namespace
+    SVC.NS.svc[.DOMAIN]:PORT    the same, by its DNS name
+    http[s]://any of these      the same, as other clients are given it
+
+PORT is a number where it is one. With an underscore in front, as in SRV records, it is a name whatever it looks like:
+``reviews.prod:_8080`` is the port that is *named* 8080.
 """
 
 import ipaddress
@@ -14,19 +20,23 @@ import re
 from dataclasses import dataclass
 
 from kubelb.errors import TargetError
+from kubelb.masking import MASK
 from kubelb.model import Address
 
-__all__ = ["Target", "check_domain", "parse_nameserver", "parse_target"]
+__all__ = ["CLUSTER_DOMAIN", "Target", "check_domain", "domain_of", "parse_nameserver", "parse_target"]
 
-# RFC 1035 labels, as Kubernetes demands of Service names; namespaces may begin with a digit (RFC 1123).
-_SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+CLUSTER_DOMAIN = "cluster.local"
+"""The domain that nearly every cluster has, and so the default."""
+
+# RFC 1123 labels. Kubernetes demanded RFC 1035 ones of Services, which begin with a letter, until KEP-5311.
+_SERVICE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_NAMESPACE = _SERVICE
 # IANA_SVC_NAME for container ports; Service port names are DNS labels of up to 63 characters.
 _PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 # Host names outside of Kubernetes may hold an underscore, and are case-insensitive (RFC 4343).
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _SHAPES = (
-    "SVC.NS:PORT, kube:///SVC.NS:PORT, dns+srv:///_PORT._tcp.SVC.NS.svc.cluster.local, "
+    "SVC:PORT, SVC.NS:PORT, kube:///SVC.NS:PORT, dns+srv:///_PORT._tcp.SVC.NS.svc.cluster.local, "
     "dns:///HOST:PORT or static:///IP:PORT,IP:PORT"
 )
 
@@ -35,7 +45,8 @@ _SHAPES = (
 class Target:
     """A parsed name. `port` is a port's name or number, "" where none was given (one port, then).
 
-    `scheme` is "" for a bare ``SVC.NS:PORT``. `name` is what DNS is asked for, a dot at its end where one was given;
+    `scheme` is "" for a bare ``SVC.NS:PORT``. `namespace` is "" with a `service` where it is the caller's own. `domain`
+    is the cluster's, where it was given: ``SVC.NS.svc.DOMAIN``. `name` is what DNS is asked for, a dot at its end where one was given;
     `nameserver` whom, None for those of ``/etc/resolv.conf``. A DNS name of the form ``SVC.NS.svc.DOMAIN`` also sets
     `service` and `namespace`.
     """
@@ -47,6 +58,7 @@ class Target:
     addresses: tuple[Address, ...] = ()
     name: str = ""
     nameserver: Address | None = None
+    domain: str = ""
 
     def __str__(self) -> str:
         if self.scheme == "static":
@@ -54,13 +66,17 @@ class Target:
         if self.name:
             server = _authority(self.nameserver) if self.nameserver else ""
             return f"{self.scheme}://{server}/{self.name}" + (f":{self.port}" if self.scheme == "dns" else "")
-        name = f"{self.service}.{self.namespace}" + (f":{self.port}" if self.port != "" else "")
+        sign = ":_" if isinstance(self.port, str) and self.port.isdigit() else ":"
+        domain = f".svc.{self.domain}" if self.domain else ""
+        name = f"{self.host}{domain}" + (f"{sign}{self.port}" if self.port != "" else "")
         return f"kube:///{name}" if self.scheme else name
 
     @property
     def host(self) -> str:
-        """``svc.ns``, or the DNS name of what is no Service; "" for a static list."""
-        return f"{self.service}.{self.namespace}" if self.service else self.host_name
+        """``svc.ns``, or the DNS name of what is no Service; "" for a static list. Of the own namespace ``svc``."""
+        if not self.service:
+            return self.host_name
+        return f"{self.service}.{self.namespace}" if self.namespace else self.service
 
     @property
     def host_name(self) -> str:
@@ -78,12 +94,16 @@ def parse_target(text: str) -> Target:
     'http'
     >>> str(parse_target("static:///127.0.0.1:80,[::1]:80"))
     'static:///127.0.0.1:80,[::1]:80'
+    >>> str(parse_target("https://reviews.prod.svc.cluster.local:8443/"))
+    'reviews.prod.svc.cluster.local:8443'
     """
     if not isinstance(text, str):
         raise TargetError(f"a target is a string such as 'reviews.prod:http', not {type(text).__name__}")
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _kube(text, text, "")
+    if scheme.lower() in ("http", "https"):
+        return _url(text, scheme.lower(), rest)
     if scheme not in ("kube", "static", "dns", "dns+srv"):
         raise TargetError(f"target {text!r}: unknown scheme {scheme!r}; give {_SHAPES}")
     authority, slash, rest = rest.partition("/")
@@ -99,25 +119,58 @@ def parse_target(text: str) -> Target:
 
 def _kube(text: str, name: str, scheme: str) -> Target:
     host, colon, port = name.partition(":")
-    service, dot, namespace = host.partition(".")
     if "/" in name:
         raise TargetError(f"target {text!r}: unexpected '/'; give {_SHAPES}")
-    if not dot or not namespace:
-        raise TargetError(f"target {text!r}: no namespace in {host!r}; give SVC.NS:PORT, as reviews.prod:http")
+    if name.startswith("[") or _is_ip(host):
+        raise TargetError(f"target {text!r}: {host!r} is an address, not a Service; give static:///IP:PORT")
+    labels = host.split(".")
+    service, namespace, domain = labels[0], "", ""
+    if not host:
+        raise TargetError(f"target {text!r}: no Service; give SVC.NS:PORT, as reviews.prod:http")
+    if host == "localhost":
+        raise TargetError(f"target {text!r}: 'localhost' is this machine, not a Service; give static:///127.0.0.1:PORT")
+    if len(labels) > 1:
+        namespace = labels[1]
+        if not namespace:
+            raise TargetError(f"target {text!r}: no namespace in {host!r}; give SVC.NS:PORT, as reviews.prod:http")
+    if len(labels) > 2:
+        domain = ".".join(labels[3:]).removesuffix(".").lower()
+        if labels[2] != "svc" or (domain and not _is_name(domain)):
+            cure = f"give dns:///{host}:{port if port.isdigit() else 'PORT'}" if _is_name(host.lower()) else _SHAPES
+            raise TargetError(
+                f"target {text!r}: {host!r} is neither SVC.NS nor SVC.NS.svc.DOMAIN; for another DNS name, a pod's own, "
+                f"say, {cure}"
+            )
     if not _SERVICE.match(service):
         raise TargetError(f"target {text!r}: {service!r} is no Service name (lower case letters, digits and '-')")
-    if not _NAMESPACE.match(namespace):
-        hint = "; leave out '.svc' and the cluster domain" if ".svc" in namespace else ""
-        raise TargetError(f"target {text!r}: {namespace!r} is no namespace (lower case letters, digits and '-'){hint}")
-    return Target(scheme, service, namespace, _port(text, port) if colon else "")
+    if namespace and not _NAMESPACE.match(namespace):
+        raise TargetError(f"target {text!r}: {namespace!r} is no namespace (lower case letters, digits and '-')")
+    return Target(scheme, service, namespace, _port(text, port) if colon else "", domain=domain)
+
+
+def _url(text: str, scheme: str, rest: str) -> Target:
+    """A service as other clients are given it. Its scheme is the client's affair: what is dialled is the port."""
+    if "@" in rest:  # wherever it stands: a password may hold any sign, and nothing of it is repeated
+        raise TargetError(
+            f"target '{scheme}://{MASK}@': a login has no place in a target; leave it out, and give it to the client, "
+            "as in httpx.Client(auth=...)"
+        )
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    if rest[len(place) :] not in ("", "/"):
+        raise TargetError(
+            f"target {text!r}: a target names a Service, and no path or query; leave out what follows "
+            f"{scheme}://{place}, for every request brings its own"
+        )
+    return _kube(text, place.lower(), "")
 
 
 def _port(text: str, port: str) -> str | int:
-    if port.isascii() and port.isdigit():
+    name = port.removeprefix("_")
+    if name == port and port.isascii() and port.isdigit():
         return _number(f"target {text!r}", port)
-    if not _PORT_NAME.match(port):
+    if not _PORT_NAME.match(name):
         raise TargetError(f"target {text!r}: {port!r} is neither a port's name nor a number from 1 to 65535")
-    return port
+    return name
 
 
 def _number(place: str, port: str) -> int:
@@ -137,11 +190,6 @@ def _srv(text: str, name: str, nameserver: Address | None) -> Target:
     if not port.startswith("_") or protocol != "_tcp" or not host.strip("."):
         raise TargetError(f"target {text!r}: {name!r} does not begin with _PORT._tcp. and a name, as {shape} does")
     port = port[1:]
-    if port.isdigit():
-        raise TargetError(
-            f"target {text!r}: {port!r} is a number, and only ports with a name have SRV records; "
-            f"give the port's name, or dns:///{host}:{port}"
-        )
     if not _PORT_NAME.match(port):
         raise TargetError(f"target {text!r}: {port!r} is no port's name (lower case letters, digits and '-')")
     return Target("dns+srv", *_service_of(host), port=port, name=name, nameserver=nameserver)
@@ -176,6 +224,16 @@ def check_domain(domain: object) -> None:
     """Raise `TargetError` for a cluster's domain that is no DNS name."""
     if not isinstance(domain, str) or not _is_name(domain.lower()):
         raise TargetError(f"cluster_domain={domain!r}: give the domain that the cluster's DNS serves, as cluster.local")
+
+
+def domain_of(target: Target, cluster_domain: str) -> str:
+    """Return the cluster's domain: that of the target where it names one; raises `TargetError` where two are given."""
+    check_domain(cluster_domain)
+    if not target.domain:
+        return cluster_domain
+    if cluster_domain.lower().rstrip(".") not in (target.domain, CLUSTER_DOMAIN):
+        raise TargetError(f"target '{target}' and cluster_domain={cluster_domain!r} name two domains; leave one out")
+    return target.domain
 
 
 def _service_of(host: str) -> tuple[str, str]:
