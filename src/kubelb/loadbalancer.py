@@ -2,8 +2,9 @@
 
     target -> source -> feed -> balancer <- pick / call <- adapters
 
-The constructor does no I/O and starts no thread: discovery begins with the first call that needs endpoints. From then
-on a call picks from what is known and never waits for discovery again.
+The constructor starts no thread and does no I/O, but that for a target of the own namespace it reads the small file in
+which a pod finds that. Discovery begins with the first call that needs endpoints. From then on a call picks from what
+is known and never waits for discovery again.
 """
 
 import random
@@ -28,9 +29,11 @@ from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
+from kubelb.discovery.namespace import in_own_namespace, placed
 from kubelb.discovery.select import Options, check_options, seed_endpoints, source_for
-from kubelb.errors import NotReady
-from kubelb.model import Health, Snapshot
+from kubelb.discovery.static import StaticDiscovery
+from kubelb.errors import NotReady, TargetError
+from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import shown
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
@@ -44,7 +47,7 @@ from kubelb.runtime.standing import Standing
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import worker
-from kubelb.target import Target, parse_nameserver, parse_target
+from kubelb.target import Target, domain_of, parse_nameserver, parse_target
 from kubelb.telemetry.logs import LogSink
 from kubelb.telemetry.options import Telemetry
 from kubelb.telemetry.watch import Watch
@@ -63,8 +66,9 @@ class LoadBalancer(Calls):
     """Balances over the endpoints of one service; safe to share between threads, event loops and adapters.
 
     `target` is a name such as ``"reviews.prod:http"``: a Service, by EndpointSlices, else by DNS; ``kube:///``,
-    ``dns+srv://``, ``dns://`` and ``static:///`` name one source (see `kubelb.target`). Keyword options, all with a
-    default:
+    ``dns+srv://``, ``dns://`` and ``static:///`` name one source (see `kubelb.target`). ``"reviews:http"`` is in the
+    own namespace: of a given `kubeconfig` or `context` the context's, else ``$KUBELB_NAMESPACE``, else that of the pod
+    or of the kubeconfig. Keyword options, all with a default:
 
     - `policy`: a Policy or its name, ``"peak_ewma"``;
     - `retry`: a Retry, None for one attempt only;
@@ -76,10 +80,12 @@ class LoadBalancer(Calls):
     - `traffic_policy`: ``"Cluster"``, or ``"Local"`` for endpoints on the own node only;
     - `require_serving`, `avoid_terminating`: stricter than kube-proxy about pods that are published while not ready;
     - `strict_hints`: True to follow topology hints, as kube-proxy does, also where no endpoint that they name answers;
+    - `allow_special_addresses`: True to dial link-local, multicast, broadcast and unspecified addresses, too, wherever
+      they are from; by default they are left out, and told (``169.254.169.254`` is a cloud's metadata server);
     - `max_stale`: seconds without word from discovery after which `health()` says stale; never, by default;
     - `seed`: ``"ip:port"`` addresses to use until the first sync;
     - `kubeconfig`, `context`: else ``$KUBECONFIG``, the pod's own files, ``~/.kube/config``;
-    - `cluster_domain`: ``"cluster.local"``;
+    - `cluster_domain`: ``"cluster.local"``, or what the target says, ``SVC.NS.svc.DOMAIN``;
     - `fallback_port`: port number to use with A records, where neither slices nor SRV records can be had;
     - `nameserver`: ``"IP"`` or ``"IP:PORT"`` to ask for DNS names; else those of ``/etc/resolv.conf``;
     - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0; after one that waited in vain
@@ -112,6 +118,7 @@ class LoadBalancer(Calls):
         require_serving: bool = False,
         avoid_terminating: bool = False,
         strict_hints: bool = False,
+        allow_special_addresses: bool = False,
         max_stale: float | None = None,
         seed: Iterable[str] | None = None,
         kubeconfig: str | None = None,
@@ -124,12 +131,15 @@ class LoadBalancer(Calls):
         clock: Clock = monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self.target: Target = parse_target(target)
+        given = parse_target(target)
+        self.target: Target = placed(given, kubeconfig, context)
+        self.own_namespace = bool(given.service and not given.namespace)
+        """Whether the target named none, so that the Service's name alone is one of its hosts."""
         check_kind("retry", retry, Retry)
         if not isinstance(telemetry, Telemetry | bool):
             raise TypeError(f"telemetry={shown(telemetry)}: give True, False or a kubelb.Telemetry(...)")
         _check_seconds(ready_timeout)
-        self.cluster_domain = cluster_domain
+        self.cluster_domain = cluster_domain = domain_of(self.target, cluster_domain)
         self.ready_timeout = ready_timeout
         self.retry = retry or Retry(attempts=1, budget=None)
         self._options = Options(
@@ -139,6 +149,7 @@ class LoadBalancer(Calls):
             require_serving=require_serving,
             avoid_terminating=avoid_terminating,
             strict_hints=strict_hints,
+            allow_special_addresses=allow_special_addresses,
             max_stale=max_stale,
             kubeconfig=kubeconfig,
             context=context,
@@ -179,7 +190,7 @@ class LoadBalancer(Calls):
         self._listeners = Listeners()
         self._standing = Standing(self.balancer, self.links)
         if seed is not None:
-            self._publish(Snapshot(SEED, seed_endpoints(seed)))
+            self._publish(Snapshot(SEED, self._dialled(seed_endpoints(seed))))
             self.balancer.at_next_pick(self._begin)
         self._static: Discovery | None = None
         if self.target.scheme == "static":  # complete from the start: nothing to open, nothing to wait for
@@ -358,7 +369,28 @@ class LoadBalancer(Calls):
         raise TypeError(f"{self!r} cannot be pickled or copied: it is a process's own; make one in each, by its target")
 
     def _make_source(self) -> Discovery:
+        self._place()
         return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._standing.reached))
+
+    def _dialled(self, seed: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        """The seed without addresses that are no server's."""
+        source = StaticDiscovery(
+            seed,
+            allow_special=self._options.allow_special_addresses,
+            service=str(self.target),
+            emit=self._emit,
+        )
+        snapshot, _ = source.poll(0.0)
+        return snapshot.endpoints if snapshot else ()
+
+    def _place(self) -> None:
+        """Find the own namespace in a kubeconfig, where the target is in it and it was not at hand."""
+        try:
+            self.target = in_own_namespace(self.target, self._options.kubeconfig, self._options.context)
+        except TargetError as error:
+            reason, _, cure = str(error).partition("; ")
+            self._emit(DiscoveryFailed(str(self.target), "credentials", reason, cure))
+            raise
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))

@@ -46,9 +46,9 @@ class Target:
     """A parsed name. `port` is a port's name or number, "" where none was given (one port, then).
 
     `scheme` is "" for a bare ``SVC.NS:PORT``. `namespace` is "" with a `service` where it is the caller's own. `domain`
-    is the cluster's, where it was given: ``SVC.NS.svc.DOMAIN``. `name` is what DNS is asked for, a dot at its end where one was given;
-    `nameserver` whom, None for those of ``/etc/resolv.conf``. A DNS name of the form ``SVC.NS.svc.DOMAIN`` also sets
-    `service` and `namespace`.
+    is the cluster's, where it was given: ``SVC.NS.svc.DOMAIN``. `name` is what DNS is asked for, a dot at its end where
+    one was given; `nameserver` whom, None for those of ``/etc/resolv.conf``. A DNS name of the form
+    ``SVC.NS.svc.DOMAIN`` also sets `service` and `namespace`.
     """
 
     scheme: str
@@ -138,8 +138,8 @@ def _kube(text: str, name: str, scheme: str) -> Target:
         if labels[2] != "svc" or (domain and not _is_name(domain)):
             cure = f"give dns:///{host}:{port if port.isdigit() else 'PORT'}" if _is_name(host.lower()) else _SHAPES
             raise TargetError(
-                f"target {text!r}: {host!r} is neither SVC.NS nor SVC.NS.svc.DOMAIN; for another DNS name, a pod's own, "
-                f"say, {cure}"
+                f"target {text!r}: {host!r} is neither SVC.NS nor SVC.NS.svc.DOMAIN; for another DNS name, "
+                f"a pod's own, say, {cure}"
             )
     if not _SERVICE.match(service):
         raise TargetError(f"target {text!r}: {service!r} is no Service name (lower case letters, digits and '-')")

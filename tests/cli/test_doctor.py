@@ -151,14 +151,15 @@ def test_pods_that_cannot_be_reached(cluster):
     svc[1].refuse()
     code, found = doctor(cluster, "reviews.prod:http")
     assert (code, found["network"]["mark"]) == (1, "bad")
-    assert "inside the cluster's network" in found["network"]["cure"]
+    assert "nothing listens there" in found["network"]["cure"]
 
 
 def test_the_own_zone(cluster, monkeypatch: pytest.MonkeyPatch):
     """Told, learnt from a slice, or unknown: that matters only where there are hints."""
     cluster.service("hinted.prod", replicas=2, zones=["zone-a", "zone-b"], hints="zone")
     _, found = doctor(cluster, "hinted.prod:http")
-    assert "have topology hints" in found["zone"]["text"]
+    assert "topology hints" in found["zone"]["text"]
+    assert "KUBELB_ZONE" in found["zone"]["cure"]
     assert "NODE_NAME" in found["zone"]["cure"]
     monkeypatch.setenv("KUBELB_ZONE", "zone-b")
     _, found = doctor(cluster, "hinted.prod:http")
@@ -271,9 +272,9 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch):
 
 def test_no_target():
     """A wrong call: exit code 2, and the words of `TargetError`."""
-    done = run("doctor", "reviews")
+    done = run("doctor", "Reviews")
     assert done.returncode == 2
-    assert "no namespace in 'reviews'" in done.stderr
+    assert "'Reviews' is no Service name" in done.stderr
 
 
 def test_without_the_kubernetes_package(cluster):

@@ -234,7 +234,7 @@ def test_refused_names_host_and_port(made):
     assert feed.events[0].kind == "unreachable"
     assert url.removeprefix("http://") in feed.health.error
     assert "refused" in feed.health.error
-    assert "NetworkPolicy" in feed.health.cure
+    assert "nothing listens there" in feed.health.cure
     assert not feed.health.synced
 
 

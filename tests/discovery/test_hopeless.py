@@ -1,5 +1,6 @@
 """Where nothing can be sent: health says why and what helps, and only the first call waits for what does not come."""
 
+import errno
 import socket
 import time
 
@@ -59,6 +60,25 @@ def test_health_says_that_nobody_can_be_connected_to(cluster):
         for _ in range(6):
             with pytest.raises(OSError, match="refused"):
                 ask(lb)
+        health = lb.health()
+        assert health.error == "connections are refused by the 2 endpoints in use"
+        assert "nothing listens there" in health.cure
+        assert "NetworkPol" not in health.cure
+
+
+def test_health_tells_a_network_from_a_closed_port():
+    """The kind: one cure for all that cannot be connected to. Where nobody answers it is the network's."""
+
+    def unreachable(attempt):
+        try:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        except OSError as error:
+            raise NeverSent from error
+
+    with LoadBalancer("static:///127.0.0.1:1,127.0.0.2:1", retry=None) as lb:
+        for _ in range(6):
+            with pytest.raises(OSError, match="unreachable"):
+                lb.call(unreachable)
         health = lb.health()
         assert "could not connect to any of the 2 endpoints" in health.error
         assert "NetworkPolicies" in health.cure

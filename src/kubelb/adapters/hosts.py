@@ -13,17 +13,22 @@ from kubelb.target import Target
 __all__ = ["check_server_hostname", "service_hosts"]
 
 
-def service_hosts(target: Target, cluster_domain: str, hosts: Iterable[str] | None) -> frozenset[bytes] | None:
+def service_hosts(
+    target: Target, cluster_domain: str, hosts: Iterable[str] | None, short: bool = False
+) -> frozenset[bytes] | None:
     """Return the host names, lower case, as on the wire; None for any (a static list without `hosts`).
 
-    A DNS target also serves the very name that it looks up.
+    A DNS target also serves the very name that it looks up; one of the own namespace (`short`) the Service's alone, and
+    nothing else for as long as the namespace is unknown.
     """
     if hosts is not None:
         return frozenset(_on_the_wire(f"hosts=[{shown(host)}]", host) for host in _listed(hosts))
     if not target.host:
         return None
     names = {target.host, target.host_name} - {""}
-    if target.service:
+    if short and target.service:
+        names.add(target.service)
+    if target.namespace:
         names |= {f"{target.host}.svc", f"{target.host}.svc.{cluster_domain}"}
     return frozenset(name.encode("ascii") for name in names)
 

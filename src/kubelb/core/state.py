@@ -63,6 +63,7 @@ class EndpointState:
         "parted_lost",
         "phase",
         "recent_calls",
+        "refused",
         "removed",
         "rule",
         "silent",
@@ -118,6 +119,8 @@ class EndpointState:
         """Recent faults and calls, and all calls by then; see there."""
         self.unsent = 0
         """The last of those without a break that could not even connect; stale where it is more than `consecutive`."""
+        self.refused = False
+        """Whether the last of them was refused, which its host did, and no network."""
         self.phase = Phase.ACTIVE
         self.until = NEVER
         """End of the ejection; once ACTIVE again, when it came back."""

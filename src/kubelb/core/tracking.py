@@ -24,6 +24,7 @@ from kubelb.core.charges import MAX_CHARGE, answered, charge, given_up
 from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
 from kubelb.core.health.silence import meaning, note_fault
+from kubelb.core.refused import refused
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Incident, Outcome, Sent, Verdict
 
@@ -125,7 +126,11 @@ class Tracker:
             charge(state, max(latency, least), start, now, self._decay, max(latency, hint))
             if failed:
                 before = state.consecutive
-                state.unsent = min(state.unsent, before) + 1 if outcome.sent is _NEVER else 0
+                if outcome.sent is _NEVER:
+                    state.unsent = min(state.unsent, before) + 1
+                    state.refused = refused(outcome.error)
+                else:
+                    state.unsent = 0
                 self._failed(state, start, now)
         return True
 

@@ -32,6 +32,7 @@ class Options:
     require_serving: bool = False
     avoid_terminating: bool = False
     strict_hints: bool = False
+    allow_special_addresses: bool = False
     max_stale: float | None = None
     kubeconfig: str | None = None
     context: str | None = None
@@ -48,7 +49,7 @@ class Options:
         if port is not None and (type(port) is not int or not 1 <= port <= 65535):
             raise ValueError(f"fallback_port={shown(port)}: give a number from 1 to 65535, or None")
         check_domain(self.cluster_domain)
-        for name in ("require_serving", "avoid_terminating", "strict_hints"):
+        for name in ("require_serving", "avoid_terminating", "strict_hints", "allow_special_addresses"):
             if not isinstance(flag := getattr(self, name), bool):
                 raise TypeError(f"{name}={shown(flag)}: give True or False")
         for name in ("node", "zone", "kubeconfig", "context"):
@@ -74,7 +75,8 @@ def source_for(
     `reached` is whether traffic reaches any of some endpoints, or of those in use; None where that is not known.
     """
     if target.scheme == "static":
-        return StaticDiscovery(target.addresses)
+        allowed = options.allow_special_addresses
+        return StaticDiscovery(target.addresses, allow_special=allowed, service=str(target), emit=emit)
     if target.name:
         return _dns(target, options, clock, emit)
     if target.scheme == "kube":
@@ -95,6 +97,7 @@ def _kube(target: Target, options: Options, clock: Clock, emit: Emit, reached: R
         require_serving=options.require_serving,
         avoid_terminating=options.avoid_terminating,
         strict_hints=options.strict_hints,
+        allow_special=options.allow_special_addresses,
         reached=reached,
         max_stale=options.max_stale,
         clock=clock,
@@ -109,6 +112,7 @@ def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discover
         target if target.nameserver else replace(target, nameserver=options.nameserver),
         cluster_domain=options.cluster_domain,
         fallback_port=options.fallback_port,
+        allow_special=options.allow_special_addresses,
         max_stale=options.max_stale,
         clock=clock,
         emit=emit,

@@ -15,6 +15,7 @@ from kubelb.core.events import Event
 from kubelb.core.flow import Flow, attempt_flow
 from kubelb.core.lease import Lease
 from kubelb.core.options import awaitable
+from kubelb.core.refused import refused
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.retry.rules import may_repeat, worth_repeating
@@ -350,5 +351,5 @@ def annotate(outcome: Outcome) -> None:
     if outcome.error is not None:
         for number, before in enumerate(outcome.tries, 1):
             where = before.lease.endpoint.authority if isinstance(before.lease, Lease) else "?"
-            how = printable(before.reason or before.verdict.value)
+            how = "connection refused" if refused(before.error) else printable(before.reason or before.verdict.value)
             outcome.error.add_note(f"kubelb: try {number} on {where} ended with {how}")

@@ -15,6 +15,12 @@ from kubelb.runtime.links import UNREACHABLE, Links
 
 __all__ = ["Standing"]
 
+REFUSED = (
+    "their hosts answer, and nothing listens there: is it the port that the pods listen on (targetPort), do they "
+    "listen on their own address and not on 127.0.0.1 alone, and have they started?"
+)
+"""The cure where every endpoint refuses."""
+
 
 class Standing:
     """Of one balancer, and of the clients that keep connections for it."""
@@ -45,6 +51,8 @@ class Standing:
             return snapshot.problem or "no endpoint can be used", cure
         in_use = self._in_use()
         if reached(in_use, self._balancer.clock()) is False:
+            if all(state.refused for state in in_use if state.unsent):
+                return f"connections are refused by the {len(snapshot.endpoints)} endpoints in use", REFUSED
             error = f"requests could not connect to any of the {len(snapshot.endpoints)} endpoints in use"
             return error, UNREACHABLE
         return self._links.trouble(in_use)

@@ -53,7 +53,7 @@ class Common(Connected):
         self._owns = isinstance(lb_or_target, str)
         self.repeatable = repeatable(idempotent)
         self.lb = balancer_of(lb_or_target)
-        self._options = sub_options(default_authority(self.lb.target, self.lb.cluster_domain), options)
+        self._given = options
         check_compression(compression)
         self._compression = compression
         self._files: Fresh[grpc.ChannelCredentials] | None = None
@@ -79,6 +79,11 @@ class Common(Connected):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.lb.target} endpoints={len(self.subs)}>"
+
+    @property
+    def _options(self) -> Options:
+        """Those of a new sub-channel: by then an own namespace is known, which the authority needs."""
+        return sub_options(default_authority(self.lb.target, self.lb.cluster_domain), self._given)
 
     # For its calls
 

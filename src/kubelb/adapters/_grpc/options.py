@@ -41,6 +41,8 @@ def default_authority(target: Target, cluster_domain: str) -> str | None:
     """Return the service's name in full; None where the target names none (``static:///``)."""
     if not target.service:
         return target.host_name or None
+    if not target.namespace:
+        return target.service  # the own namespace, as long as it is unknown
     return f"{target.service}.{target.namespace}.svc.{cluster_domain}"
 
 

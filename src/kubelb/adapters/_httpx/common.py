@@ -95,7 +95,7 @@ class Common(Connected):
             raise ImportError(f"http2=True needs h2: pip install '{self.kit.httpx.__name__}[http2]'")
         self._owns = isinstance(lb_or_target, str)
         self.lb = balancer_of(lb_or_target)
-        self._hosts = service_hosts(self.lb.target, self.lb.cluster_domain, hosts)
+        self._hosts = service_hosts(self.lb.target, self.lb.cluster_domain, hosts, self.lb.own_namespace)
         self._server_hostname = check_server_hostname(server_hostname)
         self._tls = fresh_context(
             verify, cert, self.kit.httpx.create_ssl_context, service=str(self.lb.target), emit=self.lb.tell

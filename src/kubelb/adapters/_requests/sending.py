@@ -67,7 +67,7 @@ class Sending(HTTPAdapter):
         self._owns = isinstance(lb_or_target, str)
         self.lb = balancer_of(lb_or_target)
         self._contexts = Contexts(verify, cert, service=str(self.lb.target), emit=self.lb.tell)
-        served = service_hosts(self.lb.target, self.lb.cluster_domain, hosts)
+        served = service_hosts(self.lb.target, self.lb.cluster_domain, hosts, self.lb.own_namespace)
         self.hosts: frozenset[str] | None = None if served is None else frozenset(name.decode() for name in served)
         """The names that it serves; None for any."""
         self._server_hostname = check_server_hostname(server_hostname)

@@ -1,5 +1,7 @@
 """What is around this process: the nameserver, the way to the endpoints, a sidecar that speaks for it."""
 
+import errno
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,12 @@ __all__ = ["MESHES", "Mesh", "look_around", "look_up", "reach"]
 
 PATIENCE = 3.0
 """Seconds for a name, a connection, an answer."""
+REFUSED = os.strerror(errno.ECONNREFUSED)
+NO_WAY = "run inside the cluster's network: pods' addresses have no route from elsewhere; or see NetworkPolicy"
+NOT_LISTENING = (
+    "the hosts answer, and nothing listens there: is it the pods' own port, do they listen on their own address and "
+    "not on 127.0.0.1 alone, and have they started?"
+)
 MOST = 20
 """Endpoints that are tried; a Service of thousands need not be knocked at."""
 
@@ -69,8 +77,8 @@ def reach(endpoints: Sequence[Endpoint]) -> Iterator[Finding]:
     if len(failed) < len(tried):
         yield note("network", text, "kubelb passes over what refuses; see whether those pods are well")
     else:
-        cure = "run inside the cluster's network: pods' addresses have no route from elsewhere; or see NetworkPolicy"
-        yield bad("network", text, cure)
+        refused = all(answer == REFUSED for _, answer in failed)
+        yield bad("network", text, NOT_LISTENING if refused else NO_WAY)
 
 
 def look_around(meshes: Sequence[Mesh] = MESHES) -> Finding:
@@ -93,6 +101,8 @@ def _knock(endpoint: Endpoint) -> str:
             return ""
     except TimeoutError:
         return f"no answer in {PATIENCE:g} s"
+    except ConnectionRefusedError:
+        return REFUSED
     except OSError as error:
         return error.strerror or type(error).__name__
 

@@ -9,18 +9,16 @@ from kubelb.clock import monotonic
 from kubelb.discovery.kube.access import CredentialsError, Locator
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.diagnose import RESOURCE, Code, Trouble, role_for
+from kubelb.discovery.kube.places import CURE as ZONE_CURE
+from kubelb.discovery.kube.places import UNPLACED
 from kubelb.discovery.kube.ports import PortTable, pick_port, tcp_ports
 from kubelb.discovery.kube.reducer import Reducer
 from kubelb.discovery.kube.wire import Slice
+from kubelb.discovery.special import CURE, left_out
 from kubelb.model import Snapshot
 from kubelb.target import Target
 
 __all__ = ["Known", "examine"]
-
-ZONE_CURE = (
-    "set NODE_NAME through the downward API (fieldRef spec.nodeName): the zone is then learnt from the slices; "
-    "or set KUBELB_ZONE"
-)
 
 
 class Known(NamedTuple):
@@ -52,6 +50,8 @@ def examine(target: Target, locator: Locator, view: View) -> Iterator[Finding | 
     snapshot = reducer.snapshot(monotonic())
     assert snapshot is not None
     yield from _endpoints(target, slices, snapshot)
+    if reducer.refused:
+        yield note("endpoints", f"left out are {left_out(reducer.refused)}", CURE)
     yield from _zone(reducer.view, snapshot)
     yield Known(snapshot)
 
@@ -125,7 +125,7 @@ def _zone(view: View, snapshot: Snapshot) -> Iterator[Finding]:
     if view.zone:
         yield good("zone", f"{view.zone}{f', node {view.node}' if view.node else ''}")
     elif hinted:
-        yield note("zone", "the slices have topology hints, and where this process runs is unknown", ZONE_CURE)
+        yield note("zone", UNPLACED, ZONE_CURE)
     elif view.node:
         yield note("zone", f"unknown: no endpoint of this Service is on node {view.node}; nor are there any hints")
     else:

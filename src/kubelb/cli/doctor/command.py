@@ -10,13 +10,15 @@ import typer
 
 from kubelb.cli.doctor.around import look_around, look_up, reach
 from kubelb.cli.doctor.cluster import Known, examine
-from kubelb.cli.doctor.finding import Finding, Mark, good
+from kubelb.cli.doctor.finding import Finding, Mark, bad, good
 from kubelb.cli.doctor.names import ask
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.locate import locate
+from kubelb.discovery.namespace import in_own_namespace
 from kubelb.discovery.select import seed_endpoints
+from kubelb.discovery.special import CURE, left_out, screened
 from kubelb.errors import TargetError
-from kubelb.target import Target, check_domain, parse_target
+from kubelb.target import Target, domain_of, parse_target
 
 __all__ = ["run_command"]
 
@@ -34,7 +36,7 @@ def run_command(name: str, *, kubeconfig: str | None, context: str | None, clust
     """Print what is found and return the exit code: 0 all is well, 1 something is in the way, 2 not a target."""
     try:
         target = parse_target(name)
-        check_domain(cluster_domain)
+        cluster_domain = domain_of(target, cluster_domain)
     except TargetError as error:
         typer.echo(f"kubelb: {error}", err=True)
         return 2
@@ -51,9 +53,18 @@ def run_command(name: str, *, kubeconfig: str | None, context: str | None, clust
 
 def check(target: Target, kubeconfig: str | None, context: str | None, cluster_domain: str) -> Iterator[Finding]:
     """Yield every finding. Of a fixed list of addresses there is only the network to ask, of a DNS name only DNS."""
+    try:
+        target = in_own_namespace(target, kubeconfig, context)
+    except TargetError as error:
+        reason, _, cure = str(error).partition("; ")
+        yield bad("target", reason, cure)
+        return
     yield good("target", str(target))
     if target.scheme == "static":
-        yield from reach(seed_endpoints(str(target).removeprefix("static:///").split(",")))
+        endpoints, refused = screened(seed_endpoints(str(target).removeprefix("static:///").split(",")))
+        if refused:
+            yield bad("target", f"left out are {left_out(refused)}", CURE)
+        yield from reach(endpoints)
         yield look_around()
         return
     if target.name:

@@ -1,11 +1,12 @@
 """What one look-up found out: the value that goes from the look-up to the reducer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from kubelb.discovery.special import CURE, left_out, screened
 from kubelb.model import Endpoint
 
-__all__ = ["FAMILIES", "Finding"]
+__all__ = ["FAMILIES", "Finding", "screened_finding"]
 
 FAMILIES = "IPv4", "IPv6"
 """In order of preference; one of them is used."""
@@ -33,3 +34,17 @@ class Finding:
     """The name without its port is known."""
     warnings: tuple[tuple[str, str], ...] = ()
     """What was left out, and why."""
+    refused: tuple[str, ...] = ()
+    """Addresses that are not dialled, left out as well."""
+
+
+def screened_finding(finding: Finding) -> Finding:
+    """Return the finding without addresses that are no server's (see `kubelb.discovery.special`)."""
+    good, refused = dict[str, tuple[Endpoint, ...]](), list[str]()
+    for family, endpoints in finding.endpoints.items():
+        good[family], bad = screened(endpoints)
+        refused += bad
+    if not refused:
+        return finding
+    warning = "a part of the answer", f"{left_out(refused)}; {CURE}"
+    return replace(finding, endpoints=good, warnings=(*finding.warnings, warning), refused=tuple(refused))

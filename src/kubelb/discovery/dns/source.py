@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Skipped, discard
-from kubelb.discovery.dns.finding import Finding
+from kubelb.discovery.dns.finding import Finding, screened_finding
 from kubelb.discovery.dns.lookup import Lookup
 from kubelb.discovery.dns.nameservers import RESOLV_CONF, Nameservers
 from kubelb.discovery.dns.poller import Poller
@@ -38,6 +38,7 @@ class DnsDiscovery:
         cluster_domain: str = "cluster.local",
         fallback_port: int | None = None,
         hold: float = HOLD,
+        allow_special: bool = False,
         max_stale: float | None = None,
         resolv_conf: str = RESOLV_CONF,
         clock: Clock = monotonic,
@@ -48,6 +49,7 @@ class DnsDiscovery:
         self._cluster_domain = cluster_domain
         self._fallback_port = fallback_port
         self._hold = hold
+        self._allow_special = allow_special
         self._max_stale = max_stale
         self._resolv_conf = resolv_conf
         self._clock = clock
@@ -133,6 +135,8 @@ class DnsDiscovery:
     def found(self, finding: Finding) -> bool:
         """Take an answer; returns whether the name has been given up."""
         self._heard = self._clock()
+        if not self._allow_special:
+            finding = screened_finding(finding)
         with self._lock:
             self._reducer.take(finding, self._heard)
             holding = self._reducer.holding

@@ -1,6 +1,7 @@
 """Why there is nothing to send to, and what is wrong with what there is, in words that let the user act."""
 
 from kubelb.discovery.dns.finding import Finding
+from kubelb.discovery.special import CURE, left_out
 from kubelb.target import Target
 
 __all__ = ["kept", "virtual", "why_empty"]
@@ -13,6 +14,8 @@ def why_empty(target: Target, finding: Finding) -> str:
     name = target.name.rstrip(".")
     if finding.none:
         return f'{name} says that there is no such service: its SRV record has the target "."'
+    if finding.refused:
+        return f"{name} has only {left_out(finding.refused)}; {CURE}"
     if not finding.absent:
         return f"{name} has no address now"
     if target.scheme == "dns":

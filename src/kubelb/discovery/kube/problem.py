@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kubelb.discovery.kube.choose import DRAINING, LOCAL, READY, View
+from kubelb.discovery.special import CURE, left_out
 
 __all__ = ["Facts", "explain"]
 
@@ -31,6 +32,8 @@ class Facts:
     view: View
     tally: Mapping[int, int]
     total: int
+    refused: tuple[str, ...] = ()
+    """Addresses that are not dialled."""
 
 
 def explain(facts: Facts) -> str:
@@ -40,13 +43,14 @@ def explain(facts: Facts) -> str:
     if not facts.slices and not facts.total:
         return (
             f"there is no {name}, as far as its EndpointSlices tell; check both names (kubectl get endpointslices). "
-            "A Service of type ExternalName has none: give the name that it stands for, as dns:///HOST:PORT"
+            "A Service of type ExternalName has none: give the name that it stands for, as dns:///HOST:PORT. Nor has "
+            "one without a selector, until somebody writes them for it: give it a selector, or EndpointSlices with the "
+            f"label kubernetes.io/service-name={facts.service}"
         )
     if facts.ambiguous:
         return f"{name} has several ports and the target names none; name one of: {there}"
     if not facts.has_port and facts.ports:
-        unnamed = any(port.startswith(":") for port in facts.ports) and isinstance(facts.port, str)
-        hint = " (one without a name is asked for by its number)" if unnamed else ""
+        hint = _port_hint(facts)
         return f"no endpoint of {name} has the port {facts.port!r}; the ports there are, as name:number: {there}{hint}"
     if not facts.rows and not facts.total:
         return f"{name} has no endpoints: no pod matches its selector, or none of them has an address yet"
@@ -58,7 +62,20 @@ def explain(facts: Facts) -> str:
             f"{name} has endpoints and no TCP port: give it one in its spec, or use its addresses with a port "
             f"of yours, dns:///{facts.service}.{facts.namespace}.svc.cluster.local:{port}"
         )
+    if facts.refused and not sum(facts.tally.values()):
+        return f"{name} has only {left_out(facts.refused)}; {CURE}"
     return _none_usable(name, facts)
+
+
+def _port_hint(facts: Facts) -> str:
+    """What else may be meant: a name of digits, a port without a name, the Service's own number."""
+    if isinstance(facts.port, int):
+        if any(port.startswith(f"{facts.port}:") for port in facts.ports):
+            return f" (one is named so: ask for it as {facts.service}.{facts.namespace}:_{facts.port})"
+        return " (a number is the pods' port, not the Service's; a name is the better choice)"
+    if any(port.startswith(":") for port in facts.ports):
+        return " (one without a name is asked for by its number)"
+    return ""
 
 
 def _none_usable(name: str, facts: Facts) -> str:

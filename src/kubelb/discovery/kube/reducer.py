@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from kubelb.discovery.kube.choose import Mode, View
+from kubelb.discovery.kube.choose import READY, ZONE_HINTED, Mode, View
 from kubelb.discovery.kube.dedupe import rank
 from kubelb.discovery.kube.family import Family
 from kubelb.discovery.kube.pages import UNKNOWN
@@ -28,6 +28,7 @@ from kubelb.discovery.kube.problem import Facts, explain
 from kubelb.discovery.kube.rows import FAMILIES, read_rows
 from kubelb.discovery.kube.versions import Seen
 from kubelb.discovery.kube.wire import Slice
+from kubelb.discovery.special import CURE, special
 from kubelb.model import Address, Changes, Endpoint, Snapshot
 
 __all__ = ["HOLD", "Reducer"]
@@ -53,6 +54,8 @@ class Known(NamedTuple):
     zones: frozenset[str]
     """Zones its endpoints on the caller's node are in."""
     empty: bool
+    refused: frozenset[str] = frozenset()
+    """Addresses that are not dialled."""
 
 
 _ABSENT = Known("", (), frozenset(), empty=True)
@@ -73,7 +76,9 @@ class Reducer:
         join: bool = False,
         hold: float = HOLD,
         version: int = 0,
+        allow_special: bool = False,
     ) -> None:
+        """With `allow_special`, addresses that are no pod's are let in, too (see `kubelb.discovery.special`)."""
         unknown = [name for name in families if name not in FAMILIES]
         if unknown or not families:
             raise ValueError(f"families: {list(families)!r}; give 'IPv4', 'IPv6' or both, the preferred one first")
@@ -88,6 +93,9 @@ class Reducer:
         """What made no sense, as (what, reason), for the owner to take and report."""
         self._learn = learn_zone and bool(view.node) and not view.zone
         self._join = join
+        self._allow_special = allow_special
+        self.refused: tuple[str, ...] = ()
+        """Addresses that are not dialled, and so left out."""
         self._families = {name: Family(view, hold) for name in families}
         self._known: dict[str, Known] = {}
         self._ports = PortTable()
@@ -166,7 +174,8 @@ class Reducer:
             self._note(name, Known(kind, (), frozenset(), not piece.endpoints))
             return
         ports = tcp_ports(piece.ports)
-        self._note(name, Known(kind, ports, self._zones_of(piece), not piece.endpoints))
+        known = Known(kind, ports, self._zones_of(piece), not piece.endpoints)
+        self._note(name, known)
         family = self._families.get(kind)
         if family is None:
             return
@@ -176,7 +185,12 @@ class Reducer:
         table = family.tables.get(name)
         before = table.rows if table else {}
         share = self._pool.setdefault
-        rows = read_rows(piece, port, before=before, share=share, skipped=self._skip) if port else {}
+        refused: set[str] | None = None if self._allow_special else set()
+        rows = read_rows(piece, port, before=before, share=share, skipped=self._skip, refused=refused) if port else {}
+        if refused:
+            self._note(name, known._replace(refused=frozenset(refused)))
+            for ip in refused:
+                self._skip(ip, f"it is {special(ip)} and no pod's address; {CURE}")
         family.put(name, rows, rank(piece.changed, piece.metadata.resource_version), now)
 
     def _drop(self, name: str, now: float) -> None:
@@ -190,6 +204,8 @@ class Reducer:
         was = self._known.get(name, _ABSENT)
         self._known[name] = known
         self._ports.change(was.ports, known.ports)
+        if was.refused != known.refused:
+            self.refused = tuple(sorted(set().union(*(each.refused for each in self._known.values()))))
         if was.zones != known.zones:
             self._zones.update(known.zones)
             self._zones.subtract(was.zones)
@@ -218,6 +234,28 @@ class Reducer:
         self.view = self.view._replace(zone=min(present, key=lambda zone: (-self._zones[zone], zone)))
         for family in self._families.values():
             family.look(self.view)
+
+    @property
+    def seen_zone(self) -> str:
+        """The zone that this service's own slices give the own node, "" where none is on it."""
+        return self.view.zone if self._zones.get(self.view.zone, 0) > 0 else ""
+
+    def learn(self, zone: str) -> bool:
+        """Take the own node's zone from another service's slices, where this one's do not tell; whether it is news."""
+        if not self._learn or not zone or zone == self.view.zone or self.seen_zone:
+            return False
+        self.view = self.view._replace(zone=zone)
+        for family in self._families.values():
+            family.look(self.view)
+        return True
+
+    def unplaced(self) -> bool:
+        """Whether there are hints that would be followed, if the own zone were known."""
+        family = self._families.get(self._shown or "")
+        if family is None or self.view.zone or self.view.local or family.choice.mode is not Mode.READY:
+            return False
+        ready = [marks for marks, count in family.tally.items() if count and marks & READY]
+        return all(marks & ZONE_HINTED for marks in ready)
 
     def hinted(self) -> tuple[Address, ...]:
         """The addresses in use where topology hints chose them; none where they did not."""
@@ -301,6 +339,7 @@ class Reducer:
             view=self.view,
             tally=dict(family.tally),
             total=sum(len(each) for each in self._families.values()),
+            refused=self.refused,
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubelb.discovery.kube.wire import Conditions, Row, Slice
+from kubelb.discovery.special import special
 from kubelb.model import Address, Endpoint
 
 __all__ = ["Share", "canonical", "read_rows"]
@@ -49,8 +50,12 @@ def read_rows(
     before: Mapping[Address, Endpoint],
     share: Share,
     skipped: Callable[[str, str], None],
+    refused: set[str] | None = None,
 ) -> dict[Address, Endpoint]:
-    """The endpoints of `piece` on one port. `before` is what the same slice held."""
+    """The endpoints of `piece` on one port. `before` is what the same slice held.
+
+    Addresses that are not dialled are left out and put into `refused`; None lets them in.
+    """
     number, app_protocol = port
     family = piece.address_type
     rows: dict[Address, Endpoint] = {}
@@ -63,6 +68,9 @@ def read_rows(
             ip = canonical(text, family)
             if ip is None:
                 skipped(f"EndpointSlice {piece.metadata.name}", f"{text!r} is no {family} address")
+                continue
+            if refused is not None and special(ip):
+                refused.add(ip)
                 continue
             old = before.get((ip, number))
         else:

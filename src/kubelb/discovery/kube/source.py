@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event, Skipped, SpilledOver, discard
+from kubelb.discovery.kube import places
 from kubelb.discovery.kube.access import Access, Locator
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.diagnose import Code, Trouble
@@ -23,10 +24,14 @@ from kubelb.discovery.kube.spill import Reached, Spill
 from kubelb.discovery.kube.stream import Key, Stream, subscribe
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.discovery.kube.wire import Slice
+from kubelb.discovery.special import CURE, left_out
 from kubelb.model import Health, Snapshot
 from kubelb.target import Target
 
 __all__ = ["KubeDiscovery"]
+
+PLACING = 5.0
+"""Seconds for which the own zone may be unknown before it is told that hints cannot be followed."""
 
 
 class KubeDiscovery:
@@ -36,7 +41,7 @@ class KubeDiscovery:
     caller is; None takes NODE_NAME and KUBELB_ZONE, and the zone is learnt from a slice if neither is given. `families`
     is in order of preference, one is used; with `join` all are, each pod once. `debounce` is how long an endpoint may
     be absent before it is gone. `reached` tells whether requests reach endpoints; with it, hints whose endpoints all
-    fail are left for a while, unless `strict_hints`.
+    fail are left for a while, unless `strict_hints`. `allow_special` lets addresses in that are no pod's.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class KubeDiscovery:
         join: bool = False,
         max_stale: float | None = None,
         strict_hints: bool = False,
+        allow_special: bool = False,
         reached: Reached | None = None,
         debounce: float = HOLD,
         connect_timeout: float = CONNECT_TIMEOUT,
@@ -74,6 +80,7 @@ class KubeDiscovery:
             avoid_terminating,
         )
         self._families, self._join, self._hold = tuple(families), join, debounce
+        self._allow_special = allow_special
         self._reached = None if strict_hints else reached
         self._max_stale = max_stale
         self._clock = clock
@@ -87,9 +94,12 @@ class KubeDiscovery:
             connect_timeout,
             read_timeout,
         )
+        self._place = places.Place(self._key.locator, self._view.node)
         self._notify: Callable[[], None] = _nobody
         self._version = 0
+        self._told_unplaced = False
         self._renew()
+        places.join(self._place, self)
 
     def __repr__(self) -> str:
         return f"<KubeDiscovery {self._target} synced={self._reducer.synced}>"
@@ -107,7 +117,11 @@ class KubeDiscovery:
             join=self._join,
             hold=self._hold,
             version=self._version,
+            allow_special=self._allow_special,
         )
+        self._reducer.learn(places.zone_of(self._place))
+        self._seen_zone = ""
+        self._unplaced_since: float | None = None
         self._spill = None if self._reached is None else Spill(self._reached)
         self._heard: float | None = None
         self._error = "", ""
@@ -138,6 +152,10 @@ class KubeDiscovery:
                 if look is not None:
                     due = look if due is None else min(due, look)
             odd, self._reducer.skipped = self._reducer.skipped, []
+            seen, unplaced = self._reducer.seen_zone, self._reducer.unplaced()
+        look = self._find_place(now, seen, unplaced)
+        if look is not None:
+            due = look if due is None else min(due, look)
         if snapshot is not None:
             self._version = snapshot.version
         for what, reason in odd:
@@ -145,6 +163,33 @@ class KubeDiscovery:
         if left is not None:
             self._tell(SpilledOver(str(self._target), left, why))
         return snapshot, due
+
+    def _find_place(self, now: float, seen: str, unplaced: bool) -> float | None:
+        """Tell the other services of this process the own zone; tell the user where nobody knows it.
+
+        Not at once: another service may be about to learn it. Returns when to look again.
+        """
+        if seen and seen != self._seen_zone:
+            self._seen_zone = seen
+            places.tell(self._place, seen)
+        if not unplaced:
+            self._unplaced_since = None
+            return None
+        if self._unplaced_since is None:
+            self._unplaced_since = now
+        if now < self._unplaced_since + PLACING:
+            return self._unplaced_since + PLACING
+        if not self._told_unplaced:
+            self._told_unplaced = True
+            self.skipped("topology hints", f"{places.UNPLACED}; {places.CURE}")
+        return None
+
+    def placed(self, zone: str) -> None:
+        """Take the own zone from another service."""
+        with self._lock:
+            news = self._reducer.learn(zone)
+        if news:
+            self._notify()
 
     def health(self) -> Health:
         """Return how well the service is known, and what is wrong with knowing it."""
@@ -155,6 +200,10 @@ class KubeDiscovery:
         if not synced and not error:
             error = f"no list of endpoints yet: {stream.stage}" if stream else "not started"
             cure = f"ready_timeout= waits longer; `kubelb doctor {self._target}` looks for what is in the way"
+        if not error and (refused := self._reducer.refused):
+            error, cure = f"left out are {left_out(refused)}", CURE
+        if not error and self._unplaced_since is not None:
+            error, cure = places.UNPLACED, places.CURE
         return Health("endpointslices", synced, stale, age, error, cure)
 
     @property

@@ -1,0 +1,118 @@
+"""The caller's own namespace, for a target that names none: ``reviews:http``.
+
+It goes with the way to the API server, for a namespace of one cluster says nothing in another:
+
+    kubeconfig= or context= given   that context's namespace, else $KUBELB_NAMESPACE
+    nothing given                   $KUBELB_NAMESPACE, else the namespace of
+        $KUBECONFIG                     its context
+        a pod                           the ServiceAccount's mounted file
+        ~/.kube/config                  its context
+
+A context without a namespace is not taken to mean ``default``, as kubectl does: requests would go to another service of
+the same name without a word. `placed` is quick enough for a constructor; a kubeconfig is read by
+`in_own_namespace`, on a thread of discovery, which imports PyYAML; that comes with the ``kubernetes`` package.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kubelb.errors import TargetError
+from kubelb.masking import is_content
+from kubelb.printable import shown
+from kubelb.target import Target, parse_target
+
+__all__ = ["NAMESPACE_FILE", "in_own_namespace", "placed"]
+
+NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+"""Mounted by the kubelet beside the token; 20 us to read, and it never changes."""
+VARIABLE = "KUBELB_NAMESPACE"
+CURE = (
+    f"give SVC.NS:PORT; or set {VARIABLE}, in a pod by the downward API (fieldRef metadata.namespace); or name one in "
+    "the kubeconfig's context (kubectl config set-context --current --namespace=NS)"
+)
+
+
+def placed(target: Target, kubeconfig: object = None, context: str | None = None, file: str | None = None) -> Target:
+    """Return the target with the own namespace, where it needs one and no kubeconfig has to be read for it."""
+    if not target.service or target.namespace:
+        return target
+    return _with(target, at_hand(kubeconfig, context, file))
+
+
+def in_own_namespace(
+    target: Target,
+    kubeconfig: str | os.PathLike[str] | None = None,
+    context: str | None = None,
+    file: str | None = None,
+) -> Target:
+    """The same at any price; raises `TargetError` with the cure where the namespace is unknown. May read files."""
+    if not target.service or target.namespace:
+        return target
+    return _with(target, own_namespace(target, kubeconfig, context, file))
+
+
+def _with(target: Target, namespace: str) -> Target:
+    return parse_target(str(replace(target, namespace=namespace)))  # parsed: a file may say anything
+
+
+def at_hand(kubeconfig: object = None, context: str | None = None, file: str | None = None) -> str:
+    """Return the own namespace where no kubeconfig has to be read for it, else ""."""
+    if kubeconfig is not None or context is not None:
+        return ""
+    if given := os.environ.get(VARIABLE, "").strip():
+        return given
+    return "" if os.environ.get("KUBECONFIG") else _mounted(file or NAMESPACE_FILE)
+
+
+def own_namespace(
+    target: Target,
+    kubeconfig: str | os.PathLike[str] | None = None,
+    context: str | None = None,
+    file: str | None = None,
+) -> str:
+    """Return the own namespace; raises `TargetError` with the cure where it is unknown. May read files."""
+    found = at_hand(kubeconfig, context, file)
+    why = "no namespace is mounted here"
+    if not found:
+        paths = os.fspath(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
+        found, why = _of_context(paths, context)
+        found = found or os.environ.get(VARIABLE, "").strip()
+    if not found:
+        raise TargetError(f"target '{target}' is in the own namespace, and that is unknown: {why}; {CURE}")
+    return found
+
+
+def _mounted(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _of_context(paths: str, wanted: str | None) -> tuple[str, str]:
+    """The namespace that a context names; else "" and why. Of several files the first that says something counts."""
+    if is_content(paths):
+        return "", "what was given as the path of a kubeconfig is what stands in one"
+    files = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+    files = [path for path in files if path.is_file()]
+    if not files:
+        return "", f"no namespace is mounted here, and there is no kubeconfig at {paths}"
+    try:
+        import yaml  # type: ignore[import-untyped]  # it comes with the extra
+    except ImportError:
+        return "", f"{paths} cannot be read without PyYAML (pip install 'kubelb[kubernetes]')"
+    current, contexts = wanted or "", dict[str, Any]()
+    for path in files:
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            current = current or str(config.get("current-context") or "")
+            for each in config.get("contexts") or ():
+                contexts.setdefault(str(each["name"]), each.get("context") or {})
+        except Exception as error:  # noqa: BLE001 - whatever makes it no kubeconfig; its text may hold a secret
+            return "", f"the kubeconfig {path} cannot be used: {type(error).__name__} while it was read"
+    if current not in contexts:
+        return "", f"the kubeconfig {paths} has no context {shown(current)}"
+    found = contexts[current].get("namespace") if isinstance(contexts[current], dict) else None
+    return str(found or ""), f"the context {shown(current)} of {paths} names none"
