@@ -7,6 +7,7 @@ which a pod finds that. Discovery begins with the first call that needs endpoint
 is known and never waits for discovery again.
 """
 
+import contextlib
 import random
 import threading
 from collections import Counter
@@ -159,7 +160,7 @@ class LoadBalancer(Calls):
         )
         check_options(self.target, self._options)
         self._clock = clock
-        self._log = LogSink(clock)
+        self._log = LogSink(clock, _later)
         self.watch = Watch(self.target, telemetry, clock)
         self.balancer = Balancer(
             policy,
@@ -446,6 +447,12 @@ class LoadBalancer(Calls):
             self._failing = self._in_vain = False
         self._log(event)
         self.watch.count(event)
+
+
+def _later(delay: float, job: Callable[[], None]) -> None:
+    """Have a bound method called later, if its object is still there and there is a thread to be had."""
+    with contextlib.suppress(RuntimeError):
+        worker.call_at(worker.clock() + delay, weakly(job))
 
 
 def _check_seconds(ready_timeout: object) -> None:

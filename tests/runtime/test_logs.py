@@ -1,9 +1,11 @@
 """Log lines: one a change of state, repeated ones held back and counted, nothing unless it is asked for."""
 
 import logging
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -19,7 +21,7 @@ ALL = [
     (
         events.EndpointsChanged("s", 2, 0, 0, (), ("z",), "there is no Service s"),
         "WARNING",
-        "0 endpoints in use, 0 parked, -z: there is no Service s",
+        "0 endpoints in use, 0 parked, 1 went: there is no Service s",
     ),
     (events.Ejected("s", "e", "5 failures in a row", 10.0, 1), "WARNING", "e ejected for 10.0 s: 5 failures in a row"),
     (events.Ejected("s", "e", "its probe failed", 20.0, 2), "WARNING", "its probe failed, ejection 2 in a row"),
@@ -91,6 +93,88 @@ def test_repeated_lines_are_held_back_and_counted(heard: pytest.LogCaptureFixtur
     clock.advance(1)
     sink(events.BudgetExhausted("s", "503"))
     assert heard.records[-1].getMessage().endswith("(999 more like it)")
+
+
+class Endpoints:
+    """A set that churns, and whoever is asked to do something later."""
+
+    def __init__(self) -> None:
+        self.clock, self.jobs, self.version = Clock(), [], 0
+        self.sink = LogSink(self.clock, self.later)
+
+    def later(self, delay: float, job: Callable[[], None]) -> None:
+        self.jobs.append((self.clock() + delay, job))
+
+    def change(self, used: int, came: int = 0, went: int = 0, problem: str = "") -> None:
+        self.version += 1
+        names = tuple(f"10.0.0.{n}:80" for n in range(max(came, went)))
+        self.sink(events.EndpointsChanged("s", self.version, used, 0, names[:came], names[:went], problem))
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        due = [job for when, job in self.jobs if when <= self.clock()]
+        self.jobs = [each for each in self.jobs if each[0] > self.clock()]
+        for job in due:
+            job()
+
+
+def test_a_set_that_churns_is_one_line_in_ten_seconds(heard: pytest.LogCaptureFixture) -> None:
+    """The kind: a rolling restart fills the log, as every snapshot differs. The last line says how the set is now."""
+    pods = Endpoints()
+    pods.change(3, came=3)
+    for number in range(1000):
+        pods.advance(0.05)
+        pods.change(3 + number, came=2, went=1)
+    pods.advance(QUIET)
+    lines = [record.getMessage() for record in heard.records]
+    assert lines[0] == "s: 3 endpoints in use, 0 parked, +10.0.0.0:80 +10.0.0.1:80 +10.0.0.2:80"
+    assert len(lines) == 6
+    counts = [re.search(r"(\d+) came and (\d+) went in (\d+) changes", line) for line in lines[1:]]
+    assert [sum(int(found[n]) for found in counts if found) for n in (1, 2, 3)] == [2000, 1000, 1000]
+    assert lines[-1].startswith("s: 1002 endpoints in use, 0 parked; ")
+    assert pods.jobs == []
+    pods.advance(QUIET)
+    pods.change(7, went=1)
+    assert heard.records[-1].getMessage() == "s: 7 endpoints in use, 0 parked, -10.0.0.0:80"
+
+
+def test_a_set_that_becomes_empty_is_told_at_once(heard: pytest.LogCaptureFixture) -> None:
+    """With what was held back said by it; a service that flaps is not a line a second either."""
+    pods = Endpoints()
+    pods.change(3, came=3)
+    pods.change(2, went=1)
+    pods.change(0, went=2, problem="none is ready")
+    assert [record.levelname for record in heard.records] == ["INFO", "WARNING"]
+    for _ in range(20):
+        pods.advance(1.0)
+        pods.change(1, came=1)
+        pods.change(0, went=1, problem="none is ready")
+    warnings = [record for record in heard.records if record.levelname == "WARNING"]
+    assert len(warnings) <= 4
+    assert len(heard.records) - len(warnings) <= 4
+    pods.change(1, came=1)
+    pods.advance(QUIET)
+    assert heard.records[-1].getMessage().startswith("s: 1 endpoints in use")
+    pods.change(0, went=1, problem="none is ready")
+    pods.advance(QUIET)
+    pods.change(1, came=1)
+    pods.advance(1.0)
+    pods.change(0, went=1, problem="none is ready")
+    pods.advance(QUIET)
+    assert heard.records[-1].getMessage().startswith("s: 0 endpoints in use")
+    assert heard.records[-1].getMessage().endswith(": none is ready")
+
+
+def test_a_held_line_is_written_by_the_worker(heard: pytest.LogCaptureFixture, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The whole way: nothing has to happen for it to be told."""
+    monkeypatch.setattr("kubelb.telemetry.churn.QUIET", 0.3)
+    source = Source(None)
+    with balancer(source) as lb:
+        source.say(pods(1))
+        lb.wait_ready(5)
+        source.say(pods(2))
+        until(lambda: len(heard.records) == 2)
+    assert heard.records[-1].getMessage().startswith("svc.ns:http: 2 endpoints in use, 0 parked")
 
 
 def test_every_change_of_state_is_a_line(heard: pytest.LogCaptureFixture) -> None:

@@ -29,11 +29,10 @@ from kubelb.core.events import (
 )
 from kubelb.printable import printable
 from kubelb.telemetry.broken import logger, say
+from kubelb.telemetry.churn import QUIET, Churn, Later
 
-__all__ = ["LogSink"]
+__all__ = ["QUIET", "LogSink"]
 
-QUIET = 10.0
-"""Seconds between two lines that say the same."""
 REMEMBERED = 1000
 """Lines whose time is kept; beyond it the memory starts anew."""
 
@@ -41,29 +40,45 @@ REMEMBERED = 1000
 class LogSink:
     """Writes events to the logger ``kubelb``."""
 
-    def __init__(self, clock: Clock = monotonic) -> None:
+    def __init__(self, clock: Clock = monotonic, later: Later | None = None) -> None:
+        """`later` has changes of the set told that were held back; without it they come with the next one."""
         self._clock = clock
+        self._churn = Churn(clock, self._changed, later)
         self._lock = threading.Lock()
         self._said: dict[tuple[str, ...], tuple[float, int]] = {}
 
+    def _changed(self, event: EndpointsChanged, text: str) -> None:
+        level, problem = (logging.WARNING, f": {event.problem}") if event.problem else (logging.INFO, "")
+        say(level, "%s: %s%s", printable(event.service), text, problem)
+
     def __call__(self, event: Event) -> None:
+        if isinstance(event, EndpointsChanged) and not event.problem:
+            if logger.isEnabledFor(logging.INFO):
+                self._churn(event)
+            return
         level, key, text = _line(event)
         if not logger.isEnabledFor(level):
             return
         now = self._clock()
         with self._lock:
             last, held = self._said.get(key, (float("-inf"), 0))
-            if now - last < QUIET:
-                self._said[key] = last, held + 1
-                return
-            if len(self._said) >= REMEMBERED:
+            repeated = now - last < QUIET
+            if not repeated and len(self._said) >= REMEMBERED:
                 self._said.clear()
-            self._said[key] = now, 0
+            self._said[key] = (last, held + 1) if repeated else (now, 0)
+        if isinstance(event, EndpointsChanged):
+            if repeated:  # a set that is empty again is told when its time has come, or the last line would be wrong
+                self._churn(event)
+            else:
+                self._churn.told()
+        if repeated:
+            return
         say(level, "%s: %s%s", printable(event.service), text, f" ({held} more like it)" if held else "")
 
     def after_fork_in_child(self) -> None:
         """Replace the lock."""
         self._lock = threading.Lock()
+        self._churn.after_fork_in_child()
 
 
 def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
@@ -71,10 +86,9 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
     kind = type(event).__name__
     match event:
         case EndpointsChanged():
-            text = f"{event.used} endpoints in use, {event.parked} parked{_names(' +', event.added)}"
-            text += _names(" -", event.removed)
-            text += f": {event.problem}" if event.problem else ""
-            return logging.WARNING if event.problem else logging.INFO, (kind, event.service, text), text
+            text = f"{event.used} endpoints in use, {event.parked} parked"
+            text += f", {len(event.removed)} went" if event.removed else ""
+            return logging.WARNING, (kind, event.service, event.problem), f"{text}: {event.problem}"
         case Ejected():
             times = f", ejection {event.times} in a row" if event.times > 1 else ""
             text = f"{event.endpoint} ejected for {event.duration:.1f} s: {event.reason}{times}{_only(event.observed)}"
@@ -132,11 +146,3 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
 def _only(observed: bool) -> str:
     """Say that it was a report and no more."""
     return " (observed only: nothing was done)" if observed else ""
-
-
-def _names(sign: str, addresses: tuple[str, ...]) -> str:
-    """Name up to five addresses and count the rest."""
-    if not addresses:
-        return ""
-    rest = f" and {len(addresses) - 5} more" if len(addresses) > 5 else ""
-    return "," + sign + f" {sign.strip()}".join(addresses[:5]) + rest

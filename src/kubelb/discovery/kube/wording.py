@@ -63,12 +63,9 @@ def _cure(causes: list[BaseException], phase: Phase, access: Access, host: str, 
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         name = access.server_name or host
         return f"is the CA of {access.origin} the one of this cluster, and does the certificate name {name}?"
-    if (
-        phase is Phase.CONNECT
-        and not access.proxy
-        and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-    ):
-        return f"the host answers, and nothing listens there: is the API server up, is {where} its port, and does no firewall refuse?"
+    refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+    if phase is Phase.CONNECT and refused and not access.proxy:
+        return f"the host answers, and nothing listens there: is the API server up, and is {where} its port?"
     if phase is Phase.RESOLVE:
         return f"check the name {host} and the nameserver"
     if phase is Phase.CONNECT:
