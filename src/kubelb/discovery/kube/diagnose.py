@@ -6,6 +6,7 @@ from http import HTTPStatus
 import msgspec
 
 from kubelb.discovery.kube.steps import Failure, Phase, Reply
+from kubelb.discovery.kube.stranger import between, page
 from kubelb.discovery.kube.wire import Status, decode_status
 from kubelb.printable import printable
 
@@ -112,7 +113,8 @@ def revoked(namespace: str) -> str:
 
 
 def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float, reply: Reply) -> Trouble:
-    text = _text(code, status)
+    words = page(reply.body)
+    text = f"HTTP {code}: {words}" if words else _text(code, status)
     asked = f"{verb} {RESOURCE} in namespace {namespace}"
     if code == HTTPStatus.UNAUTHORIZED:
         source = f" from {reply.origin}" if reply.origin else ""
@@ -131,6 +133,12 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
         )
     if code == HTTPStatus.GONE or status.reason in {"Expired", "Gone"}:
         return Trouble(Code.EXPIRED, f"{asked}: {text}", wait=wait)
+    if 300 <= code < 400:
+        reason = f"{asked}: sent elsewhere (HTTP {code}), where kubelb does not take its credentials"
+        return Trouble(Code.REJECTED, reason, between(reply.server, reply.origin), wait=wait)
+    if words and code != HTTPStatus.TOO_MANY_REQUESTS:
+        kind = Code.SERVER if code >= 500 else Code.REJECTED
+        return Trouble(kind, f"{asked}: {text}", between(reply.server, reply.origin), wait=wait)
     if _too_new(status):
         return Trouble(Code.TOO_NEW, f"{asked}: {text}", wait=wait)
     if code == HTTPStatus.TOO_MANY_REQUESTS:

@@ -17,6 +17,8 @@ from kubelb.discovery.kube.diagnose import PROXY, Code, Trouble, failed, refused
 from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.sink import Listener
 from kubelb.discovery.kube.steps import PAUSE, Answer, Failure, Get, Reply, Step
+from kubelb.discovery.kube.stranger import between
+from kubelb.discovery.kube.stranger import page as page_of
 from kubelb.discovery.kube.wire import Slice, SliceList, decode_list, decode_named, decode_slice
 from kubelb.printable import shown
 
@@ -100,7 +102,9 @@ def _page(answer: Answer, namespace: str) -> SliceList:
     try:
         page = decode_list(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Trouble(Code.MALFORMED, f"a list that makes no sense: {error}", PROXY) from None
+        words = page_of(answer.body)
+        cure = between(answer.server, answer.origin) if words else PROXY
+        raise Trouble(Code.MALFORMED, f"a list that makes no sense: {words or error}", cure) from None
     if page.kind != "EndpointSliceList" or not page.metadata.resource_version:
         raise Trouble(
             Code.MALFORMED,
