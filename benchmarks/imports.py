@@ -4,11 +4,17 @@
 
 Each import runs in a fresh interpreter, several times, and the quickest counts; the bare interpreter is subtracted. The
 gate is not a time but a list: `import kubelb` must load none of the heavy modules.
+
+Then the cold start: a process that begins, and has the answer to its first request; with httpx alone, and through
+kubelb with the endpoints of an API server on loopback, as a pod reads them. What httpx imports for its command line
+(click, rich) is left out: it is in few pods, and costs more than all the rest. The three take turns, the quickest
+counts, and of kubelb's the request alone is told too: imports are to be paid before it.
 """
 
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = (
     *("aiohttp", "asyncio", "dns", "grpc", "httpx", "kubernetes", "msgspec", "opentelemetry", "requests", "ssl"),
@@ -35,6 +41,67 @@ def measure(statement: str, runs: int) -> tuple[float, int, list[str]]:
     return best, modules, heavy
 
 
+COLD = """
+import sys, time
+for name in ("click", "rich", "pygments"):
+    sys.modules[name] = None
+began = time.perf_counter()
+import httpx
+{setup}
+asked = time.perf_counter()
+assert client.get({url!r}).status_code == 200
+done = time.perf_counter()
+print(done - began, done - asked)
+"""
+BARE = "client = httpx.Client()"
+KUBELB = """
+import kubelb
+from kubelb.adapters.httpx import Transport
+lb = kubelb.LoadBalancer("reviews.prod:http")
+client = httpx.Client(mounts={{"http://reviews.prod": Transport(lb)}})
+from kubelb.discovery.kube import access, source
+class Token:
+    def header(self, *, fresh=False):
+        return {token!r}, ""
+way = access.Given(access.Access({server!r}, credentials=Token()))
+source.locate = lambda *given: way
+"""
+STATIC = """
+import kubelb
+from kubelb.adapters.httpx import Transport
+client = httpx.Client(mounts={{"http://reviews.prod": Transport({target!r}, hosts=["reviews.prod"])}})
+"""
+
+
+def cold_starts(runs: int) -> None:
+    """Print the seconds from the beginning to the first answer, and how often that is httpx's own."""
+    import yaml
+
+    from kubelb.testing import LocalCluster
+
+    with LocalCluster() as cluster:
+        pod = cluster.service("reviews.prod:http", replicas=1)[0]
+        config = yaml.safe_load(Path(cluster.kubeconfig).read_text(encoding="utf-8"))
+        server = config["clusters"][0]["cluster"]["server"]
+        token = f"Bearer {config['users'][0]['user']['token']}"
+        name = "http://reviews.prod/"
+        programs = {
+            "httpx alone": COLD.format(setup=BARE, url=f"http://{pod.address}/"),
+            "kubelb, static": COLD.format(setup=STATIC.format(target=f"static:///{pod.address}"), url=name),
+            "kubelb, slices": COLD.format(setup=KUBELB.format(server=server, token=token), url=name),
+        }
+        best = dict.fromkeys(programs, (float("inf"), float("inf")))
+        for _ in range(runs):
+            for what, program in programs.items():
+                done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+                whole, request = map(float, done.stdout.split())
+                best[what] = min(best[what][0], whole), min(best[what][1], request)
+    base = best["httpx alone"][0]
+    print(f"\n{'cold start':32} {'ms':>7} {'x httpx':>8}  of it the first request")
+    for what, (whole, request) in best.items():
+        print(f"{what:32} {whole * 1000:7.1f} {whole / base:8.2f}  {request * 1000:.1f} ms")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a short run")
@@ -47,6 +114,7 @@ def main() -> int:
         print(f"{module:32} {seconds * 1000:7.1f} {count:8} {seconds / base:8.2f}  {' '.join(heavy)}")
         if module == "kubelb" and heavy:
             failed = heavy
+    cold_starts(runs)
     if failed:
         print(f"import kubelb loads {', '.join(failed)}")
     return 1 if failed else 0

@@ -2,9 +2,10 @@
 
     target -> source -> feed -> balancer <- pick / call <- adapters
 
-The constructor starts no thread and does no I/O, but that for a target of the own namespace it reads the small file in
-which a pod finds that. Discovery begins with the first call that needs endpoints. From then on a call picks from what
-is known and never waits for discovery again.
+The constructor starts no thread and does no I/O, but that it imports what its discovery is made of, so that no request
+waits for that, and for a target of the own namespace reads the small file in which a pod finds that. Discovery begins
+with the first call that needs endpoints. From then on a call picks from what is known and never waits for discovery
+again.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from kubelb.core.retry.budget import BudgetState
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.namespace import in_own_namespace, placed
-from kubelb.discovery.select import Options, check_options, seed_endpoints, source_for
+from kubelb.discovery.select import Options, check_options, preload, seed_endpoints, source_for
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import NotReady, TargetError
 from kubelb.model import Endpoint, Health, Snapshot
@@ -199,6 +200,7 @@ class LoadBalancer(Calls):
             snapshot, _ = self._static.poll(clock())
             if snapshot is not None:
                 self._publish(snapshot)
+        preload(self.target)
         self.watch.open(self, self._budget)
         self._life = Life(weakly(self._start_anew), weakly(self._new_locks), weakly(self._too_late))
 

@@ -100,6 +100,11 @@ def parse_target(text: str) -> Target:
     if not isinstance(text, str):
         raise TargetError(f"a target is a string such as 'reviews.prod:http', not {type(text).__name__}")
     scheme, separator, rest = text.partition("://")
+    if "@" in text:  # wherever it stands: a password may hold any sign, and nothing of it is repeated
+        raise TargetError(
+            f"target '{MASK}@': a login has no place in a target; leave it out, and give it to the client, as in "
+            "httpx.Client(auth=...)"
+        )
     if not separator:
         return _kube(text, text, "")
     if scheme.lower() in ("http", "https"):
@@ -150,11 +155,6 @@ def _kube(text: str, name: str, scheme: str) -> Target:
 
 def _url(text: str, scheme: str, rest: str) -> Target:
     """A service as other clients are given it. Its scheme is the client's affair: what is dialled is the port."""
-    if "@" in rest:  # wherever it stands: a password may hold any sign, and nothing of it is repeated
-        raise TargetError(
-            f"target '{scheme}://{MASK}@': a login has no place in a target; leave it out, and give it to the client, "
-            "as in httpx.Client(auth=...)"
-        )
     place = re.split("[/?#]", rest, maxsplit=1)[0]
     if rest[len(place) :] not in ("", "/"):
         raise TargetError(

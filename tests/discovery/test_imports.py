@@ -24,3 +24,36 @@ def test_imports(module, allowed):
     code = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= allowed
+
+
+@pytest.mark.parametrize(
+    ("target", "there"),
+    [
+        ("reviews.prod:http", {"msgspec", "urllib3", "ssl"}),
+        ("kube:///reviews.prod:http", {"msgspec", "urllib3", "ssl"}),
+        ("dns:///reviews.prod.svc.cluster.local:80", {"dns"}),
+        ("static:///127.0.0.1:80", set()),
+    ],
+)
+def test_no_request_pays_for_imports(target, there):
+    """The kind: the first request waits for what could have been imported before. It is there after the constructor,
+    each target has its own alone, and building the source loads no more of kubelb.
+    """
+    code = (
+        f"import sys, kubelb, kubelb.discovery.select as select; lb = kubelb.LoadBalancer({target!r})\n"
+        f"print(*(name for name in {HEAVY!r} if name in sys.modules))\n"
+        "before = set(sys.modules)\n"
+        "select.source_for(lb.target, lb._options, lb._clock, lb._emit)\n"
+        "print(*(name for name in sys.modules if name not in before and name.startswith('kubelb')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, more = done.stdout.split("\n")[:2]
+    assert there <= set(loaded.split()) <= there | {"ssl"}
+    assert more == ""
+
+
+def test_a_missing_package_is_told_by_the_source_and_not_by_the_constructor():
+    """As ever: a ladder steps down from it, and health names it."""
+    code = "import sys; sys.modules['msgspec'] = None; import kubelb; print(kubelb.LoadBalancer('a.b:c'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "a.b:c" in done.stdout

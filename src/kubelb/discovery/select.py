@@ -1,5 +1,7 @@
-"""Target + options -> the source that serves them. Imports a source's packages only when one is built."""
+"""Target + options -> the source that serves them. A source's packages are imported for whom it serves alone."""
 
+import contextlib
+import importlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -19,7 +21,7 @@ from kubelb.target import Target, check_domain, parse_target
 Make: TypeAlias = Callable[[Emit], Discovery]
 Reached: TypeAlias = Callable[[Collection[Address] | None], bool | None]
 
-__all__ = ["Options", "check_options", "seed_endpoints", "source_for"]
+__all__ = ["Options", "check_options", "preload", "seed_endpoints", "source_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,24 @@ def check_options(target: Target, options: Options) -> None:
         raise ValueError(f"traffic_policy='Local': DNS does not say on which node a pod is; {target} needs 'Cluster'")
 
 
+def preload(target: Target) -> None:
+    """Import what the target's source is made of, 100 ms, where it is not in the way of a request.
+
+    What cannot be imported is told when the source is built. A process that forks later has it in memory once.
+    """
+    modules = ["dns.source"] if target.name else ["kube.source"]
+    if target.service and not target.name and not target.scheme:
+        modules.append("ladder.source")
+    if target.scheme != "static":
+        for name in modules:
+            with contextlib.suppress(ImportError, OSError):
+                importlib.import_module(f"kubelb.discovery.{name}")
+
+
 def source_for(
     target: Target, options: Options, clock: Clock, emit: Emit, reached: Reached = lambda _: None
 ) -> Discovery:
-    """Return the source for a target, not yet started. May take 100 ms of imports: not for the caller's thread.
+    """Return the source for a target, not yet started. What `preload` could not import may be imported now.
 
     `reached` is whether traffic reaches any of some endpoints, or of those in use; None where that is not known.
     """

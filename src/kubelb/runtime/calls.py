@@ -351,5 +351,7 @@ def annotate(outcome: Outcome) -> None:
     if outcome.error is not None:
         for number, before in enumerate(outcome.tries, 1):
             where = before.lease.endpoint.authority if isinstance(before.lease, Lease) else "?"
-            how = "connection refused" if refused(before.error) else printable(before.reason or before.verdict.value)
+            how = printable(before.reason or before.verdict.value)
+            if how == "connect error" and refused(before.error):  # an adapter's word for all that is no timeout
+                how = "refused"
             outcome.error.add_note(f"kubelb: try {number} on {where} ended with {how}")

@@ -7,7 +7,6 @@ query are told, of an exception only its type: either may hold what no other eye
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from kubelb.errors import NeverSent
@@ -107,6 +106,8 @@ def rpc_raised(error: BaseException) -> dict[str, Any]:
 @cache
 def scope() -> tuple[str, str]:
     """Return name and version of the instrumentation scope."""
+    from importlib.metadata import version  # 15 ms of modules, for those that listen
+
     return "kubelb", version("kubelb")
 
 
