@@ -121,8 +121,8 @@ def test_a_request_to_the_short_name(mounted):
     with LocalCluster() as cluster:
         cluster.service("reviews.default:http", replicas=1)
         with (
-            LoadBalancer("reviews:http", kubeconfig=cluster.kubeconfig) as lb,
-            httpx.Client(mounts={"http://reviews": Transport(lb)}) as client,
+            LoadBalancer("reviews:http", kubeconfig=cluster.kubeconfig, ready_timeout=60.0) as lb,
+            httpx.Client(mounts={"http://reviews": Transport(lb)}, timeout=60.0) as client,
         ):
             assert client.get("http://reviews/x").status_code == 200
             assert str(lb.target) == "reviews.default:http"
