@@ -379,7 +379,7 @@ class LoadBalancer(Calls):
         """The seed without addresses that are no server's."""
         source = StaticDiscovery(
             seed,
-            allow_special=self._options.allow_special_addresses,
+            allow_special_addresses=self._options.allow_special_addresses,
             service=str(self.target),
             emit=self._emit,
         )

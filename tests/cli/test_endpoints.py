@@ -114,7 +114,7 @@ def test_no_api_server(ask: Any, capsys: Any, tmp_path: Any, cluster: LocalClust
 
 def test_no_target(ask: Any, capsys: Any) -> None:
     """Exit code 2, and what to give."""
-    assert ask("reviews") == 2
+    assert ask("reviews.") == 2
     assert "give SVC.NS:PORT" in capsys.readouterr().err
 
 

@@ -83,7 +83,7 @@ def test_the_choice_is_made_among_the_others():
 
 def test_slices_may_be_allowed_to():
     """By the option, and by nothing else."""
-    reducer = Reducer("reviews", "prod", "http", allow_special=True)
+    reducer = Reducer("reviews", "prod", "http", allow_special_addresses=True)
     reducer.replace([wire(piece("a", [row("169.254.1.1")]))], 0.0)
     assert [endpoint.ip for endpoint in reducer.snapshot(0.0).endpoints] == ["169.254.1.1"]
 
@@ -107,9 +107,11 @@ def test_a_source_of_dns():
         source.found(finding)
     snapshot, _ = source.poll(0.0)
     assert snapshot.endpoints == ()
-    assert "has only addresses that are not dialled: 169.254.1.1 (link-local); allow_special" in snapshot.problem
+    assert (
+        "has only addresses that are not dialled: 169.254.1.1 (link-local); allow_special_addresses" in snapshot.problem
+    )
     assert [type(event) for event in told] == [Skipped]
-    allowed = DnsDiscovery(target, allow_special=True)
+    allowed = DnsDiscovery(target, allow_special_addresses=True)
     allowed.found(finding)
     assert [endpoint.ip for endpoint in allowed.poll(0.0)[0].endpoints] == ["169.254.1.1"]
 

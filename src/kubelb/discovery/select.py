@@ -92,7 +92,7 @@ def source_for(
     """
     if target.scheme == "static":
         allowed = options.allow_special_addresses
-        return StaticDiscovery(target.addresses, allow_special=allowed, service=str(target), emit=emit)
+        return StaticDiscovery(target.addresses, allow_special_addresses=allowed, service=str(target), emit=emit)
     if target.name:
         return _dns(target, options, clock, emit)
     if target.scheme == "kube":
@@ -113,7 +113,7 @@ def _kube(target: Target, options: Options, clock: Clock, emit: Emit, reached: R
         require_serving=options.require_serving,
         avoid_terminating=options.avoid_terminating,
         strict_hints=options.strict_hints,
-        allow_special=options.allow_special_addresses,
+        allow_special_addresses=options.allow_special_addresses,
         reached=reached,
         max_stale=options.max_stale,
         clock=clock,
@@ -128,7 +128,7 @@ def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discover
         target if target.nameserver else replace(target, nameserver=options.nameserver),
         cluster_domain=options.cluster_domain,
         fallback_port=options.fallback_port,
-        allow_special=options.allow_special_addresses,
+        allow_special_addresses=options.allow_special_addresses,
         max_stale=options.max_stale,
         clock=clock,
         emit=emit,

@@ -22,15 +22,15 @@ class StaticDiscovery:
         self,
         addresses: Iterable[Address | Endpoint],
         *,
-        allow_special: bool = False,
+        allow_special_addresses: bool = False,
         service: str = "static",
         emit: Emit = discard,
     ) -> None:
-        """Addresses that are no server's are left out, and told, unless `allow_special`."""
+        """Addresses that are no server's are left out, and told, unless `allow_special_addresses`."""
         given = [item if isinstance(item, Endpoint) else Endpoint(_canonical(item[0]), item[1]) for item in addresses]
         endpoints = tuple({endpoint.address: endpoint for endpoint in given}.values())
         ports = tuple(f":{port}" for port in sorted({endpoint.port for endpoint in endpoints}))
-        endpoints, self._refused = (endpoints, ()) if allow_special else screened(endpoints)
+        endpoints, self._refused = (endpoints, ()) if allow_special_addresses else screened(endpoints)
         problem = "" if endpoints else "the static list is empty"
         if self._refused and not endpoints:
             problem = f"the static list has only {left_out(self._refused)}; {CURE}"

@@ -38,7 +38,7 @@ class DnsDiscovery:
         cluster_domain: str = "cluster.local",
         fallback_port: int | None = None,
         hold: float = HOLD,
-        allow_special: bool = False,
+        allow_special_addresses: bool = False,
         max_stale: float | None = None,
         resolv_conf: str = RESOLV_CONF,
         clock: Clock = monotonic,
@@ -49,7 +49,7 @@ class DnsDiscovery:
         self._cluster_domain = cluster_domain
         self._fallback_port = fallback_port
         self._hold = hold
-        self._allow_special = allow_special
+        self._allow_special_addresses = allow_special_addresses
         self._max_stale = max_stale
         self._resolv_conf = resolv_conf
         self._clock = clock
@@ -135,7 +135,7 @@ class DnsDiscovery:
     def found(self, finding: Finding) -> bool:
         """Take an answer; returns whether the name has been given up."""
         self._heard = self._clock()
-        if not self._allow_special:
+        if not self._allow_special_addresses:
             finding = screened_finding(finding)
         with self._lock:
             self._reducer.take(finding, self._heard)

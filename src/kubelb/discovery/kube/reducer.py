@@ -76,9 +76,9 @@ class Reducer:
         join: bool = False,
         hold: float = HOLD,
         version: int = 0,
-        allow_special: bool = False,
+        allow_special_addresses: bool = False,
     ) -> None:
-        """With `allow_special`, addresses that are no pod's are let in, too (see `kubelb.discovery.special`)."""
+        """`allow_special_addresses` lets in what is no pod's address (see `kubelb.discovery.special`)."""
         unknown = [name for name in families if name not in FAMILIES]
         if unknown or not families:
             raise ValueError(f"families: {list(families)!r}; give 'IPv4', 'IPv6' or both, the preferred one first")
@@ -93,7 +93,7 @@ class Reducer:
         """What made no sense, as (what, reason), for the owner to take and report."""
         self._learn = learn_zone and bool(view.node) and not view.zone
         self._join = join
-        self._allow_special = allow_special
+        self._allow_special_addresses = allow_special_addresses
         self.refused: tuple[str, ...] = ()
         """Addresses that are not dialled, and so left out."""
         self._families = {name: Family(view, hold) for name in families}
@@ -185,7 +185,7 @@ class Reducer:
         table = family.tables.get(name)
         before = table.rows if table else {}
         share = self._pool.setdefault
-        refused: set[str] | None = None if self._allow_special else set()
+        refused: set[str] | None = None if self._allow_special_addresses else set()
         rows = read_rows(piece, port, before=before, share=share, skipped=self._skip, refused=refused) if port else {}
         if refused:
             self._note(name, known._replace(refused=frozenset(refused)))

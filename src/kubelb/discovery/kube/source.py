@@ -41,7 +41,7 @@ class KubeDiscovery:
     caller is; None takes NODE_NAME and KUBELB_ZONE, and the zone is learnt from a slice if neither is given. `families`
     is in order of preference, one is used; with `join` all are, each pod once. `debounce` is how long an endpoint may
     be absent before it is gone. `reached` tells whether requests reach endpoints; with it, hints whose endpoints all
-    fail are left for a while, unless `strict_hints`. `allow_special` lets addresses in that are no pod's.
+    fail are left for a while, unless `strict_hints`. `allow_special_addresses` lets addresses in that are no pod's.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class KubeDiscovery:
         join: bool = False,
         max_stale: float | None = None,
         strict_hints: bool = False,
-        allow_special: bool = False,
+        allow_special_addresses: bool = False,
         reached: Reached | None = None,
         debounce: float = HOLD,
         connect_timeout: float = CONNECT_TIMEOUT,
@@ -80,7 +80,7 @@ class KubeDiscovery:
             avoid_terminating,
         )
         self._families, self._join, self._hold = tuple(families), join, debounce
-        self._allow_special = allow_special
+        self._allow_special_addresses = allow_special_addresses
         self._reached = None if strict_hints else reached
         self._max_stale = max_stale
         self._clock = clock
@@ -117,7 +117,7 @@ class KubeDiscovery:
             join=self._join,
             hold=self._hold,
             version=self._version,
-            allow_special=self._allow_special,
+            allow_special_addresses=self._allow_special_addresses,
         )
         self._reducer.learn(places.zone_of(self._place))
         self._seen_zone = ""
