@@ -4,10 +4,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit envtest integration soak matrix coverage lint types docs bench smoke package clean
+.PHONY: help demo test unit envtest integration soak soak-discovery matrix coverage lint types docs bench smoke package clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kubelb needs Python 3.11 or later; give one: make PYTHON=python3.12"; exit 1; }
@@ -33,6 +33,9 @@ integration: envtest ## the tests against the real control plane
 
 soak: $(READY) ## every adapter at once against pods that fail all the time: make soak SOAK="--seconds 1200"
 	$(PY) -m tests.soak $(SOAK)
+
+soak-discovery: envtest ## 30 services against a control plane that fails all the time: SOAK="--seconds 600 --seed 2"
+	$(PY) -m tests.integration.netns -- $(PY) -m tests.soak_discovery $(SOAK)
 
 matrix: $(READY) ## the unit tests on each CPython there is, with the lowest and the newest dependencies
 	$(PY) tests/matrix.py $(MATRIX)
