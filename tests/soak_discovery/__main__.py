@@ -23,7 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak_discovery", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long things go wrong (default: 120)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--patience", type=float, default=1.0, help="factor for times, on a busy machine (default: 1)")
+    parser.add_argument(
+        "--patience", type=float, default=1.0, help="factor of all bounds, on a busy machine (default: 1)"
+    )
     parser.add_argument(
         "--fault", type=fault, action="append", metavar="KIND:SECONDS", help="these in turn, not what the seed draws"
     )

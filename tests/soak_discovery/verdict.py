@@ -44,7 +44,7 @@ class Quiet:
 
 @dataclass
 class Report:
-    """Of one soak; `patience` multiplies what is promised of time, for a machine that does other things, too."""
+    """Of one soak; `patience` multiplies all bounds of times and rates, for a machine that does other things, too."""
 
     patience: float
     faults: list[Fault] = field(default_factory=list)
@@ -53,6 +53,14 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     behind: float = 0.0
     """Seconds for which the API server itself did not know what had changed, at most."""
+
+    @property
+    def away_bound(self) -> float:
+        return AWAY * self.patience
+
+    @property
+    def first_bound(self) -> float:
+        return FIRST * self.patience
 
     def judge(self, line: Line, asked: list[Asked]) -> None:
         """Look at everything, once it is over."""
@@ -68,7 +76,7 @@ class Report:
     def print(self) -> None:
         for fact in self.facts:
             print(fact)
-        for wrong in self.wrong:
+        for wrong in self.wrong[:50]:
             print(f"WRONG: {wrong}")
         print("all is well" if not self.wrong else f"{len(self.wrong)} things are wrong")
 
@@ -131,18 +139,22 @@ class Report:
                     flapping.append(most)
                     continue
                 away.append(most)
-                if most > AWAY:
+                if most > self.away_bound:
                     self.wrong.append(
                         f"{most} connects in one second while away, {fault.kind!r} of {fault.lasted:.1f} s"
                     )
             for span in fault.refused:
                 refused.append(most := busiest(received, *span))
-                if most > AWAY:
+                if most > self.away_bound:
                     self.wrong.append(f"{most} requests in one second, {fault.kind!r} of {fault.lasted:.1f} s")
             back = fault.mended if fault.returned or fault.refused else back
         self.facts.append(f"the API server itself was behind for {self.behind:.2f} s at most")
-        self.facts.append(f"while the API server was away: {max(away)} connects in the busiest second (bound {AWAY})")
-        self.facts.append(f"while it let us do nothing: {max(refused)} requests in the busiest second (bound {AWAY})")
+        self.facts.append(
+            f"while the API server was away: {max(away)} connects in the busiest second (bound {self.away_bound:g})"
+        )
+        self.facts.append(
+            f"while it let us do nothing: {max(refused)} requests in the busiest second (bound {self.away_bound:g})"
+        )
         self.facts.append(f"where it stood still within {SOON:g} s of its return: {max(flapping)} (no bound)")
 
     def _first_second(self, asked: list[Asked]) -> None:
@@ -158,11 +170,9 @@ class Report:
             back = max(again, first_one.received)
             first = sum(back <= each.received < back + 1.0 for each in asked)
             firsts[fault.silent].append(first)
-            if first > FIRST and not fault.silent:
-                self.wrong.append(
-                    f"{first} requests in the first second after {fault.kind!r} of {fault.lasted:.1f} s (bound {FIRST})"
-                )
-        for silent, bound in ((False, f"bound {FIRST}"), (True, "where it had stood still, no bound")):
+            if first > self.first_bound and not fault.silent:
+                self.wrong.append(f"{first} requests in the first second after {fault.kind!r} of {fault.lasted:.1f} s")
+        for silent, bound in ((False, f"bound {self.first_bound:g}"), (True, "where it had stood still, no bound")):
             seen = ", ".join(f"{count} x {number}" for number, count in sorted(Counter(firsts[silent]).items()))
             self.facts.append(f"requests in the second from the first answered one on ({bound}): {seen or 'no return'}")
 
