@@ -36,7 +36,7 @@ class Fault:
     away: list[tuple[float, float]] = field(default_factory=list)
     """From when to when the API server did not answer at all."""
     refused: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when it answered, and let nobody in."""
+    """From when to when it answered, and refused whatever was asked."""
     mended: float = 0.0
     returned: bool = False
     """Whether every stream had to begin anew: then the first second after its return is looked at."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from tests.integration.access import Access, wait_may
+from tests.integration.access import Access, may, wait_may
 from tests.integration.api import Api, Json
 from tests.integration.cluster import Cluster
 from tests.integration.pods import TokenVolume
@@ -132,7 +132,7 @@ class Plane:
         """Streams that are open go on; what is asked anew is forbidden."""
         self._access.revoke(NAMESPACE, self._binding)
         view = Api(self.server.url, self._identity.ca_file, self._token)
-        wait_for(lambda: not self._may(view), what="the role to be without effect")
+        wait_for(lambda: not may(view, NAMESPACE, "list")["allowed"], what="the role to be without effect")
         view.close()
 
     def give_role(self) -> None:
@@ -141,11 +141,6 @@ class Plane:
         view = Api(self.server.url, self._identity.ca_file, self._token)
         wait_may(view, NAMESPACE, "list", "watch")
         view.close()
-
-    def _may(self, view: Api) -> Json:
-        from tests.integration.access import may
-
-        return may(view, NAMESPACE, "list")["allowed"]
 
     def take_token(self, *, forged: bool) -> None:
         """The mounted token is one that has expired, or one that no server ever gave out."""

@@ -19,7 +19,7 @@ from tests.soak_discovery.line import Line
 from tests.soak_discovery.network import Network, Pods
 from tests.soak_discovery.plane import NAMESPACE, Plane
 from tests.soak_discovery.services import PORT, Pod, Service, World
-from tests.soak_discovery.verdict import Quiet, Report
+from tests.soak_discovery.verdict import START, Quiet, Report
 from tests.stalls import Stalls
 
 __all__ = ["soak"]
@@ -64,6 +64,8 @@ class _Soak:
         self._dice = dice
         self._folder = folder
         self._report = Report(patience)
+        self._needs: list[dict[str, float]] = []
+        """Of the caller, at each quiet point."""
         self._churn = Churn(self._world, plane.api, RATE)
         self._line: Line
 
@@ -77,7 +79,7 @@ class _Soak:
         )
         try:
             began = time.monotonic()
-            self._settle(Fault("start", began, mended=began))
+            self._settle(Fault(START, began, mended=began))
             end = time.monotonic() + seconds
             faults = self._drawn(end) if script is None else iter(script)
             for kind, lasts in faults:
@@ -95,11 +97,15 @@ class _Soak:
         asked = audit.read(plane.audit_log)
         report.judge(line, asked)
         needs = ", ".join(f"{name} {value:.0f}" for name, value in line.most.items())
+        quiet = [point for point in self._needs[1:] if point] or [line.most]
+        first, last = (", ".join(f"{name} {each[name]:.0f}" for name in ("threads", "descriptors", "mb"))
+                       for each in (quiet[0], quiet[-1]))  # fmt: skip
         rate = churn.made.total() / max(churn.running, 1e-9)
         report.facts += [
             f"changes: {churn.made.total()}, {rate:.1f} a second; "
             + ", ".join(f"{kind} {count}" for kind, count in churn.made.most_common()),
             f"requests that reached the API server: {len(asked)}; connects: {len(line.dials)}",
+            f"the caller at the first quiet point after a fault: {first}; at the last: {last}",
             f"the caller needed at most: {needs} (CPU in seconds, of {time.monotonic() - began:.0f})",
         ]
         if "Traceback" in lines:
@@ -141,6 +147,7 @@ class _Soak:
         point = Quiet(fault, begun, took, machine.longest)
         self._report.quiet.append(point)
         self._report.behind = max(self._report.behind, begun - halted)
+        self._needs.append(dict(line.needs))
         self._world.calm()
         for name in wrong:
             missing, extra = written[name] - line.used.get(name, set()), line.used.get(name, set()) - written[name]

@@ -28,13 +28,13 @@ def listed(made: World) -> list[dict[str, Any]]:
     return [body for each in made.services for name in each.slices if (body := made.body(each, name)) is not None]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_changes_keep_the_rules(seed: int):
     """No address comes twice or after it was over, a service that exists has ready pods, the oracle reads the same."""
     made = world(seed)
     made.populate()
     over: dict[str, float] = {}
-    for number in range(400):
+    for number in range(300):
         change = made.change()
         ready = {pod.address for each in made.services for pod in each.ready}
         assert not ready & over.keys()

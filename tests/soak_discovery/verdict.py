@@ -15,7 +15,7 @@ from tests.soak_discovery.audit import Asked, busiest
 from tests.soak_discovery.faults import Fault
 from tests.soak_discovery.line import Line
 
-__all__ = ["Quiet", "Report"]
+__all__ = ["START", "Quiet", "Report"]
 
 MEDIAN, MOST = 3.0, 8.0
 """Seconds after a recovery until a service's set is right."""
@@ -23,6 +23,8 @@ AWAY = 10
 """Requests a second, by a process, of an API server that is away."""
 FIRST = 5
 """Requests in the first second after it answered."""
+START = "start"
+"""The kind of the first quiet point: nothing went wrong before it."""
 SOON = 8.0
 """Seconds after a return within which streams may still be let in quickly: four from the first answer on."""
 
@@ -89,7 +91,7 @@ class Report:
             stalled = f" (the machine stood still for {quiet.stall:.2f} s meanwhile)"
             if never:
                 self.wrong.append(f"{what} never right: {', '.join(never)}")
-            right = quiet.right
+            right = quiet.right if quiet.fault.kind != START else []  # a start is told, and bound by nothing
             if right and median(right) > MEDIAN * self.patience:
                 self.wrong.append(f"{what} right after {median(right):.2f} s in the median{stalled}")
             if right and right[-1] > MOST * self.patience:
