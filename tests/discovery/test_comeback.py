@@ -57,6 +57,44 @@ def test_thirty_services_are_right_again_soon_and_do_not_stampede(seconds):
     assert sorted(last)[int(len(last) * 0.9)] <= 8
 
 
+def flapping(spans):
+    """A server that is away in each of these times."""
+
+    def server(asked, number):
+        if any(since <= asked.at < until for since, until in spans):
+            return REFUSED
+        if asked.watch:
+            return min((since for since, _ in spans if since > asked.at), default=NEVER)
+        return ok(slice_list(A1, version=100 + int(asked.at)))
+
+    return server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("away_for", [8.0, 14.0, 25.0])
+def test_a_server_that_flaps_is_found_as_soon(away_for):
+    """The kind: turns that the first streams to fail reserve, while few are known to fail, keep the others waiting.
+
+    After some outages within two minutes each stream would wait for half a minute; thirty of them share that wait, and
+    not what the first of them made of it.
+    """
+    spans = [(200.0 + 8 * number, 203.0 + 8 * number) for number in range(5)]
+    back = 245.0 + away_for
+    medians, last = [], []
+    for seed in range(20):
+        fleet = Fleet(flapping([*spans, (245.0, back)]), seed=seed)
+        fleet.run(back + 60)
+        right = [next(at for at in member.known if at >= back) - back for member in fleet.members]
+        medians.append(median(right))
+        last.append(max(right))
+        assert fleet.busiest(245.0, back) <= 10
+        first = next(at for at, _ in fleet.asked if at >= back)
+        assert len(fleet.requests(first, first + 1)) <= 5
+    medians.sort()
+    assert medians[len(medians) // 2] <= 3
+    assert sorted(last)[int(len(last) * 0.9)] <= 8
+
+
 def test_one_service_alone_waits_its_own_turn():
     """Nobody rouses it; its backoff is client-go's."""
     fleet = Fleet(away(100.0, 105.0), services=1)

@@ -50,6 +50,8 @@ class Line:
     def begin(self, world: World) -> None:
         """Nothing is known yet."""
         self.used: dict[str, frozenset[str]] = {}
+        self.seen: set[str] = set()
+        """Every address that was in use at any time."""
         self.changed: dict[str, float] = {}
         """When each service's set became what it is."""
         self.source: dict[str, str] = {}
@@ -131,3 +133,4 @@ class Line:
         if used != before or service not in self.used:
             self.changed[service] = at
         self.used[service] = used
+        self.seen |= used

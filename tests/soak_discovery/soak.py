@@ -64,6 +64,7 @@ class _Soak:
         self._dice = dice
         self._folder = folder
         self._report = Report(patience)
+        self._calm = 0.0
         self._needs: list[dict[str, float]] = []
         """Of the caller, at each quiet point."""
         self._churn = Churn(self._world, plane.api, RATE)
@@ -149,6 +150,7 @@ class _Soak:
         self._report.behind = max(self._report.behind, begun - halted)
         self._needs.append(dict(line.needs))
         self._world.calm()
+        self._calm = time.monotonic()
         for name in wrong:
             missing, extra = written[name] - line.used.get(name, set()), line.used.get(name, set()) - written[name]
             self._report.facts.append(
@@ -193,5 +195,7 @@ class _Soak:
             known = {where.partition(":")[0] for where in self._line.used.get(service, ())}
             living = known & self._pods.living
             dead = known - living
-            if address not in known or (len(living) > 2 and not dead):
+            # One that was never in use may yet be, for a moment, where a stream tells what it missed.
+            told = f"{address}:{PORT}" in self._line.seen or over[address] < self._calm
+            if (address not in known and told) or (len(living) > 2 and not dead and address in known):
                 self._pods.down(address)

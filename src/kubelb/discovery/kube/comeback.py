@@ -2,7 +2,9 @@
 
     a stream breaks            its next try takes a `turn`: 4 a second, however many streams there are
     its requests fail          they wait as each one's backoff says, but evenly: `again` has n streams that wait for
-                               half a minute ask one after the other, one every half minute / n, 3 a second at most
+                               half a minute ask one after the other, one every half minute / n, 3 a second at most.
+                               Those that fail first know of few others and stand far apart; the next ones take the
+                               gaps between them, so that n are evenly spread whatever the order in which they failed
     one of them is answered    `answered`: all that wait are roused and come within a second, each in its turn: 3 in
                                the first second, 20 in the next, then 50 and 100, then as many as there are
 
@@ -18,6 +20,7 @@ epoch than it noted, and does not sleep at all; nor can one that is about to fal
 """
 
 import threading
+from bisect import insort
 from collections.abc import Callable
 
 from kubelb.clock import Clock
@@ -50,7 +53,9 @@ class Comeback:
         self._opened: float | None = None
         self._back = False
         """Whether everybody was roused since then."""
-        self._turn = self._probe = float("-inf")
+        self._turn = float("-inf")
+        self._probes: list[float] = []
+        """When the streams whose requests failed will ask again, in order."""
 
     def join(self, rouse: Callable[[], None]) -> None:
         """Have `rouse` called when the epoch changes; it must return at once."""
@@ -86,10 +91,14 @@ class Comeback:
         with self._lock:
             now = self._clock()
             gap = max(PROBE, delay / max(1, len(self._failing)))
-            if gap >= delay:
-                return delay
-            slot = max(now + gap, self._probe)
-            self._probe = slot + gap
+            slot = now + min(gap, delay)
+            self._probes = [at for at in self._probes if at > now]
+            if gap < delay:
+                for at in self._probes:
+                    if at - slot >= gap:
+                        break
+                    slot = max(slot, at + gap)
+            insort(self._probes, slot)
             return slot - now
 
     def answered(self, stream: object) -> None:
@@ -105,7 +114,7 @@ class Comeback:
                 return
             self._back = back
             if back:
-                self._probe = now
+                self._probes.clear()
                 self.epoch += 1
             sleepers = tuple(self._sleepers)
         for rouse in sleepers:
