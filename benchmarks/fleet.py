@@ -136,6 +136,7 @@ class Real:
 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self._plane = stack.enter_context(ControlPlane(find_binaries(), folder))
+        self._plane.wait_controllers()  # their own watches of slices are there, and not counted
         self._plane.cluster.namespace(NAMESPACE)
         self.kubeconfig = str(self._plane.kubeconfig(folder / "kubeconfig"))
         self.url = self._plane.url
