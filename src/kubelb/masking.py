@@ -8,6 +8,7 @@ was never told to us, because it stands in the wrong place.
 It hides rather too much than too little: a mask in a message costs nothing but a word.
 """
 
+import base64
 import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -119,6 +120,25 @@ def without_userinfo(url: str) -> str:
     return f"{scheme}{separator}{host}{slash}{path}"
 
 
+_IN_FILES = ("\n", "\r", "\0", "-----BEGIN", "{", "apiVersion:")
+_BASE64 = re.compile(r"\s*[A-Za-z0-9+/_-]{20,}={0,2}\s*")
+_JWT = re.compile(r"\s*eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*\s*")
+
+
 def is_content(text: str) -> bool:
-    """Whether it is what stands in a file, given in place of the file's path."""
-    return "\n" in text or "-----BEGIN" in text or "{" in text or len(text) > 4096
+    """Whether it is what stands in a file, or that in base64, given in place of the file's path.
+
+    >>> is_content("/etc/ssl/ca.pem"), is_content("-----BEGIN CERTIFICATE-----"), is_content("YXBpVmVyc2lvbjogdjEK" * 2)
+    (False, True, True)
+    """
+    if len(text) > 4096 or any(sign in text for sign in _IN_FILES) or _JWT.fullmatch(text):
+        return True
+    if not _BASE64.fullmatch(text):
+        return False
+    sure = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        plain = base64.b64decode(sure + "=" * (-len(sure) % 4), validate=True)
+    except ValueError:
+        return False
+    # The letters of a path give bytes of any kind; it takes a text for all of them to be a text's.
+    return plain.isascii() and all(32 <= sign < 127 or sign in b"\t\r\n" for sign in plain)

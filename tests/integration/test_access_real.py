@@ -11,6 +11,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from kubelb import NotReady
+from kubelb.discovery.kube.kubeconfig import Kubeconfig
+from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.steps import Reply
+from kubelb.discovery.kube.transport import Transport
 
 from .access import RBAC, READ_SLICES, Access, reads_slices, wait_may
 from .api import Api, ApiError, Json
@@ -220,3 +224,66 @@ def test_the_token_is_on_the_wire_and_nowhere_else(
     assert "discovery is back" in said
     assert token not in said
     assert token[-40:] not in said
+
+
+def test_impersonation(
+    control_plane: ControlPlane, balancers: Balancers, access: Access, ns: str, web: str, tmp_path: Path
+) -> None:
+    """`as:` of a kubeconfig's user: what that account may do counts, and no more, although the login may everything."""
+    access.service_account(ns, "reader")
+    path = control_plane.kubeconfig(tmp_path / "config")
+    config = json.loads(path.read_text())
+    reader = f"system:serviceaccount:{ns}:reader"
+    config["users"][0]["user"] |= {"as": reader}
+    path.write_text(json.dumps(config))
+    lb = balancers(web, kubeconfig=path)
+    lb.resync_now()
+    lb.wait_told(FORBIDDEN.format("list", ns))
+    assert f'User "{reader}" cannot list' in lb.health().error
+    access.bind(ns, access.role(ns, "reads-slices"), "reader")
+    lb.wait_used(ONE)
+    lb.wait_well()
+
+
+def test_who_the_server_takes_us_for(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """Uid, groups and extra keys, with all that has to be escaped, arrive as they stand in the file."""
+    path = control_plane.kubeconfig(tmp_path / "config")
+    config = json.loads(path.read_text())
+    extra = {"example.com/scopes": ["view", "edit"], "100%": ["x"], "a b": ["jané"]}
+    config["users"][0]["user"] |= {
+        "as": "jané",
+        "as-uid": "42",
+        "as-groups": ["system:masters", "ops, and more"],
+        "as-user-extra": extra,
+    }
+    path.write_text(json.dumps(config))
+    transport = Transport(Kubeconfig(str(path)), Lifeline(), print)
+    body = b'{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}'
+    answer = transport.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+    transport.close()
+    assert isinstance(answer, Reply), answer
+    told = json.loads(answer.body)["status"]["userInfo"]
+    assert (told["username"], told["uid"], told["extra"]) == ("jané", "42", extra)
+    assert set(told["groups"]) - {"system:authenticated"} == {"system:masters", "ops, and more"}
+
+
+def test_one_that_may_not_impersonate(balancers: Balancers, web: str, login: Login, grant: Callable[..., str]) -> None:
+    """The cure is another than a Role for slices, which this login has."""
+    grant()
+    kubeconfig = login()
+    config = json.loads(kubeconfig.read_text())
+    config["users"][0]["user"]["as"] = "jane"
+    kubeconfig.write_text(json.dumps(config))
+    lb = balancers(web, kubeconfig=kubeconfig)
+    lb.resync_now()
+    lb.wait_told("cannot impersonate")
+    assert '"impersonate"' in lb.health().cure
+
+
+def test_a_namespace_that_does_not_exist(balancers: Balancers, login: Login, grant: Callable[..., str]) -> None:
+    """RBAC refuses it as any other: a typo is thought of before a Role."""
+    grant()
+    lb = balancers("web.no-such-namespace:http", kubeconfig=login())
+    lb.resync_now()
+    lb.wait_told(FORBIDDEN.format("list", "no-such-namespace"))
+    assert lb.health().cure.startswith("is no-such-namespace the right namespace?")

@@ -432,7 +432,7 @@ def test_the_log_of_other_threads_is_not_held_back(tmp_path: Path, caplog: pytes
     """While a kubeconfig is read, only what the reading package logs in that thread is left out."""
     from threading import Thread
 
-    from kubelb.discovery.kube.kubeconfig import _package_is_quiet
+    from kubelb.discovery.kube.provider import _package_is_quiet
 
     root = logging.getLogger()
     filters = list(root.filters)

@@ -107,7 +107,7 @@ class Stage:
 
 
 class LocalBalancer(LoadBalancer):
-    """Reads the cluster with its token, because reading a kubeconfig takes the `kubernetes` package; counts events."""
+    """Reads the cluster with its token, because reading a kubeconfig takes the `kubernetes` extra; counts events."""
 
     def __init__(self, cluster: LocalCluster, target: str, seed: int) -> None:
         self.retries = 0

@@ -7,16 +7,15 @@ Both ways in (`incluster.py`, `kubeconfig.py`) end here. A Locator is hashable a
 mean the same server share a stream before either has read a file. No secret is in any repr, none in an error's text.
 """
 
-import os
 import ssl
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from kubelb.discovery.kube.certificates import Material, Stamp, stamp
 from kubelb.masking import without_userinfo
 
-__all__ = ["Access", "Credentials", "CredentialsError", "Given", "Locator", "Nobody"]
+__all__ = ["Access", "Credentials", "CredentialsError", "Given", "Issued", "Locator", "Nobody", "stamps"]
 
 
 class CredentialsError(Exception):
@@ -42,6 +41,18 @@ class Credentials(Protocol):
         ...
 
 
+class Issued:
+    """Credentials that a program gives out and can give again: an exec plugin's."""
+
+    def certificate(self) -> tuple[bytes, bytes] | None:
+        """Return the client certificate and its key, PEM, that belong to the last header; None where there is none."""
+        raise NotImplementedError
+
+    def refuse(self) -> None:
+        """Take note that the server did not accept what was given last."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Nobody:
     """No Authorization header: a client certificate, or a server that asks nothing."""
@@ -65,14 +76,25 @@ class Access:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = field(default=None, repr=False)
+    ca_data: bytes | None = field(default=None, repr=False)
+    """PEM, in place of the file; so are the next two."""
+    cert_data: bytes | None = field(default=None, repr=False)
+    key_data: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
     """``tls-server-name``: the name that the certificate must have, if not the host's."""
     proxy: str | None = field(default=None, repr=False)
     """May hold a password."""
     verify: bool = True
+    impersonate: tuple[tuple[str, str], ...] = ()
+    """Headers that ask to be taken for somebody else."""
+    sources: tuple[tuple[str, Stamp | None], ...] = field(default=(), compare=False, repr=False)
+    """The files that this was read from, as they were then; None for one that was not there."""
+    again: "Locator | None" = field(default=None, compare=False, repr=False)
+    """Where to find the same again, changed or not; None: where it was found."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "server", without_userinfo(self.server))
+        scheme, separator, rest = without_userinfo(self.server).partition("://")
+        object.__setattr__(self, "server", f"{scheme.lower()}{separator}{rest}".rstrip("/"))
         if self.proxy is not None:
             without_userinfo(self.proxy)  # remembered as a secret; the connection needs it
 
@@ -86,44 +108,39 @@ class Access:
                 f"the server of {self.origin} has no host and port that make sense: {place}", "give https://HOST:PORT"
             ) from None
 
+    @property
+    def outdated(self) -> bool:
+        """Whether a file that it was read from is another one by now."""
+        return any(_stamp(name) != before for name, before in self.sources)
+
     def ssl_context(self) -> ssl.SSLContext | None:
-        """One context for all who have the same files, a new one when a file changed; None for http."""
+        """One context for all that have the same files, a new one when a file changed; None for http."""
         if not self.server.startswith("https:"):
             return None
-        files = self.ca_file, self.cert_file, self.key_file
+        cert, key = self.cert_data or self.cert_file, self.key_data or self.key_file
+        issued = self.credentials.certificate() if isinstance(self.credentials, Issued) else None
+        if issued is not None:
+            cert, key = issued
         try:
-            return _context(files, tuple(_stamp(name) for name in files), self.verify)
-        except OSError as error:  # ssl.SSLError is one
-            why = error.strerror or type(error).__name__
+            return Material(self.ca_data or self.ca_file, cert, key, self.verify).context()
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a path may hold a NUL
+            why = getattr(error, "strerror", None) or type(error).__name__
             raise CredentialsError(
                 f"the certificates of {self.origin} cannot be loaded: {why}",
                 "check the CA and client certificate files",
             ) from None
 
 
-def _stamp(name: str | None) -> tuple[int, int]:
-    if name is None:
-        return 0, 0
-    found = os.stat(name)  # noqa: PTH116
-    return found.st_mtime_ns, found.st_size
+def stamps(files: list[str]) -> tuple[tuple[str, Stamp | None], ...]:
+    """What `Access.sources` takes. Ask before the files are read, or a change in between is never seen."""
+    return tuple((name, _stamp(name)) for name in files)
 
 
-@lru_cache(maxsize=8)
-def _context(
-    files: tuple[str | None, str | None, str | None],
-    stamps: tuple[tuple[int, int], ...],  # noqa: ARG001  in the key: a rotated CA is another context
-    verify: bool,
-) -> ssl.SSLContext:
-    ca_file, cert_file, key_file = files
-    context = ssl.create_default_context(cafile=ca_file)
-    # Python 3.13 began to demand extensions that many clusters' CAs lack; client-go does not.
-    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if cert_file:
-        context.load_cert_chain(cert_file, key_file)
-    return context
+def _stamp(name: str) -> Stamp | None:
+    try:
+        return stamp(name)
+    except (OSError, ValueError):
+        return None
 
 
 class Locator(Protocol):

@@ -12,8 +12,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from kubelb.discovery.kube.lifeline import CutError, Lifeline
-from kubelb.discovery.kube.resolve import Address, forget, resolve
+from kubelb.discovery.kube.dial import dial
+from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.resolve import forget, resolve
 from kubelb.discovery.kube.steps import Phase
 
 __all__ = ["Handshakes", "pool_classes"]
@@ -65,32 +66,29 @@ class _Dialled:
         except OSError as error:
             raise NewConnectionError(self, "the name was not found") from error  # type: ignore[arg-type]
         line.phase = Phase.CONNECT
-        failure: OSError = OSError("no address")
-        for address in addresses:
+        try:
+            sock = dial(addresses, self.timeout, line, self._prepare_socket)
             try:
-                sock = self._dial(address)
-            except OSError as error:
-                line.let_go()
-                failure = error
-                if isinstance(error, CutError):
-                    break
-            else:
-                line.phase = Phase.TLS
-                return sock
+                line.hold(sock, self)
+            except OSError:
+                sock.close()
+                raise
+        except OSError as error:
+            failure = error
+        else:
+            line.phase = Phase.TLS
+            return sock
         forget(self._dns_host, self.port)
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, f"no answer within {self.timeout:g} s") from failure
         raise NewConnectionError(self, "not connected") from failure  # type: ignore[arg-type]
 
-    def _dial(self, address: Address) -> socket.socket:
-        """Raises `OSError`, also where this machine does not speak the address's family."""
-        sock = socket.socket(address.family, socket.SOCK_STREAM)
+    def _prepare_socket(self, family: int) -> socket.socket:
+        """Raises `OSError`, also where this machine does not speak the family."""
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(self.timeout)
             for option in (*(self.socket_options or ()), *_KEEPALIVE):
                 sock.setsockopt(*option)
-            self.lifeline.hold(sock, self)
-            sock.connect(address.sockaddr)
         except OSError:
             sock.close()
             raise

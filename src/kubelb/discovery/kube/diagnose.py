@@ -8,6 +8,7 @@ import msgspec
 from kubelb.discovery.kube.steps import Failure, Phase, Reply
 from kubelb.discovery.kube.stranger import between, page
 from kubelb.discovery.kube.wire import Status, decode_status
+from kubelb.discovery.kube.wording import PROXY_LOGIN
 from kubelb.printable import printable
 
 __all__ = ["PROXY", "RESOURCE", "Code", "Trouble", "failed", "refused", "revoked", "role_for", "said"]
@@ -125,12 +126,9 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
             wait=wait,
         )
     if code == HTTPStatus.FORBIDDEN:
-        return Trouble(
-            Code.FORBIDDEN,
-            f"not allowed to {asked}: {text}",
-            role_for(namespace),
-            wait=wait,
-        )
+        return Trouble(Code.FORBIDDEN, f"not allowed to {asked}: {text}", _permission(status, namespace), wait=wait)
+    if code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return Trouble(Code.REJECTED, f"{asked}: a proxy on the way asks for a login ({text})", PROXY_LOGIN, wait=wait)
     if code == HTTPStatus.GONE or status.reason in {"Expired", "Gone"}:
         return Trouble(Code.EXPIRED, f"{asked}: {text}", wait=wait)
     if 300 <= code < 400:
@@ -148,6 +146,22 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
         return Trouble(Code.SERVER, f"{asked}: {text}", cure, wait=wait)
     cure = "check that the server is a Kubernetes API server, 1.21 or later" if code == HTTPStatus.NOT_FOUND else ""
     return Trouble(Code.REJECTED, f"{asked}: {text}", cure, wait=wait)
+
+
+def _permission(status: Status, namespace: str) -> str:
+    """Return the cure of a 403, which depends on what else may be wrong than a role that is missing."""
+    message = status.message or ""
+    if "cannot impersonate" in message:
+        return (
+            "the login may not act as what stands under as: in the kubeconfig's user; "
+            'give it a role with the verb "impersonate", or take as: out'
+        )
+    if 'User "system:anonymous"' in message:
+        return "no credentials were sent, or none that the server knows: does the kubeconfig's context name a user?"
+    cure = role_for(namespace)
+    if status.reason == "Forbidden":  # RBAC's own: it does not say whether the namespace exists, and refuses both alike
+        return f"is {namespace} the right namespace? One that does not exist is refused in the same way. If so, {cure}"
+    return cure
 
 
 def _status(body: bytes) -> Status:

@@ -1,41 +1,32 @@
-"""The way in from a laptop or a CI job: kubeconfig files with all that they can hold.
+"""The way in from a laptop or a CI job: kubeconfig files, read as kubectl reads them.
 
-Exec plugins, OIDC, certificates inline or in files, several files merged: the `kubernetes` package reads them, and is
-imported here, on the stream's thread, and nowhere else (300 ms, 35 MB). It reads a ``tokenFile`` once for ever, goes on
-without credentials when an exec plugin fails, and knows ``proxy-url`` and ``tls-server-name`` only in its later
-versions; so those four are looked up here. After a 401 the file is opened again, which runs everything anew.
+    merge.py        several files as one           stanza.py       a cluster, user or context, and its values
+    serverurl.py    where the server is            login.py        token, password, plugin, provider
+    impersonate.py  as:                            plugin.py       exec plugins
+
+Read on the stream's thread, never on a caller's. When one of the files changes it is read again for the next request
+(`Access.outdated`), and after a 401 in any case.
+
+Different from kubectl, on purpose: credentials are sent to a server of ``http://``, too, as the official Python client
+does (kubectl drops them without a word), a server without a scheme that has a CA is spoken to by https, and an exec
+plugin without ``interactiveMode`` is run as ``IfAvailable``, where kubectl insists on one.
 """
 
-import logging
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from kubelb.discovery.kube.access import Access, Credentials, CredentialsError
+from kubelb.discovery.kube.access import Access, CredentialsError, stamps
+from kubelb.discovery.kube.impersonate import impersonation
+from kubelb.discovery.kube.login import credentials_of
+from kubelb.discovery.kube.merge import Merged, MissingPackageError, merge
 from kubelb.discovery.kube.proxy import environment_proxy
-from kubelb.discovery.kube.token import TokenFile
+from kubelb.discovery.kube.serverurl import server_url
+from kubelb.discovery.kube.stanza import Stanza
 from kubelb.masking import is_content
+from kubelb.printable import shown
 
 __all__ = ["Kubeconfig", "MissingPackageError"]
-
-
-class MissingPackageError(CredentialsError, ImportError):
-    """The extra is not installed."""
-
-    missing_extra = True
-
-    def __init__(self) -> None:
-        super().__init__(
-            "a kubeconfig can only be read with the 'kubernetes' package, which is not installed",
-            "pip install 'kubelb[kubernetes]'",
-        )
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.cure}"
 
 
 @dataclass(frozen=True)
@@ -47,117 +38,96 @@ class Kubeconfig:
     context: str | None = None
 
     def open(self) -> Access:
-        """Read it, running what it says has to be run."""
-        if is_content(self.paths):
-            raise CredentialsError(
-                "what was given as the path of a kubeconfig is what stands in one",
-                "give the path of the file in kubeconfig= or KUBECONFIG",
-            )
-        if not any(Path(path).expanduser().is_file() for path in self.paths.split(os.pathsep) if path):
+        """Read it. Raises `CredentialsError`; `MissingPackageError`, an ImportError too, without the extra."""
+        files = self._files()
+        sources = stamps(files)
+        there = [name for name in files if not _missing(name)]
+        if not there:
             raise CredentialsError(
                 f"there is no kubeconfig at {self.paths}, and this is no pod with a ServiceAccount token",
                 "give kubeconfig=, set KUBECONFIG, or run in a pod",
             )
         try:
-            from kubernetes.client import Configuration
-            from kubernetes.config import kube_config
-        except ImportError:
-            raise MissingPackageError from None
-        try:
-            merged = kube_config.KubeConfigMerger(self.paths).config  # type: ignore[no-untyped-call]
-            cluster, user = _parts(merged, self.context)
-            settings = Configuration()
-            load: Any = kube_config.load_kube_config
-            with _package_is_quiet():
-                load(self.paths, context=self.context, client_configuration=settings)
-        except Exception as error:  # noqa: BLE001  yaml errors, ConfigException, whatever a plugin raises
+            config = merge(there)
+            context = config.context(self.context)
+            access = _access(config, context, self.paths)
+        except CredentialsError as error:
+            if isinstance(error, MissingPackageError):
+                raise
+            reason = f"the kubeconfig {self.paths} cannot be used: {error.reason}"
+            raise CredentialsError(reason, error.cure) from None
+        except Exception as error:  # noqa: BLE001  yaml's errors, OSError: their texts may hold what stands there
+            what = getattr(error, "strerror", None) or type(error).__name__
             raise CredentialsError(
-                f"the kubeconfig {self.paths} cannot be used: {_words(error, ' while it was read: is it one?')}",
+                f"the kubeconfig {self.paths} cannot be used: {what} while it was read: is it one?",
                 "kubectl cluster-info with the same file",
             ) from None
-        server = str(settings.host).rstrip("/")
-        access = Access(
-            server,
-            self.paths,
-            credentials=_credentials(user, settings, self.paths),
-            ca_file=settings.ssl_ca_cert,
-            cert_file=settings.cert_file,
-            key_file=settings.key_file,
-            server_name=_get(cluster, "tls-server-name"),
-            proxy=_get(cluster, "proxy-url"),
-            verify=bool(settings.verify_ssl),
-        )
         access.check()
-        return access if access.proxy else replace(access, proxy=environment_proxy(server))
+        # Found again by the context's name: somebody who makes another one current means kubectl, not this process.
+        return replace(access, sources=sources, again=Kubeconfig(self.paths, context.name))
+
+    def _files(self) -> list[str]:
+        parts = [part for part in self.paths.split(os.pathsep) if part]
+        # Each by itself: a list may be longer than a path can be. The whole, too: YAML has colons in it.
+        if any(is_content(part) for part in parts) or is_content(self.paths[:4096]):
+            raise CredentialsError(
+                "what was given as the path of a kubeconfig is what stands in one",
+                "give the path of the file in kubeconfig= or KUBECONFIG",
+            )
+        whole = str(Path(self.paths).expanduser())
+        if len(parts) > 1 and os.path.isfile(whole):  # noqa: PTH113 - pathlib's raises for a name that is too long
+            return [whole]  # a name with a colon in it
+        return [str(Path(part).expanduser()) for part in parts]
 
 
-class _Settings:
-    """A token kept by the package, which refreshes it when an exec plugin or OIDC said that it expires."""
-
-    def __init__(self, settings: Any, paths: str) -> None:
-        self._settings = settings
-        self._paths = paths
-
-    def header(self, *, fresh: bool = False) -> tuple[str, str]:  # noqa: ARG002  a fresh one comes with a fresh Access
-        try:
-            with _package_is_quiet():  # it may run the plugin again
-                auth = self._settings.auth_settings().get("BearerToken") or {}
-        except Exception as error:  # noqa: BLE001  the package raises what its helpers raise
-            raise CredentialsError(f"the credentials of {self._paths} cannot be refreshed: {_words(error)}") from None
-        value = str(auth.get("value") or "").strip()
-        if not value.isascii() or not value.isprintable():
-            raise CredentialsError(f"{self._paths} holds something that is no token")
-        return value, ""
-
-
-@contextmanager
-def _package_is_quiet() -> Iterator[None]:
-    """Keep what the package logs meanwhile, in this thread, out of the root logger.
-
-    When an exec plugin fails the package logs all that the plugin wrote, which may be a token. What there is to say of
-    it is said by us. The list of filters is replaced and never altered: other threads may be reading it.
-    """
-    root, here = logging.getLogger(), threading.get_ident()
-
-    def others(record: logging.LogRecord) -> bool:
-        return record.thread != here
-
-    root.filters = [*root.filters, others]
+def _missing(name: str) -> bool:
+    """Whether there is no such file; one that may not be read is there, and is told."""
     try:
-        yield
-    finally:
-        root.filters = [each for each in root.filters if each is not others]
+        os.stat(name)  # noqa: PTH116
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
-def _parts(merged: Any, context: str | None) -> tuple[Any, Any]:
-    """The cluster and the user of a context, as nodes that know the file they are from."""
-    chosen = merged["contexts"].get_with_name(context or merged["current-context"])["context"]
-    cluster = merged["clusters"].get_with_name(chosen["cluster"])["cluster"]
-    name = chosen.safe_get("user")
-    found = merged["users"].get_with_name(name, safe=True) if name and merged.safe_get("users") else None
-    return cluster, found["user"] if found else None
-
-
-def _credentials(user: Any, settings: Any, paths: str) -> Credentials:
-    file = _get(user, "tokenFile")
-    if file:
-        # client-go prefers it to `token`; a relative name is relative to the file it stands in.
-        return TokenFile(str(Path(user.path).parent / file))
-    if user is not None and "exec" in user and not settings.auth_settings() and not settings.cert_file:
-        command = _get(user["exec"], "command")
+def _access(config: Merged, context: Stanza, origin: str) -> Access:
+    cluster = config.named("clusters", context.text("cluster"))
+    if cluster is None:
         raise CredentialsError(
-            f"the plugin {command!r} named in {paths} gave no credentials", f"run {command!r} by hand and log in again"
+            f"there is no cluster {shown(context.text('cluster'))}, which {context} names",
+            "kubectl config get-clusters lists those there are",
         )
-    return _Settings(settings, paths)
-
-
-def _get(node: Any, key: str) -> str | None:
-    value = node.safe_get(key) if node is not None else None
-    return str(value) if value else None
-
-
-def _words(error: Exception, doubt: str = "") -> str:
-    """The kind of error, or the package's own words: never the file's content, which holds secrets."""
-    if type(error).__name__ == "ConfigException":
-        return " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}{doubt}"
+    user = config.named("users", context.text("user")) or Stanza("user", context.text("user"), {}, context.file)
+    ca_file, ca_data = cluster.either("certificate-authority")
+    cert_file, cert_data = user.either("client-certificate")
+    key_file, key_data = user.either("client-key")
+    insecure = cluster.flag("insecure-skip-tls-verify")
+    if not cluster.text("server"):
+        raise CredentialsError(f"{cluster} has no server", "give server: https://HOST:PORT")
+    if insecure and (ca_file or ca_data):
+        raise CredentialsError(
+            f"{cluster} has a CA and insecure-skip-tls-verify, which says not to look at it", "take one of them out"
+        )
+    if (cert_file or cert_data) and not (key_file or key_data):
+        raise CredentialsError(f"{user} has a client certificate without a key", "give client-key, too")
+    tls = bool(ca_file or ca_data or cert_file or cert_data or insecure)
+    server = server_url(cluster.text("server"), tls=tls, origin=str(cluster))
+    certificate = bool(cert_file or cert_data)
+    return Access(
+        server,
+        origin,
+        credentials=credentials_of(
+            user, cluster, server, certificate=certificate, files=config.files, context=context.name
+        ),
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file if certificate else None,
+        ca_data=ca_data,
+        cert_data=cert_data,
+        key_data=key_data if certificate else None,
+        server_name=cluster.text("tls-server-name") or None,
+        proxy=cluster.text("proxy-url") or environment_proxy(server),
+        verify=not insecure,
+        impersonate=impersonation(user),
+    )

@@ -3,11 +3,14 @@
 Unlike Python's own reading, NO_PROXY may hold networks (10.96.0.0/12), which is how clusters exempt their API server.
 """
 
+import base64
 import ipaddress
 import os
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
-__all__ = ["environment_proxy", "exempt"]
+from kubelb.masking import remember
+
+__all__ = ["environment_proxy", "exempt", "login_of"]
 
 
 def environment_proxy(server: str) -> str | None:
@@ -17,6 +20,25 @@ def environment_proxy(server: str) -> str | None:
     if not proxy or exempt(server, _variable("NO_PROXY")):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def login_of(proxy: str) -> str | None:
+    """The Proxy-Authorization header for the login in a proxy's URL, None where there is none.
+
+    What is special in a URL stands %-encoded in it, and as it is, in UTF-8, in the header.
+
+    >>> login_of("http://me%40corp:p%3Aw@proxy.test:3128") == "Basic " + base64.b64encode(b"me@corp:p:w").decode()
+    True
+    """
+    user, at, _ = urlsplit(proxy).netloc.rpartition("@")
+    if not at:
+        return None
+    name, _, password = user.partition(":")
+    login = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
+    remember(unquote_to_bytes(password).decode("utf-8", "replace"))
+    header = f"Basic {base64.b64encode(login).decode()}"
+    remember(header)
+    return header
 
 
 def exempt(server: str, no_proxy: str) -> bool:

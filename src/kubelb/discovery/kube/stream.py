@@ -22,7 +22,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from kubelb.clock import Clock, monotonic
-from kubelb.discovery.kube import resolve
+from kubelb.discovery.kube import plugin, resolve
 from kubelb.discovery.kube.access import Locator
 from kubelb.discovery.kube.comeback import Comeback
 from kubelb.discovery.kube.diagnose import Code, Trouble
@@ -267,6 +267,7 @@ def after_fork_in_child() -> None:
     global _registry
     before, _registry = _registry, _Registry()
     resolve.after_fork_in_child()
+    plugin.after_fork_in_child()
     for stream in before.streams.values():
         stream.abandon()
 

@@ -18,10 +18,11 @@ REREAD = 60.0
 class TokenFile:
     """Credentials out of a file."""
 
-    def __init__(self, path: str, *, clock: Clock = monotonic) -> None:
+    def __init__(self, path: str, *, first: str = "", clock: Clock = monotonic) -> None:
+        """`first` is a header to use until the file can be read."""
         self._path = Path(path)
         self._clock = clock
-        self._header = ""
+        self._header = first
         self._read = float("-inf")
         self._mtime = -1
 
@@ -43,7 +44,8 @@ class TokenFile:
                 raise CredentialsError(
                     reason, "is a ServiceAccount token mounted, and may this user read it?"
                 ) from None
-            return self._header, f"{reason}; the token of {now - self._read:.0f} s ago stays in use"
+            which = "that stands beside it" if self._mtime == -1 else f"of {now - self._read:.0f} s ago"
+            return self._header, f"{reason}; the token {which} stays in use"
         return self._header, ""
 
 

@@ -8,7 +8,7 @@ whole: connecting `connect_timeout`, the TLS handshake the same and more where t
 
 import http.client
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -16,11 +16,12 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from kubelb.clock import monotonic
-from kubelb.discovery.kube.access import Access, CredentialsError, Locator
+from kubelb.discovery.kube.access import Access, CredentialsError, Issued, Locator
 from kubelb.discovery.kube.connection import Handshakes, pool_classes
 from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.proxy import login_of
 from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
-from kubelb.discovery.kube.wording import why
+from kubelb.discovery.kube.wording import certificate_refused, why
 from kubelb.masking import Hidden, remember
 
 __all__ = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "Transport"]
@@ -84,7 +85,9 @@ class Transport:
             access, manager, header = self._prepare(step.fresh)
         except CredentialsError as error:
             return Failure(Phase.CREDENTIALS, error.reason, error.cure, missing_extra=error.missing_extra)
-        headers = {"Accept": "application/json", "User-Agent": "kubelb"}
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "kubelb"})
+        for name, value in access.impersonate:
+            headers.add(name, value)  # a group is a header of its own
         # A list of 10 000 endpoints is 3.6 MB, zipped 0.5; the server zips only if asked, and never a watch.
         headers["Accept-Encoding"] = "identity" if step.watch else "gzip"
         if header:
@@ -142,9 +145,7 @@ class Transport:
         self._manager = self._access = self._context = None
 
     def _prepare(self, fresh: bool) -> tuple[Access, urllib3.PoolManager, str]:
-        access = self._access
-        if access is None or fresh:
-            access = self._locator.open()
+        access = self._open(fresh)
         header, warning = access.credentials.header(fresh=fresh)
         remember(header)  # servers, and proxies in between, repeat it in their errors
         header = Hidden(header)
@@ -161,12 +162,38 @@ class Transport:
         self._access = access
         return access, self._manager, header
 
+    def _open(self, fresh: bool) -> Access:
+        """What is known of the way in, read again if it was refused or has changed."""
+        known = self._access
+        if known is None:
+            return self._locator.open()
+        if not fresh and not known.outdated:
+            return known
+        if fresh and isinstance(known.credentials, Issued):
+            known.credentials.refuse()
+        try:
+            return (known.again or self._locator).open()
+        except CredentialsError as error:
+            if fresh:
+                raise
+            # Half written, perhaps. What was known still works, or the server will say that it does not.
+            self._warn(f"{error.reason}; what was read before stays in use")
+            return known
+
     def _failure(self, error: Exception) -> Failure:
         phase = self._line.phase
         self.hang_up()
         assert self._access is not None
+        if isinstance(self._access.credentials, Issued) and certificate_refused(error):
+            self._access.credentials.refuse()
         reason, cure, silent = why(error, phase, self._access)
         return Failure(phase, reason, cure, silent)
+
+
+class _Proxies(urllib3.ProxyManager):
+    def _set_proxy_headers(self, url: str, headers: Mapping[str, str] | None = None) -> Mapping[str, str]:
+        """urllib3 makes a plain dict of them, and one header of several groups."""
+        return urllib3.HTTPHeaderDict({"Host": urlsplit(url).netloc}) | (headers or {})
 
 
 def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolManager:
@@ -179,11 +206,11 @@ def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolMana
         if access.proxy is None:
             return urllib3.PoolManager(**options)  # type: ignore[arg-type]
         auth = urlsplit(access.proxy)
-        if auth.username is not None:
-            login = f"{auth.username}:{auth.password or ''}"
-            options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
+        login = login_of(access.proxy)
+        if login is not None:
+            options["proxy_headers"] = {"Proxy-Authorization": Hidden(login)}
         proxy = f"{auth.scheme}://{auth.netloc.rpartition('@')[2]}"
-        return urllib3.ProxyManager(proxy, **options)  # type: ignore[arg-type]
+        return _Proxies(proxy, **options)  # type: ignore[arg-type]
     except (HTTPError, ValueError):
         scheme, separator, _ = (access.proxy or "").partition("://")
         other = f", not {scheme}" if scheme in SOCKS else ""  # of anything else nothing is told: a password, perhaps

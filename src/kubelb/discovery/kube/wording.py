@@ -1,9 +1,12 @@
 """What a failed request is called: where it got to, what the cause was, what the user can do.
 
+A proxy in between is told from the server behind it: which of the two refused, and which of the two is to be looked at.
+
 The cause is dug out of the wrappers that urllib3 puts around it, and told in words of our own, because the texts of
 exceptions may repeat a header, and a header may be a token.
 """
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,19 +17,52 @@ from urllib3.exceptions import ProtocolError, ProxyError, ReadTimeoutError
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.steps import Phase
 
-__all__ = ["why"]
+__all__ = ["PROXY_LOGIN", "certificate_refused", "why"]
+
+PROXY_LOGIN = (
+    "give the login in proxy-url, or in HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT, with what is special in it "
+    "%-encoded (@ is %40, : is %3A, / is %2F, % is %25)"
+)
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
+_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR", "HANDSHAKE_FAILURE")
 
 
 def why(error: BaseException, phase: Phase, access: Access) -> tuple[str, str, bool]:
     """The reason, the cure, and whether it was silence."""
     parts = urlsplit(access.server)
-    where = parts.netloc
+    where, proxy = parts.netloc, ""
     if access.proxy:
-        where += f" through the proxy {urlsplit(access.proxy).netloc.rpartition('@')[2]}"
+        proxy = urlsplit(access.proxy).netloc.rpartition("@")[2]
+        where += f" through the proxy {proxy}"
     causes = list(_causes(error))
+    status = _tunnel(causes)
+    if status:
+        login = urlsplit(access.proxy or "").username is not None
+        reason, cure = _refused_tunnel(status, proxy, parts.netloc, login=login)
+        return f"connecting to {where}: {reason}", cure, False
     silent = any(isinstance(cause, (TimeoutError, ReadTimeoutError)) for cause in causes)
     words = "no answer in time" if silent else _words(causes)
-    return f"{phase.value} {where}: {words}", _cure(causes, phase, access, parts.hostname or "", where), silent
+    return f"{phase.value} {where}: {words}", _cure(causes, phase, access, parts.hostname or "", where, proxy), silent
+
+
+def certificate_refused(error: BaseException) -> bool:
+    """Whether the peer ended a TLS handshake for the client certificate that it was shown, or was not."""
+    reasons = [cause.reason or "" for cause in _causes(error) if isinstance(cause, ssl.SSLError)]
+    return any("ALERT" in reason and any(word in reason for word in _CERTIFICATE) for reason in reasons)
+
+
+def _tunnel(causes: list[BaseException]) -> int:
+    """The status of a proxy that does not let us through, 0 for all else."""
+    found = (_TUNNEL.match(str(cause)) for cause in causes if isinstance(cause, OSError))
+    return next((int(each[1]) for each in found if each), 0)
+
+
+def _refused_tunnel(status: int, proxy: str, server: str, *, login: bool) -> tuple[str, str]:
+    if status == 407:
+        what = "does not accept the login that it was given" if login else "asks for a login, and none was given"
+        return f"the proxy {what} (HTTP 407)", PROXY_LOGIN
+    cure = f"does {proxy} allow CONNECT to {server}? If it is not to go through it, name it in NO_PROXY"
+    return f"the proxy refused the tunnel (HTTP {status})", cure
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -59,7 +95,7 @@ def _words(causes: list[BaseException]) -> str:
     return f"{type(causes[-1]).__name__}"
 
 
-def _cure(causes: list[BaseException], phase: Phase, access: Access, host: str, where: str) -> str:
+def _cure(causes: list[BaseException], phase: Phase, access: Access, host: str, where: str, proxy: str) -> str:
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         name = access.server_name or host
         return f"is the CA of {access.origin} the one of this cluster, and does the certificate name {name}?"
@@ -67,7 +103,12 @@ def _cure(causes: list[BaseException], phase: Phase, access: Access, host: str, 
     if phase is Phase.CONNECT and refused and not access.proxy:
         return f"the host answers, and nothing listens there: is the API server up, and is {where} its port?"
     if phase is Phase.RESOLVE:
-        return f"check the name {host} and the nameserver"
+        name = (
+            (urlsplit(f"//{proxy}").hostname or "") if proxy else host
+        )  # with a proxy it is the proxy that looks ours up
+        return f"check the name {name} and the nameserver"
+    if phase is Phase.CONNECT and proxy:
+        return f"is the proxy up, and is {proxy} right? It is from proxy-url in {access.origin}, or from HTTPS_PROXY"
     if phase is Phase.CONNECT:
         return f"is the API server up, and may this process connect to {where} (NetworkPolicy, firewall)?"
     if phase in {Phase.TLS, Phase.HEADERS}:
