@@ -191,7 +191,7 @@ def test_a_refusal_is_told_as_such_whatever_the_order(made, monkeypatch, refusin
     for number, addresses in enumerate((hosts, hosts[::-1])):
         named(monkeypatch, f"api{number}.test", *addresses)
         feed = Reader(made, Access(f"http://api{number}.test:{refusing[1]}"), connect_timeout=1.0)
-        feed.until(lambda _, feed=feed: feed.events)
+        feed.until(lambda _, feed=feed: feed.events, timeout=20)
         assert "connection refused" in feed.health.error
 
 
@@ -264,7 +264,7 @@ def test_a_source_stops_while_it_dials_several(made, monkeypatch):
         named(monkeypatch, "api.test", hole, hole, hole)
         before = descriptors()
         feed = Reader(made, Access("http://api.test"), connect_timeout=30.0)
-        feed.until(lambda _: "connecting to" in feed.health.error)
+        feed.until(lambda _: "connecting to" in feed.health.error, timeout=20)
         took = elapsed(feed.source.stop)
         assert took.own < 0.05
         end = time.monotonic() + 5

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import ssl
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -214,6 +215,20 @@ def test_content_in_the_place_of_the_kubeconfig(tmp_path, monkeypatch, content):
     assert content[:20] not in f"{raised.value}{raised.value.cure}{refused.value}"
 
 
+def test_a_process_that_changes_its_folder(made, tmp_path, monkeypatch):
+    """A relative path is that of the moment when it was read first."""
+    with Server(authorized) as server:
+        config(tmp_path, {"server": server.url}, {"token": "one"})
+        monkeypatch.chdir(tmp_path)
+        feed = Reader(made, None, kubeconfig="config")
+        feed.ips("10.0.0.1", timeout=20)
+        monkeypatch.chdir("/")
+        touched(tmp_path / "config", lambda: config(tmp_path, {"server": server.url}, {"token": "two"}))
+        feed.source.resync_now()
+        feed.until(lambda _: "Bearer two" in seen(server, "authorization"), timeout=20)
+        assert not feed.events
+
+
 def test_a_list_of_files_may_be_longer_than_a_path(tmp_path):
     """Sixty files of a hundred letters each are no content; and a file may have a colon in its name."""
     path = config(tmp_path, name="a:b")
@@ -242,8 +257,31 @@ def test_an_encrypted_key_does_not_ask_on_the_terminal(tmp_path):
     key = load_pem_private_key(me.private_key_pem.bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(SECRET.encode()))
     access = Access("https://api.test", "a file", cert_data=me.cert_chain_pems[0].bytes(), key_data=locked)
-    with pytest.raises(CredentialsError, match="cannot be loaded: the key is encrypted"):
+    with pytest.raises(CredentialsError, match="cannot be loaded: client key: it is encrypted"):
         access.ssl_context()
+
+
+def test_which_file_cannot_be_used(tmp_path):
+    """CA, certificate or key: which of them, where it is, and what is wrong with it."""
+    authority = trustme.CA()
+    me, other = authority.issue_cert("me@test"), authority.issue_cert("you@test")
+    me.cert_chain_pems[0].write_to_path(tmp_path / "me.pem")
+    other.private_key_pem.write_to_path(tmp_path / "you.key")
+    (tmp_path / "text").write_text("some text")
+    files = {name: str(tmp_path / name) for name in ("me.pem", "you.key", "text", "none")}
+    for given, words in (
+        ({"ca_file": files["none"]}, f"CA {files['none']}: No such file or directory"),
+        ({"ca_file": files["text"]}, f"CA {files['text']}: it is no PEM file"),
+        ({"cert_file": files["none"], "key_file": files["you.key"]}, f"client certificate {files['none']}: No such"),
+        ({"cert_file": files["me.pem"], "key_file": files["none"]}, f"client key {files['none']}: No such"),
+        ({"cert_file": files["me.pem"], "key_file": files["you.key"]}, "the key is that of another certificate"),
+        ({"ca_data": b"nonsense"}, "CA: it is no PEM file"),
+        ({"ca_file": "a\0b"}, "no path"),
+    ):
+        with pytest.raises(CredentialsError) as raised:
+            Access("https://api.test", "a file", **given).ssl_context()
+        assert words in str(raised.value)
+        assert raised.value.cure
 
 
 def test_no_key_is_left_on_the_disk(tmp_path, monkeypatch):
@@ -262,8 +300,7 @@ def test_no_key_is_left_on_the_disk(tmp_path, monkeypatch):
 def authorized(conn, request):
     if request.watch:
         conn.stream()
-        conn.end()
-        conn.close()
+        conn.idle()
     conn.reply(slice_list(piece("a", [row("10.0.0.1")])))
 
 
@@ -283,15 +320,19 @@ def test_a_kubeconfig_that_changes_is_read_again(made, tmp_path):
     with Server(authorized) as server:
         path = config(tmp_path, {"server": server.url}, {"token": "one"})
         feed = Reader(made, None, kubeconfig=path)
-        feed.ips("10.0.0.1")
+        feed.ips("10.0.0.1", timeout=20)
         touched(path, lambda: config(tmp_path, {"server": server.url}, {"token": "two", "as": "jane"}))
-        feed.until(lambda _: "Bearer two" in seen(server, "authorization"))
+        feed.source.resync_now()
+        feed.until(lambda _: "Bearer two" in seen(server, "authorization"), timeout=20)
         assert server.requests[-1].headers["impersonate-user"] == "jane"
         touched(path, lambda: Path(path).write_text("users: ["))
-        feed.until(lambda _: any("what was read before stays in use" in str(event) for event in feed.events))
         feed.source.resync_now()
+        feed.until(
+            lambda _: any("what was read before stays in use" in str(event) for event in feed.events), timeout=20
+        )
         count = len(server.requests)
-        feed.until(lambda _: len(server.requests) > count)
+        feed.source.resync_now()
+        feed.until(lambda _: len(server.requests) > count, timeout=20)
         assert seen(server, "authorization")[-1] == "Bearer two"
 
 
@@ -300,13 +341,14 @@ def test_another_current_context_does_not_move_a_process(made, tmp_path):
     with Server(authorized) as server:
         path = config(tmp_path, {"server": server.url}, {"token": "one"})
         feed = Reader(made, None, kubeconfig=path)
-        feed.ips("10.0.0.1")
+        feed.ips("10.0.0.1", timeout=20)
         text = yaml.safe_load(Path(path).read_text())
         text["users"] = [{"name": "u", "user": {"token": "two"}}, {"name": "v", "user": {"token": "other"}}]
         text["contexts"].append({"name": "y", "context": {"cluster": "c", "user": "v"}})
         text["current-context"] = "y"
         touched(path, lambda: Path(path).write_text(yaml.safe_dump(text)))
-        feed.until(lambda _: "Bearer two" in seen(server, "authorization"))
+        feed.source.resync_now()
+        feed.until(lambda _: "Bearer two" in seen(server, "authorization"), timeout=20)
         assert "Bearer other" not in seen(server, "authorization")
 
 
@@ -315,9 +357,10 @@ def test_a_file_that_appears_is_read(made, tmp_path):
     with Server(authorized) as server:
         path = config(tmp_path, {"server": server.url}, {"token": "one"})
         feed = Reader(made, None, kubeconfig=os.pathsep.join([str(tmp_path / "first"), path]))
-        feed.ips("10.0.0.1")
+        feed.ips("10.0.0.1", timeout=20)
         config(tmp_path, {"server": server.url}, {"token": "two"}, name="first")
-        feed.until(lambda _: "Bearer two" in seen(server, "authorization"))
+        feed.source.resync_now()
+        feed.until(lambda _: "Bearer two" in seen(server, "authorization"), timeout=20)
 
 
 def test_certificates_that_change_are_used_by_new_connections(made, tmp_path):
@@ -343,16 +386,18 @@ def test_certificates_that_change_are_used_by_new_connections(made, tmp_path):
         user = {"client-certificate": "me.pem", "client-key": "me.key"}
         cluster = {"server": server.url, "certificate-authority": "ca.pem"}
         feed = Reader(made, None, kubeconfig=config(tmp_path, cluster, user))
-        feed.ips("10.0.0.1")
+        feed.ips("10.0.0.1", timeout=20)
         first = serials[0]
         touched(tmp_path / "me.pem", issue)
-        feed.until(lambda _: serials[-1] != first)
+        feed.source.resync_now()
+        feed.until(lambda _: serials[-1] != first, timeout=20)
         other = trustme.CA()
         other.issue_cert("127.0.0.1").configure_cert(context)
         both = other.cert_pem.bytes() + authority.cert_pem.bytes()
         touched(tmp_path / "ca.pem", lambda: (tmp_path / "ca.pem").write_bytes(both))
         count = len(serials)
-        feed.until(lambda _: len(serials) > count + 1)
+        feed.source.resync_now()
+        feed.until(lambda _: len(serials) > count + 1, timeout=20)
         assert not any(event.kind == "unreachable" for event in feed.events if hasattr(event, "kind"))
 
 
@@ -386,3 +431,36 @@ def test_unquoting_is_done_once():
     assert base64.b64decode(login_of("http://a:100%2525@p").removeprefix("Basic ")).decode() == "a:100%25"
     assert unquote("100%2525") == "100%25"
     assert base64.b64decode(login_of("http://j%C3%A9:%E2%82%AC@p").removeprefix("Basic ")).decode() == "jé:€"
+
+
+# -- OIDC, which the kubernetes package knows
+
+
+def jwt(expires):
+    parts = ({"alg": "none"}, {"exp": expires, "sub": SECRET}, {})
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+
+
+def oidc(token):
+    return {"auth-provider": {"name": "oidc", "config": {"id-token": token, "idp-issuer-url": "http://127.0.0.1:1"}}}
+
+
+def test_oidc(tmp_path):
+    """An id-token that is good is sent; one that cannot be refreshed is told without a word of the package's."""
+    token = jwt(4_000_000_000)
+    access = Kubeconfig(config(tmp_path, user=oidc(token))).open()
+    assert access.credentials.header() == (f"Bearer {token}", "")
+    assert token not in repr((access, access.credentials))
+    with pytest.raises(CredentialsError, match=r"auth-provider of user 'u' of .* cannot be read: ") as raised:
+        Kubeconfig(config(tmp_path, user=oidc(jwt(1)))).open()
+    assert SECRET not in str(raised.value)
+    with pytest.raises(CredentialsError, match="gave no credentials") as raised:
+        Kubeconfig(config(tmp_path, user={"auth-provider": {"name": "azure"}})).open()
+
+
+def test_oidc_without_the_package(tmp_path, monkeypatch):
+    """It alone needs the package, which is named with the pip command."""
+    monkeypatch.setitem(sys.modules, "kubernetes.client", None)
+    with pytest.raises(ImportError, match=r"auth-provider of user 'u' .* pip install 'kubelb\[kubernetes\]'"):
+        Kubeconfig(config(tmp_path, user=oidc("x"))).open()
+    assert Kubeconfig(config(tmp_path)).open().credentials.header()[0] == "Bearer t"

@@ -111,7 +111,7 @@ def test_an_encoded_login_is_decoded(made, tmp_path, monkeypatch, secured, way):
         else:
             monkeypatch.setenv(way, url)
         feed = Reader(made, None, kubeconfig=config(tmp_path, cluster))
-        feed.ips("10.0.0.1")
+        feed.ips("10.0.0.1", timeout=20)
         assert proxy.heads[0].startswith(f"CONNECT api.test:{server.port} ")
         assert not feed.events
 
@@ -130,7 +130,7 @@ def test_a_proxy_that_refuses_the_tunnel(made, secured, login, status_, words):
     with Server(idle_watch, context) as server, Tunnel(server.port, LOGIN, status_) as proxy:
         access = Access(f"https://api.test:{server.port}", ca_file=ca_file, proxy=f"http://{login}{proxy.place}")
         feed = Reader(made, access)
-        feed.until(lambda _: feed.events)
+        feed.until(lambda _: feed.events, timeout=20)
         health = feed.health
         assert f"connecting to api.test:{server.port} through the proxy {proxy.place}: {words}" in health.error
         assert ("%-encoded" if status_ == 407 else "NO_PROXY") in health.cure
@@ -146,7 +146,7 @@ def test_a_proxy_for_plain_http_that_wants_a_login(made):
 
     with Server(handle) as proxy:
         feed = Reader(made, Access("http://api.test", proxy=f"http://you:{SECRET}@127.0.0.1:{proxy.port}"))
-        feed.until(lambda _: feed.events)
+        feed.until(lambda _: feed.events, timeout=20)
         assert "a proxy on the way asks for a login" in feed.health.error
         assert "HTTPS_PROXY" in feed.health.cure
         assert base64.b64encode(f"you:{SECRET}".encode()).decode() in proxy.requests[0].headers["proxy-authorization"]
@@ -159,7 +159,7 @@ def test_a_proxy_that_is_away(made, tmp_path):
         place = f"127.0.0.1:{bound.getsockname()[1]}"
         path = config(tmp_path, {"proxy-url": f"http://me:{SECRET}@{place}"})
         feed = Reader(made, None, kubeconfig=path)
-        feed.until(lambda _: feed.events)
+        feed.until(lambda _: feed.events, timeout=20)
         assert "connection refused" in feed.health.error
         cure = f"is the proxy up, and is {place} right? It is from proxy-url in {path}, or from HTTPS_PROXY"
         assert feed.health.cure == cure
@@ -207,7 +207,7 @@ def test_impersonation_is_on_the_wire(made, tmp_path, through):
         place = f"http://127.0.0.1:{listener.getsockname()[1]}"
         cluster = {"server": place} if through == "directly" else {"server": "http://api.test", "proxy-url": place}
         feed = Reader(made, None, kubeconfig=config(tmp_path, cluster, AS))
-        feed.until(lambda _: lines)
+        feed.until(lambda _: lines, timeout=20)
         feed.source.stop()
         listener.shutdown(socket.SHUT_RDWR)
     assert sorted(lines[0]) == sorted(f"{name}: {value}" for name, value in SENT)
@@ -217,7 +217,7 @@ def test_as_without_a_name(made, tmp_path):
     """Groups of nobody: an error, as in client-go, instead of requests in one's own name."""
     path = config(tmp_path, user={"token": SECRET, "as-groups": ["admins"]})
     feed = Reader(made, None, kubeconfig=path)
-    feed.until(lambda _: feed.events)
+    feed.until(lambda _: feed.events, timeout=20)
     assert feed.events[0].kind == "credentials"
     assert f"user 'u' of {path} asks for a uid, groups or user-extra" in feed.health.error
     assert "give as:" in feed.health.cure

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from kubelb.discovery.kube.certificates import Material, Stamp, stamp
+from kubelb.discovery.kube.certificates import Material, MaterialError, Stamp, stamp
 from kubelb.masking import without_userinfo
 
 __all__ = ["Access", "Credentials", "CredentialsError", "Given", "Issued", "Locator", "Nobody", "stamps"]
@@ -123,10 +123,9 @@ class Access:
             cert, key = issued
         try:
             return Material(self.ca_data or self.ca_file, cert, key, self.verify).context()
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a path may hold a NUL
-            why = getattr(error, "strerror", None) or type(error).__name__
+        except MaterialError as error:
             raise CredentialsError(
-                f"the certificates of {self.origin} cannot be loaded: {why}",
+                f"the certificates of {self.origin} cannot be loaded: {error.strerror}",
                 "check the CA and client certificate files",
             ) from None
 

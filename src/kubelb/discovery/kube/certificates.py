@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
-__all__ = ["EncryptedKeyError", "Material", "Source", "Stamp", "stamp"]
+__all__ = ["Material", "MaterialError", "Source", "Stamp", "stamp"]
 
 Source: TypeAlias = str | bytes | None
 """A path, or what could stand in the file: PEM."""
@@ -22,11 +22,15 @@ Stamp: TypeAlias = tuple[int, int, int]
 """What moves when a file is written, or another is put in its place."""
 
 
-class EncryptedKeyError(OSError):
-    """A key that wants a password, which OpenSSL would ask for on the terminal."""
+class MaterialError(OSError):
+    """Which of the three cannot be used, and why."""
 
-    def __init__(self) -> None:
-        super().__init__(0, "the key is encrypted")
+    def __init__(self, what: str, source: Source, why: str) -> None:
+        super().__init__(0, f"{what}{f' {source}' if isinstance(source, str) else ''}: {why}")
+
+
+class _EncryptedError(Exception):
+    """A key that wants a password, which OpenSSL would ask for on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,14 @@ class Material:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Raise `OSError` (`ssl.SSLError` is one) for what cannot be read, or is none of these things."""
-        return _context(self, tuple(stamp(each) for each in (self.ca, self.cert, self.key)))
+        """Raise `MaterialError` for what cannot be read, or is none of these things."""
+        stamps = []
+        for what, source in (("CA", self.ca), ("client certificate", self.cert), ("client key", self.key)):
+            try:
+                stamps.append(stamp(source))
+            except (OSError, ValueError) as error:  # a path may hold a NUL
+                raise MaterialError(what, source, getattr(error, "strerror", None) or "no path") from None
+        return _context(self, tuple(stamps))
 
 
 def stamp(source: Source) -> Stamp:
@@ -58,15 +68,30 @@ def _context(material: Material, stamps: tuple[Stamp, ...]) -> ssl.SSLContext:  
             _as_file(source, Path(folder, name))
             for name, source in (("ca", material.ca), ("cert", material.cert), ("key", material.key))
         )
-        context = ssl.create_default_context(cafile=ca)
+        try:
+            context = ssl.create_default_context(cafile=ca)
+        except OSError as error:
+            raise MaterialError("CA", material.ca, _why(error)) from None
         # Python 3.13 began to demand extensions that many clusters' CAs lack; client-go does not.
         context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         if not material.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if cert:
-            context.load_cert_chain(cert, key, _refuse)
+            try:
+                context.load_cert_chain(cert, key, _refuse)
+            except _EncryptedError:
+                raise MaterialError("client key", material.key, "it is encrypted") from None
+            except OSError as error:
+                raise MaterialError("client certificate, or its key", material.cert, _why(error)) from None
     return context
+
+
+def _why(error: OSError) -> str:
+    """ssl says "[SSL] PEM lib (_ssl.c:4154)" of a file without PEM, and other things that help as little."""
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or type(error).__name__
+    return "the key is that of another certificate" if "MISMATCH" in (error.reason or "") else "it is no PEM file"
 
 
 def _as_file(source: Source, path: Path) -> str | None:
@@ -78,4 +103,4 @@ def _as_file(source: Source, path: Path) -> str | None:
 
 
 def _refuse() -> str:
-    raise EncryptedKeyError
+    raise _EncryptedError

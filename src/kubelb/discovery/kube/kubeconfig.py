@@ -14,7 +14,6 @@ plugin without ``interactiveMode`` is run as ``IfAvailable``, where kubectl insi
 
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from kubelb.discovery.kube.access import Access, CredentialsError, stamps
 from kubelb.discovery.kube.impersonate import impersonation
@@ -64,7 +63,8 @@ class Kubeconfig:
             ) from None
         access.check()
         # Found again by the context's name: somebody who makes another one current means kubectl, not this process.
-        return replace(access, sources=sources, again=Kubeconfig(self.paths, context.name))
+        again = Kubeconfig(os.pathsep.join(files), context.name)
+        return replace(access, sources=sources, again=again)
 
     def _files(self) -> list[str]:
         parts = [part for part in self.paths.split(os.pathsep) if part]
@@ -74,10 +74,14 @@ class Kubeconfig:
                 "what was given as the path of a kubeconfig is what stands in one",
                 "give the path of the file in kubeconfig= or KUBECONFIG",
             )
-        whole = str(Path(self.paths).expanduser())
-        if len(parts) > 1 and os.path.isfile(whole):  # noqa: PTH113 - pathlib's raises for a name that is too long
-            return [whole]  # a name with a colon in it
-        return [str(Path(part).expanduser()) for part in parts]
+        if len(parts) > 1 and os.path.isfile(_absolute(self.paths)):  # noqa: PTH113 - pathlib's raises for a long name
+            return [_absolute(self.paths)]  # a name with a colon in it
+        return [_absolute(part) for part in parts]
+
+
+def _absolute(path: str) -> str:
+    """The process may change its folder later. Unlike pathlib's, these raise for nothing."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 def _missing(name: str) -> bool:

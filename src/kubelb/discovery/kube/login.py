@@ -10,6 +10,7 @@ A client certificate is shown beside any of them. Where the file is ambiguous ku
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 from kubelb.discovery.kube.access import Credentials, CredentialsError, Nobody
@@ -99,8 +100,13 @@ def _info(cluster: Stanza, server: str) -> dict[str, Any]:
     """What a plugin is told of the cluster (client-go, rest/exec.go)."""
     path, data = cluster.either("certificate-authority")
     if path:
-        with open(path, "rb") as file:  # noqa: PTH123
-            data = file.read()
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise CredentialsError(
+                f"the CA of {cluster} cannot be read: {path}: {error.strerror}",
+                "give certificate-authority, or its -data",
+            ) from None
     info: dict[str, Any] = {"server": server}
     if data:
         info["certificate-authority-data"] = base64.b64encode(data).decode()
