@@ -476,7 +476,8 @@ def test_a_file_that_is_no_kubeconfig(tmp_path):
 def test_without_the_package(made, tmp_path, authority, monkeypatch):
     """A missing package is told with the pip command, as a failure and not as a crash, and is an ImportError."""
     path = kubeconfig(tmp_path, "https://127.0.0.1:1", authority, {"token": "t"})
-    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    monkeypatch.setitem(sys.modules, "kubernetes.client", None)
     feed = Reader(made, None, kubeconfig=path)
     feed.until(lambda _: feed.events)
     assert feed.events[0].kind == "missing-extra"

@@ -73,7 +73,7 @@ def named(monkeypatch, name, *addresses):
 
     def answer(host, *args, **kw):
         if host == name:
-            return [(V4, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+            return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in addresses]
         return real(host, *args, **kw)
 
     monkeypatch.setattr(resolve.socket, "getaddrinfo", answer)
@@ -186,8 +186,9 @@ def test_the_most_telling_failure_is_told(refusing):
 
 
 def test_a_refusal_is_told_as_such_whatever_the_order(made, monkeypatch, refusing):
-    """In health: not that there is no route, which is said of the other family's address."""
-    hosts = [("127.0.0.1", refusing[1]), ("224.0.0.1", refusing[1])]  # no route for TCP, without a packet
+    """In health: not what is said of the address that cannot be dialled at all."""
+    strange = 9999, ("there", refusing[1])  # of a family that this machine does not speak
+    hosts = [(V4, refusing), strange]
     for number, addresses in enumerate((hosts, hosts[::-1])):
         named(monkeypatch, f"api{number}.test", *addresses)
         feed = Reader(made, Access(f"http://api{number}.test:{refusing[1]}"), connect_timeout=1.0)
@@ -241,7 +242,7 @@ def test_without_descriptors():
 def test_an_api_server_behind_a_black_hole(made, monkeypatch):
     """The first address of its name answers nothing: ready long before that one's time is over."""
     with black_hole() as hole, Server(idle_watch) as server:
-        named(monkeypatch, "api.test", hole, ("127.0.0.1", server.port))
+        named(monkeypatch, "api.test", (V4, hole), (V4, ("127.0.0.1", server.port)))
         began = time.monotonic()
         feed = Reader(made, Access(f"http://api.test:{server.port}"), connect_timeout=30.0)
         feed.ips("10.0.0.1", timeout=20)
@@ -252,7 +253,7 @@ def test_an_api_server_behind_a_black_hole(made, monkeypatch):
 def test_a_proxy_behind_a_black_hole(made, monkeypatch):
     """The name that is dialled is the proxy's, and it is dialled in the same way."""
     with black_hole() as hole, Server(idle_watch) as proxy:
-        named(monkeypatch, "proxy.test", hole, ("127.0.0.1", proxy.port))
+        named(monkeypatch, "proxy.test", (V4, hole), (V4, ("127.0.0.1", proxy.port)))
         access = Access("http://api.test", proxy=f"http://proxy.test:{proxy.port}")
         Reader(made, access, connect_timeout=30.0).ips("10.0.0.1", timeout=20)
         assert proxy.requests[0].headers["host"] == "api.test"
@@ -261,7 +262,7 @@ def test_a_proxy_behind_a_black_hole(made, monkeypatch):
 def test_a_source_stops_while_it_dials_several(made, monkeypatch):
     """Through the whole of it: the stream's thread is gone at once."""
     with black_hole() as hole:
-        named(monkeypatch, "api.test", hole, hole, hole)
+        named(monkeypatch, "api.test", *[(V4, hole)] * 3)
         before = descriptors()
         feed = Reader(made, Access("http://api.test"), connect_timeout=30.0)
         feed.until(lambda _: "connecting to" in feed.health.error, timeout=20)

@@ -365,14 +365,14 @@ def test_a_file_that_appears_is_read(made, tmp_path):
 
 def test_certificates_that_change_are_used_by_new_connections(made, tmp_path):
     """CA, client certificate and key are other files of the same names: the next connection shows the new one."""
-    authority, serials = trustme.CA(), []
+    authority, shown = trustme.CA(), []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
 
     def handle(conn, request):
-        serials.append(conn.sock.getpeercert()["serialNumber"])
+        shown.append((conn.sock.getpeercert()["serialNumber"], request.watch))
         authorized(conn, request)
 
     def issue():
@@ -387,17 +387,18 @@ def test_certificates_that_change_are_used_by_new_connections(made, tmp_path):
         cluster = {"server": server.url, "certificate-authority": "ca.pem"}
         feed = Reader(made, None, kubeconfig=config(tmp_path, cluster, user))
         feed.ips("10.0.0.1", timeout=20)
-        first = serials[0]
+        first = shown[0][0]
+        feed.until(lambda _: shown[-1][1], timeout=20)
         touched(tmp_path / "me.pem", issue)
         feed.source.resync_now()
-        feed.until(lambda _: serials[-1] != first, timeout=20)
+        feed.until(lambda _: shown[-1][0] != first and shown[-1][1], timeout=20)
         other = trustme.CA()
         other.issue_cert("127.0.0.1").configure_cert(context)
         both = other.cert_pem.bytes() + authority.cert_pem.bytes()
         touched(tmp_path / "ca.pem", lambda: (tmp_path / "ca.pem").write_bytes(both))
-        count = len(serials)
+        count = len(shown)
         feed.source.resync_now()
-        feed.until(lambda _: len(serials) > count + 1, timeout=20)
+        feed.until(lambda _: len(shown) > count + 1, timeout=20)
         assert not any(event.kind == "unreachable" for event in feed.events if hasattr(event, "kind"))
 
 

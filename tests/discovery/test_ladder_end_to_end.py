@@ -97,7 +97,8 @@ def test_at_the_start(cluster, svc, kind):
 
 def test_without_the_extra(cluster, svc, monkeypatch):
     """No package to read a kubeconfig with: a step down, with the pip command as its cure."""
-    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    monkeypatch.setitem(sys.modules, "kubernetes.client", None)
     with Balancer("reviews.prod:http", cluster) as lb:
         lb.wait_ready()
         assert lb.used == addresses(svc)

@@ -8,6 +8,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,22 @@ def _load(file: str) -> dict[str, Any]:
         import yaml  # type: ignore[import-untyped]
     except ImportError:
         raise MissingPackageError from None
+    if not _installed("kubernetes"):
+        raise MissingPackageError
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     config = yaml.load(Path(file).read_bytes(), loader)  # noqa: S506 - both loaders are safe ones
     if config is not None and not isinstance(config, dict):
         raise TypeError("no mapping")
     return config or {}
+
+
+def _installed(package: str) -> bool:
+    """Whether it is there, not imported. PyYAML is in many places by chance; without the rest of the extra a kubeconfig
+    would be read until the day on which its user logs in by OIDC."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _named(whole: Stanza, kind: str, word: str) -> dict[str, Stanza]:
