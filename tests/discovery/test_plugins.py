@@ -272,27 +272,65 @@ def tls_server(authority, clients, version):
     return context
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-def test_a_certificate_that_the_handshake_refuses_is_renewed(made, tmp_path, version):
-    """A plugin's first certificate is of an authority that the server does not know; its second is good."""
+@pytest.fixture
+def renewing(tmp_path):
+    """An authority, and a plugin whose first certificate is a stranger's and whose second is of the authority."""
     authority, stranger = trustme.CA(), trustme.CA()
     for number, issuer in ((1, stranger), (2, authority)):
         me = issuer.issue_cert("me@test")
         me.cert_chain_pems[0].write_to_path(tmp_path / f"{number}.pem")
         me.private_key_pem.write_to_path(tmp_path / f"{number}.key")
-    folder = str(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
     command = program(
         tmp_path,
-        f"read = lambda e: open({folder!r} + f'/{{min(n, 2)}}.' + e).read()\n"
+        f"read = lambda e: open({str(tmp_path)!r} + f'/{{min(n, 2)}}.' + e).read()\n"
         "out(clientCertificateData=read('pem'), clientKeyData=read('key'))",
     )
+    return authority, command
+
+
+def test_a_certificate_that_is_answered_by_a_reset_is_renewed(made, tmp_path, renewing):
+    """In TLS 1.3 the alert may be lost: the server closes with the request unread, and the connection is reset."""
+    authority, command = renewing
+
+    def handle(conn, request):
+        if runs(tmp_path) < 2:
+            conn.reset()
+        idle_watch(conn, request)
+
+    context = tls_server(authority, authority, ssl.TLSVersion.TLSv1_3)
+    context.verify_mode = ssl.CERT_NONE
+    with Server(handle, context) as server:
+        path = config(tmp_path, {"server": server.url, "certificate-authority": "ca.pem"}, user(command))
+        feed = Reader(made, None, kubeconfig=path)
+        feed.ips("10.0.0.1", timeout=20)
+        assert runs(tmp_path) == 2
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_a_certificate_that_the_handshake_refuses_is_renewed(made, tmp_path, renewing, version):
+    """A plugin's first certificate is of an authority that the server does not know; its second is good."""
+    authority, command = renewing
     with Server(idle_watch, tls_server(authority, authority, version)) as server:
-        (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
         path = config(tmp_path, {"server": server.url, "certificate-authority": "ca.pem"}, user(command))
         feed = Reader(made, None, kubeconfig=path)
         feed.ips("10.0.0.1", timeout=20)
         assert runs(tmp_path) == 2
         assert all("authorization" not in request.headers for request in server.requests)
+
+
+def test_a_client_certificate_that_is_refused_is_told(made, tmp_path):
+    """One that stands in a file: what is to be looked at is the certificate, not whether the server is healthy."""
+    authority, me = trustme.CA(), trustme.CA().issue_cert("me@test")
+    me.private_key_and_cert_chain_pem.write_to_path(tmp_path / "me.pem")
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    with Server(idle_watch, tls_server(authority, authority, ssl.TLSVersion.TLSv1_2)) as server:
+        cluster = {"server": server.url, "certificate-authority": "ca.pem"}
+        path = config(tmp_path, cluster, {"client-certificate": "me.pem", "client-key": "me.pem"})
+        feed = Reader(made, None, kubeconfig=path)
+        feed.until(lambda _: feed.events, timeout=20)
+        assert "TLS failed" in feed.health.error
+        assert f"accept the client certificate of {path}?" in feed.health.cure
 
 
 def test_a_certificate_that_expires_is_replaced(tmp_path):

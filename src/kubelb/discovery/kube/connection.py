@@ -60,6 +60,7 @@ class _Dialled:
     def _new_conn(self) -> socket.socket:
         line = self.lifeline
         line.let_go()
+        line.dials += 1
         line.phase = Phase.RESOLVE
         try:
             addresses = resolve(self._dns_host, self.port, self.timeout, line)

@@ -36,6 +36,8 @@ class Lifeline:
     def __init__(self) -> None:
         self.phase = Phase.CREDENTIALS
         """What the stream waits for; also for messages."""
+        self.dials = 0
+        """Connections that were made or tried."""
         self.stopped = False
         self._lock = threading.Lock()
         self._dups: list[socket.socket] = []

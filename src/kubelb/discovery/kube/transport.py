@@ -59,6 +59,7 @@ class Transport:
         self._warn = warn
         self._handshakes = Handshakes(connect_timeout)
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
+        self._dials = 0  # of the lifeline, when the last request was made
         self._access: Access | None = None
         self._context: ssl.SSLContext | None = None
         self._manager: urllib3.PoolManager | None = None
@@ -95,6 +96,7 @@ class Transport:
         if posted is not None:
             headers["Content-Type"] = "application/json"
         self._line.phase = Phase.HEADERS
+        self._dials = self._line.dials
         try:
             response = self._response = manager.request(
                 "GET" if posted is None else "POST",
@@ -184,8 +186,10 @@ class Transport:
         phase = self._line.phase
         self.hang_up()
         assert self._access is not None
-        if isinstance(self._access.credentials, Issued) and certificate_refused(error):
-            self._access.credentials.refuse()
+        new = self._line.dials != self._dials and phase is Phase.HEADERS
+        issued = self._access.credentials
+        if isinstance(issued, Issued) and issued.certificate() and certificate_refused(error, new=new):
+            issued.refuse()
         reason, cure, silent = why(error, phase, self._access)
         return Failure(phase, reason, cure, silent)
 

@@ -9,7 +9,7 @@ exceptions may repeat a header, and a header may be a token.
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import ProtocolError, ProxyError, ReadTimeoutError
@@ -45,9 +45,18 @@ def why(error: BaseException, phase: Phase, access: Access) -> tuple[str, str, b
     return f"{phase.value} {where}: {words}", _cure(causes, phase, access, parts.hostname or "", where, proxy), silent
 
 
-def certificate_refused(error: BaseException) -> bool:
-    """Whether the peer ended a TLS handshake for the client certificate that it was shown, or was not."""
-    reasons = [cause.reason or "" for cause in _causes(error) if isinstance(cause, ssl.SSLError)]
+def certificate_refused(error: BaseException, *, new: bool) -> bool:
+    """Whether the peer, by all signs, does not accept the client certificate that it was shown.
+
+    In TLS 1.3 the client's handshake is over before the server has looked at it. What it says then may be lost: it
+    closes with our request unread, which resets the connection. So a `new` one that ends before any answer counts.
+    """
+    causes = list(_causes(error))
+    return _alert(causes) or (new and any(isinstance(cause, ConnectionError | ssl.SSLEOFError) for cause in causes))
+
+
+def _alert(causes: Iterable[BaseException]) -> bool:
+    reasons = [cause.reason or "" for cause in causes if isinstance(cause, ssl.SSLError)]
     return any("ALERT" in reason and any(word in reason for word in _CERTIFICATE) for reason in reasons)
 
 
@@ -102,6 +111,11 @@ def _cure(causes: list[BaseException], phase: Phase, access: Access, host: str, 
     refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
     if phase is Phase.CONNECT and refused and not access.proxy:
         return f"the host answers, and nothing listens there: is the API server up, and is {where} its port?"
+    if _alert(causes):
+        return (
+            f"does {where} accept the client certificate of {access.origin}? It may have expired, be of another CA, "
+            "or be missing"
+        )
     if phase is Phase.RESOLVE:
         name = (
             (urlsplit(f"//{proxy}").hostname or "") if proxy else host
