@@ -9,7 +9,7 @@ import pytest
 from kubelb.discovery.dns.finding import Finding
 from kubelb.discovery.dns.poller import Poller
 from kubelb.discovery.dns.reducer import Reducer
-from kubelb.discovery.dns.steps import CONFIG, RESYNC, Ask, Sleep
+from kubelb.discovery.dns.steps import CONFIG, HOSTS, RESYNC, Ask, Sleep
 from kubelb.model import Endpoint
 from kubelb.target import parse_target
 
@@ -40,6 +40,9 @@ class Played:
         while not isinstance(self._step, Sleep):
             if self._step is CONFIG:
                 self._step = self._steps.send(HERE)
+                continue
+            if self._step is HOSTS:
+                self._step = self._steps.send({})
                 continue
             assert isinstance(self._step, Ask)
             self.asked += [str(question) for question in self._step.questions]

@@ -1,15 +1,19 @@
 """What one look-up found out: the value that goes from the look-up to the reducer."""
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kubelb.discovery.special import CURE, left_out, screened
 from kubelb.model import Endpoint
 
-__all__ = ["FAMILIES", "Finding", "screened_finding"]
+__all__ = ["CEILING", "FAMILIES", "FLOOR", "Finding", "family_of", "is_server", "screened_finding"]
 
 FAMILIES = "IPv4", "IPv6"
-"""In order of preference; one of them is used."""
+"""In order of preference, unless another is asked for; one of them is used."""
+FLOOR = 1.0
+CEILING = 30.0
+"""Seconds for which an answer is believed, at least and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class Finding:
     """Seconds until it is to be asked again."""
     endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     """By family. A family that is not in it was not learnt about this time: what is known of it stays."""
+    early: bool = False
+    """The look-up goes on: what was slow comes with the next one."""
     partial: bool = False
     """What is not in it may be there all the same."""
     absent: str = ""
@@ -48,3 +54,14 @@ def screened_finding(finding: Finding) -> Finding:
         return finding
     warning = "a part of the answer", f"{left_out(refused)}; {CURE}"
     return replace(finding, endpoints=good, warnings=(*finding.warnings, warning), refused=tuple(refused))
+
+
+def family_of(ip: str) -> str:
+    """One of `FAMILIES`."""
+    return "IPv6" if ":" in ip else "IPv4"
+
+
+def is_server(ip: str) -> bool:
+    """Whether anybody can be dialled there."""
+    address = ipaddress.ip_address(ip)
+    return not (address.is_unspecified or address.is_multicast or ip == "255.255.255.255")

@@ -4,19 +4,45 @@ Generators that do no I/O: they yield Steps and are sent Replies, so a test is t
 or raises Trouble where a nameserver failed. One question is enough for a service whose addresses come along with its
 SRV records; those that do not come along are asked for together.
 
+What matters is not kept waiting for what does not. Where some answers have come and others are missing, the first are
+yielded as a Finding of their own, and the look-up goes on with the rest, until the first are due to be asked for again.
+
+- A name in ``/etc/hosts`` is not asked for (`hosts.py`), unless a nameserver was named or the name ends with a dot.
 - Weights count relative to the largest of their tier, so that CoreDNS's equal ones, which differ with the number of
   pods, are all 1. A weight of 0 means "seldom", not "never" (RFC 2782): it counts as a tenth of the weight 1.
 - A target whose address nobody could tell makes the Finding partial; one that has none is left out.
+- Addresses of targets that were asked for are kept for as long as their own TTL says, and not asked for again with the
+  SRV records, which have another; the sooner of the two decides when the next look-up is.
 - What a search list led to is asked for alone from then on, until it is given up (`forget`): a blip must not lead to
   another name, which a wildcard may answer.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
-from kubelb.discovery.dns.finding import FAMILIES, Finding
+from kubelb.clock import Clock, monotonic
+from kubelb.discovery.dns.finding import CEILING, FAMILIES, FLOOR, Finding, family_of, is_server
+from kubelb.discovery.dns.hosts import ETC_HOSTS, listed
 from kubelb.discovery.dns.names import candidates, service_part
-from kubelb.discovery.dns.steps import CONFIG, LIES, Answer, Ask, Config, Failure, Question, Reply, Srv, Step, Trouble
+from kubelb.discovery.dns.steps import (
+    CONFIG,
+    HOSTS,
+    LIES,
+    Answer,
+    Ask,
+    Config,
+    Enough,
+    Failure,
+    Question,
+    Replies,
+    Reply,
+    Rest,
+    Srv,
+    Step,
+    Trouble,
+)
 from kubelb.model import Endpoint
 from kubelb.target import Target
 
@@ -26,32 +52,77 @@ LOOKUPS = 200
 """Targets whose addresses are asked for in one refresh; the others have theirs from an earlier one, or wait."""
 ALIASES = 8
 """Names in a chain of CNAMEs that come one by one; dnspython follows 16 within an answer."""
+LOOK_AGAIN = 5.0
+"""Seconds between two looks at ``/etc/hosts``."""
 _SELDOM = 0.1
+_PAST = float("-inf")
 _KINDS = {"IPv4": "A", "IPv6": "AAAA"}
 
-Asking = Generator[Step, Reply, Finding]
+Looked: TypeAlias = Step | Finding
+Asking: TypeAlias = Generator[Looked, Reply, Finding]
+"""A Finding that is yielded is what is known so far."""
+Build: TypeAlias = Callable[[Mapping[Question, Answer | Failure | None]], Finding | None]
+
+
+class Known(NamedTuple):
+    """Addresses of a target, for how long they were said to hold, and until when that is."""
+
+    addresses: tuple[str, ...]
+    ttl: float
+    until: float
+
+    def fresh(self, now: float) -> bool:
+        """Whether they need not be asked for yet; soon is now, or each name would have its own time to be asked."""
+        return self.until - now > max(FLOOR, self.ttl / 4)
 
 
 class Lookup:
-    """Asks for one target, again and again. `fallback_port` is for A records where SRV records do not all fit."""
+    """Asks for one target, again and again. `fallback_port` is for A records where SRV records do not all fit.
 
-    def __init__(self, target: Target, *, cluster_domain: str, fallback_port: int | None) -> None:
+    `families` are those that are asked for, in any order.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        cluster_domain: str,
+        fallback_port: int | None,
+        families: Collection[str] = FAMILIES,
+        clock: Clock = monotonic,
+    ) -> None:
         self._target = target
         self._domain = cluster_domain
         self._fallback_port = fallback_port
+        self._wanted = tuple(family for family in FAMILIES if family in families)
+        self._clock = clock
+        self._families = self._wanted
         self._winner = ""
-        self._resolved: dict[str, tuple[str, ...]] = {}
+        self._resolved: dict[str, Known] = {}
 
     def forget(self) -> None:
         """What was found is gone: walk the search list again."""
         self._winner = ""
 
+    def renew(self) -> None:
+        """Whatever the TTLs say, ask for everything next time; what cannot be told then stays."""
+        self._resolved = {target: known._replace(until=_PAST) for target, known in self._resolved.items()}
+
     def run(self) -> Asking:
         """Ask once."""
+        if self._target.scheme == "dns" and self._target.nameserver is None and not self._target.name.endswith("."):
+            hosts = yield HOSTS
+            assert isinstance(hosts, Mapping)
+            found = listed(hosts, self._target.name)
+            if found:
+                return self._from_file(found)
         config = yield CONFIG
         if isinstance(config, Failure):
             raise Trouble(config)
         assert isinstance(config, Config)
+        self._families = self._wanted
+        if config.no_aaaa and "IPv4" in self._wanted:
+            self._families = ("IPv4",)
         one = self._srv if self._target.scheme == "dns+srv" else self._host
         absent: Finding | None = None
         trouble: Trouble | None = None
@@ -71,6 +142,25 @@ class Lookup:
             raise trouble
         return absent
 
+    # -- /etc/hosts
+
+    def _from_file(self, addresses: tuple[str, ...]) -> Finding:
+        name, port = self._target.name, self._target.port
+        assert isinstance(port, int)
+        good = sorted(ip for ip in addresses if is_server(ip))
+        odd = tuple(
+            ("a line of the hosts file", f"{ip} is no address of a server") for ip in addresses if ip not in good
+        )
+        if not good:
+            reason = f"{ETC_HOSTS} gives {name} the address {addresses[0]}, which is no address of a server"
+            raise Trouble(Failure("malformed", reason, f"mend that line, or write {name}. to ask DNS for it"))
+        endpoints = {
+            family: tuple(Endpoint(ip, port) for ip in good if family_of(ip) == family) for family in self._wanted
+        }
+        if not any(endpoints.values()):
+            return Finding(LOOK_AGAIN, absent=f"{ETC_HOSTS} has no {self._wanted[0]} address for it")
+        return Finding(LOOK_AGAIN, {**dict.fromkeys(FAMILIES, ()), **endpoints}, warnings=odd)
+
     # -- SRV
 
     def _srv(self, name: str) -> Asking:
@@ -81,17 +171,33 @@ class Lookup:
             instead = yield from self._addresses_of(service_part(name), self._fallback_port)
             if instead.endpoints and not instead.partial:
                 return instead
-        records = [record for record in answer.srv if record.target != "." and record.port]
         if all(record.target == "." for record in answer.srv):
             return Finding(answer.ttl, dict.fromkeys(FAMILIES, ()), none=True)
-        addresses, unknown, ttl = yield from self._targets(answer, records)
-        endpoints = _endpoints(records, addresses)
+        asked = self._to_ask(answer)
+        if not asked:
+            found = self._found(name, answer, {})
+            assert found is not None
+            return found
+        questions = tuple(Question(target, _KINDS[family]) for target in asked for family in self._families)
+        return (yield from _in_parts(questions, _leads_on, lambda replies: self._found(name, answer, replies)))
+
+    def _to_ask(self, answer: Answer) -> tuple[str, ...]:
+        """Targets whose addresses did not come along and are not known: unknown ones first, and not all at once."""
+        now = self._clock()
+        targets = dict.fromkeys(record.target for record in _usable(answer))
+        missing = [each for each in targets if not answer.also.get(each)]
+        due = [each for each in missing if each not in self._resolved or not self._resolved[each].fresh(now)]
+        return tuple(sorted(due, key=self._resolved.__contains__)[:LOOKUPS])
+
+    def _found(self, name: str, answer: Answer, replies: Mapping[Question, Answer | Failure | None]) -> Finding | None:
+        """What the records and the answers about their targets mean; None where that cannot be told yet."""
+        records = _usable(answer)
+        addresses, unknown, ttl = self._targets(answer, records, replies)
+        endpoints = _endpoints(records, addresses, self._wanted)
         if not any(endpoints.values()):
-            # CoreDNS gives port 0 for a Service of type ExternalName: it has no ports of its own.
-            outside = next((record.target for record in answer.srv if not record.port and record.target != "."), "")
-            cure = f"is it an ExternalName Service? Then give what it stands for, dns:///{outside.rstrip('.')}:PORT"
-            reason = f"the SRV records of {name} lead to no address and port"
-            raise Trouble(Failure("malformed", reason, cure if outside else LIES))
+            if None in replies.values():
+                return None
+            raise Trouble(self._leads_nowhere(name, answer, addresses))
         virtual = ""
         if {record.target for record in records} == {service_part(name)}:
             virtual = ", ".join(sorted({each.ip for family in endpoints.values() for each in family}))
@@ -103,23 +209,46 @@ class Lookup:
             warnings=_warnings(name, answer, addresses),
         )
 
+    def _leads_nowhere(self, name: str, answer: Answer, addresses: Mapping[str, tuple[str, ...]]) -> Failure:
+        others = sorted(ip for known in addresses.values() for ip in known)
+        if others:
+            reason = f"the SRV records of {name} lead to no {self._wanted[0]} address, only to {', '.join(others[:3])}"
+            return Failure("malformed", reason, f"give families= the other family, too: {', '.join(FAMILIES)}")
+        # CoreDNS gives port 0 for a Service of type ExternalName: it has no ports of its own.
+        outside = next((record.target for record in answer.srv if not record.port and record.target != "."), "")
+        cure = f"is it an ExternalName Service? Then give what it stands for, dns:///{outside.rstrip('.')}:PORT"
+        reason = f"the SRV records of {name} lead to no address and port"
+        return Failure("malformed", reason, cure if outside else LIES)
+
     def _targets(
-        self, answer: Answer, records: Iterable[Srv]
-    ) -> Generator[Step, Reply, tuple[dict[str, tuple[str, ...]], bool, float]]:
+        self, answer: Answer, records: Iterable[Srv], replies: Mapping[Question, Answer | Failure | None]
+    ) -> tuple[dict[str, tuple[str, ...]], bool, float]:
         """The addresses of each target, whether some could not be told, and how long that holds."""
-        targets = list(dict.fromkeys(record.target for record in records))
+        now = self._clock()
+        targets = tuple(dict.fromkeys(record.target for record in records))
         addresses = {target: answer.also[target] for target in targets if answer.also.get(target)}
-        missing = sorted((each for each in targets if each not in addresses), key=self._resolved.__contains__)
-        asked, rest = missing[:LOOKUPS], missing[LOOKUPS:]
-        found, failed, ttl = yield from _ask_all(asked)
-        for target in (*failed, *rest):
-            if target in self._resolved:
-                addresses[target] = self._resolved[target]
-        if any(target not in addresses for target in rest):
-            ttl = 0.0  # those soon
-        addresses.update(found)
-        self._resolved = {target: addresses[target] for target in missing if addresses.get(target)}
-        return addresses, bool(failed or rest), ttl
+        asked = {question.name for question in replies}
+        ttl, unknown = float("inf"), False
+        kept: dict[str, Known] = {}
+        for target in targets:
+            if target in addresses:
+                continue
+            known = self._resolved.get(target)
+            if target in asked:
+                heard = _known(target, replies, now)
+                unknown = unknown or heard is None
+                known = heard or known
+            elif known is None or not known.fresh(now):  # one of those that were too many to be asked for
+                unknown = True
+                ttl = ttl if known else 0.0
+            if known is not None:
+                addresses[target] = known.addresses
+                if known.until > now:
+                    ttl = min(ttl, known.until - now)
+                if known.addresses:
+                    kept[target] = known
+        self._resolved = kept
+        return addresses, unknown, ttl
 
     def _why_none(self, name: str, answer: Answer) -> Asking:
         """No SRV records. CoreDNS answers a question without the port with those of every port: name them."""
@@ -139,22 +268,28 @@ class Lookup:
         return (yield from self._addresses_of(name, self._target.port))
 
     def _addresses_of(self, name: str, port: int) -> Asking:
-        replies = yield from _ask_families(name)
+        questions = tuple(Question(name, _KINDS[family]) for family in self._families)
+        return (yield from _in_parts(questions, _decides, lambda replies: self._host_found(name, port, replies)))
+
+    def _host_found(self, name: str, port: int, replies: Mapping[Question, Answer | Failure | None]) -> Finding | None:
+        """What the answers for both families mean together; None where that cannot be told yet."""
         endpoints: dict[str, tuple[Endpoint, ...]] = {}
         warnings: list[tuple[str, str]] = []
-        for family, reply in replies.items():
+        for family, reply in zip(self._families, replies.values(), strict=True):
             if isinstance(reply, Answer):
                 endpoints[family] = tuple(Endpoint(ip, port) for ip in sorted(set(reply.addresses)))
                 warnings += [("an address record", text) for text in reply.odd]
         heard = [reply for reply in replies.values() if isinstance(reply, Answer)]
         found = [reply for reply in heard if reply.addresses]
         failures = [reply for reply in replies.values() if isinstance(reply, Failure)]
+        if not found and None in replies.values():
+            return Finding(heard[0].ttl, absent="NXDOMAIN") if heard and not heard[0].exists else None
         if failures and not found:
             raise Trouble(failures[0])  # one family is not there, and of the other nobody knows
         if not found and warnings:
             raise Trouble(Failure("malformed", f"{name}: {warnings[0][1]}", LIES))
         if not found:
-            return Finding(min(reply.ttl for reply in heard), absent=_absent(heard))
+            return Finding(min(reply.ttl for reply in heard), absent=self._absent(heard))
         partial = any(reply.partial for reply in found)
         if partial:
             lost = f"the answer for {name} does not fit into 64 KiB; nothing that is missing is taken as gone"
@@ -162,12 +297,20 @@ class Lookup:
         warnings += [("the other family", failure.reason) for failure in failures]
         return Finding(min(reply.ttl for reply in found), endpoints, partial=partial, warnings=tuple(warnings))
 
+    def _absent(self, heard: Collection[Answer]) -> str:
+        if not any(reply.exists for reply in heard):
+            return "NXDOMAIN"
+        if len(self._families) == len(FAMILIES):
+            return "no such record"
+        why = "families=" if len(self._wanted) < len(FAMILIES) else "options no-aaaa in resolv.conf"
+        kinds = [_KINDS[family] for family in FAMILIES]
+        kinds.sort(key=lambda kind: kind != _KINDS[self._families[0]])
+        return f"no {kinds[0]} record, and {why} keeps kubelb from asking for {kinds[1]}"
 
-def _absent(heard: Collection[Answer]) -> str:
-    return "no such record" if any(reply.exists for reply in heard) else "NXDOMAIN"
 
-
-def _endpoints(records: Iterable[Srv], addresses: dict[str, tuple[str, ...]]) -> dict[str, tuple[Endpoint, ...]]:
+def _endpoints(
+    records: Iterable[Srv], addresses: Mapping[str, tuple[str, ...]], families: Collection[str]
+) -> dict[str, tuple[Endpoint, ...]]:
     """One endpoint for each address and port of each record."""
     most: dict[int, float] = defaultdict(float)
     for record in records:
@@ -176,7 +319,9 @@ def _endpoints(records: Iterable[Srv], addresses: dict[str, tuple[str, ...]]) ->
     for record in sorted(records):  # of two records with the same address the first tier counts
         label = record.target.split(".", 1)[0]
         for ip in addresses.get(record.target, ()):
-            family = "IPv6" if ":" in ip else "IPv4"
+            family = family_of(ip)
+            if family not in families:
+                continue
             endpoint = Endpoint(
                 ip,
                 record.port,
@@ -188,13 +333,17 @@ def _endpoints(records: Iterable[Srv], addresses: dict[str, tuple[str, ...]]) ->
     return {family: tuple(sorted(each.values())) for family, each in found.items()}
 
 
+def _usable(answer: Answer) -> list[Srv]:
+    return [record for record in answer.srv if record.target != "." and record.port]
+
+
 def _is_address(label: str, ip: str) -> bool:
     """CoreDNS calls a pod without a name after its address, ``10-244-0-7``; none of its labels ends with a dash."""
     dashed = ip.replace(".", "-").replace(":", "-")
     return label == (f"{dashed}0" if dashed.endswith("-") else dashed)
 
 
-def _warnings(name: str, answer: Answer, addresses: dict[str, tuple[str, ...]]) -> tuple[tuple[str, str], ...]:
+def _warnings(name: str, answer: Answer, addresses: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, str], ...]:
     found = [("an address", text) for text in answer.odd]
     found += [("an SRV record", f"its port is 0, its target {each.target}") for each in answer.srv if not each.port]
     found += [
@@ -206,16 +355,63 @@ def _warnings(name: str, answer: Answer, addresses: dict[str, tuple[str, ...]]) 
     return tuple(sorted(found))
 
 
+def _known(target: str, replies: Mapping[Question, Answer | Failure | None], now: float) -> Known | None:
+    """What was heard of a target; None where that is not all, and nothing is known of it."""
+    mine = [reply for question, reply in replies.items() if question.name == target]
+    heard = [reply for reply in mine if isinstance(reply, Answer)]
+    addresses = tuple(ip for reply in heard for ip in reply.addresses)
+    if not addresses and len(heard) < len(mine):
+        return None
+    ttl = min((reply.ttl for reply in heard if reply.addresses), default=CEILING)
+    return Known(addresses, min(ttl, CEILING), now + min(ttl, CEILING))
+
+
 # -- questions
 
 
-def _ask_one(question: Question) -> Generator[Step, Reply, Answer]:
+def _in_parts(questions: tuple[Question, ...], enough: Enough, build: Build) -> Asking:
+    """Ask all, aliases followed; what came soon is yielded first where that is something, and all is returned."""
+    asked = dict(zip(questions, _all((yield Ask(questions, enough))), strict=True))
+    replies = yield from _ends_of(asked)
+    missing = tuple(question for question, reply in replies.items() if reply is None)
+    first = build(replies)
+    if not missing or (first is not None and first.absent):
+        assert first is not None
+        return first
+    patience = float("inf")
+    if first is not None:
+        yield replace(first, early=True)
+        patience = min(max(first.ttl, FLOOR), CEILING)
+    rest = _all((yield Rest(missing, patience)))
+    late = {question: reply or _late(question, patience) for question, reply in zip(missing, rest, strict=True)}
+    whole = build({**replies, **(yield from _ends_of(late))})
+    assert whole is not None
+    return whole
+
+
+def _late(question: Question, seconds: float) -> Failure:
+    cure = "does that nameserver answer this kind of question at all? Ask it by hand (dig)"
+    return Failure("silent", f"no nameserver has answered {question} within {seconds:g} s", cure)
+
+
+def _leads_on(_question: Question, answer: Answer) -> bool:
+    """Some addresses, or where to ask for them."""
+    return bool(answer.addresses or answer.alias)
+
+
+def _decides(question: Question, answer: Answer) -> bool:
+    """The same; or that there is no such name, in an answer about A: about AAAA some nameservers lie (RFC 4074)."""
+    return _leads_on(question, answer) or (question.kind == "A" and not answer.exists)
+
+
+def _ask_one(question: Question) -> Generator[Looked, Reply, Answer]:
     """One question, aliases followed; it holds for as long as the least of all on the way."""
-    reply: Answer | Failure = Failure("internal", "nothing was asked")
+    reply: Answer | Failure | None = None
     ttl = float("inf")
     asked = question
     for _ in range(ALIASES):
-        reply = _first((yield Ask((asked,))))
+        reply = _all((yield Ask((asked,))))[0]
+        assert reply is not None
         if isinstance(reply, Failure):
             raise Trouble(reply)
         ttl = min(ttl, reply.ttl)
@@ -225,61 +421,30 @@ def _ask_one(question: Question) -> Generator[Step, Reply, Answer]:
     raise Trouble(Failure("malformed", f"{question}: its aliases (CNAME) do not come to an end", LIES))
 
 
-def _ask_or_nothing(question: Question) -> Generator[Step, Reply, Answer | None]:
+def _ask_or_nothing(question: Question) -> Generator[Looked, Reply, Answer | None]:
     try:
         return (yield from _ask_one(question))
     except Trouble:
         return None
 
 
-def _ask_families(name: str) -> Generator[Step, Reply, dict[str, Answer | Failure]]:
-    """A and AAAA at the same time."""
-    questions = tuple(Question(name, kind) for kind in _KINDS.values())
-    replies = _all((yield Ask(questions)))
-    whole: dict[str, Answer | Failure] = {}
-    for family, question, reply in zip(_KINDS, questions, replies, strict=True):
-        whole[family] = yield from _end_of(question, reply)
-    return whole
+def _ends_of(
+    replies: Mapping[Question, Answer | Failure | None],
+) -> Generator[Looked, Reply, dict[Question, Answer | Failure | None]]:
+    """Where the aliases lead."""
+    ends = dict(replies)
+    for question, reply in replies.items():
+        if isinstance(reply, Answer) and reply.alias:
+            try:
+                end = yield from _ask_one(Question(reply.alias, question.kind))
+            except Trouble as trouble:
+                ends[question] = trouble.failure
+            else:
+                ends[question] = end._replace(ttl=min(reply.ttl, end.ttl))
+    return ends
 
 
-def _end_of(question: Question, reply: Answer | Failure) -> Generator[Step, Reply, Answer | Failure]:
-    if isinstance(reply, Failure) or not reply.alias:
-        return reply
-    try:
-        end = yield from _ask_one(Question(reply.alias, question.kind))
-    except Trouble as trouble:
-        return trouble.failure
-    return end._replace(ttl=min(reply.ttl, end.ttl))
-
-
-def _ask_all(
-    targets: Collection[str],
-) -> Generator[Step, Reply, tuple[dict[str, tuple[str, ...]], list[str], float]]:
-    """Addresses of targets that did not come along; those that nobody could tell; how long that holds."""
-    if not targets:
-        return {}, [], float("inf")
-    questions = tuple(Question(target, kind) for target in targets for kind in _KINDS.values())
-    replies = _all((yield Ask(questions)))
-    found: dict[str, tuple[str, ...]] = {}
-    failed: list[str] = []
-    ttl = float("inf")
-    for question, reply in zip(questions, replies, strict=True):
-        whole = yield from _end_of(question, reply)
-        if isinstance(whole, Failure):
-            failed.append(question.name)
-            continue
-        found[question.name] = (*found.get(question.name, ()), *whole.addresses)
-        if whole.addresses:
-            ttl = min(ttl, whole.ttl)
-    unknown = [target for target in dict.fromkeys(failed) if not found.get(target)]
-    return {target: known for target, known in found.items() if target not in unknown}, unknown, ttl
-
-
-def _first(reply: Reply) -> Answer | Failure:
-    return _all(reply)[0]
-
-
-def _all(reply: Reply) -> tuple[Answer | Failure, ...]:
+def _all(reply: Reply) -> Replies:
     assert isinstance(reply, tuple)
     assert not isinstance(reply, (Config, Failure))
     return reply

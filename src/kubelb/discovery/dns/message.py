@@ -16,9 +16,10 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
+from kubelb.discovery.dns.finding import is_server
 from kubelb.discovery.dns.steps import LIES, Answer, Failure, Question, Srv
 
-__all__ = ["PAYLOAD", "Query", "Refused", "Truncated", "answers", "query", "read"]
+__all__ = ["PAYLOAD", "Query", "Refused", "Truncated", "answers", "mangled", "query", "read"]
 
 PAYLOAD = 1232
 """Bytes of UDP that are asked for (EDNS): what passes every path unbroken. More comes over TCP."""
@@ -70,6 +71,18 @@ def answers(asked: Query, wire: bytes, *, tcp: bool) -> dns.message.Message | Tr
     return message if asked.message.is_response(message) else None
 
 
+def mangled(asked: Query, wire: bytes) -> bool:
+    """Whether it is an answer to `asked` that cannot be read: the number and the question are right, and no more is.
+
+    Some nameservers and middleboxes put the OPT record of EDNS where it may not be, or send back rubbish for it.
+    """
+    try:
+        part = dns.message.from_wire(wire, question_only=True)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return bool(part.question) and asked.message.is_response(part)
+
+
 def read(message: dns.message.Message, question: Question) -> Answer | Failure | Refused:
     """Say what an answer means."""
     rcode = message.rcode()
@@ -113,9 +126,9 @@ def _addresses(rrset: Any, odd: list[str]) -> tuple[str, ...]:
     """Those that can be dialled, in canonical text."""
     good = []
     for record in rrset:
-        address = ipaddress.ip_address(record.address)
-        if address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255":
-            odd.append(f"{address} of {rrset.name} is no address of a server")
+        address = str(ipaddress.ip_address(record.address))
+        if is_server(address):
+            good.append(address)
         else:
-            good.append(str(address))
+            odd.append(f"{address} of {rrset.name} is no address of a server")
     return tuple(good)

@@ -14,16 +14,14 @@ from typing import Protocol
 
 from kubelb.clock import Clock
 from kubelb.discovery.backoff import Backoff
-from kubelb.discovery.dns.finding import Finding
+from kubelb.discovery.dns.finding import CEILING, FLOOR, Finding
 from kubelb.discovery.dns.lookup import Lookup
 from kubelb.discovery.dns.steps import RESYNC, Failure, Reply, Sleep, Step, Trouble
 
 __all__ = ["ABSENT", "CEILING", "FLOOR", "Poller", "Sink", "Steps"]
 
-FLOOR = 1.0
-CEILING = 30.0
 ABSENT = 10.0
-"""Seconds between two questions, at least and at most, and at most where there was nothing."""
+"""Seconds between two questions at most, where there was nothing."""
 JITTER = 0.1
 
 Steps = Generator[Step, Reply, None]
@@ -54,17 +52,33 @@ class Poller:
         while True:
             began = self._clock()
             try:
-                finding = yield from self._lookup.run()
+                finding = yield from self._look_up()
             except Trouble as trouble:
                 self._sink.failed(trouble.failure)
                 wait = self.backoff.next()
             else:
                 if self._sink.found(finding):
                     self._lookup.forget()
-                wait = self._refresh(finding)
+                wait = max(0.0, began + self._refresh(finding) - self._clock())
             if (yield Sleep(wait)) is RESYNC:
+                self._lookup.renew()
                 # Whoever calls resync_now in a loop gets one look-up a second.
                 yield Sleep(max(0.0, began + FLOOR - self._clock()), through=True)
+
+    def _look_up(self) -> Generator[Step, Reply, Finding]:
+        """One look-up; what is known in the middle of it is told at once."""
+        asking, reply = self._lookup.run(), None
+        while True:
+            try:
+                said = asking.send(reply)
+            except StopIteration as end:
+                found: Finding = end.value
+                return found
+            reply = None
+            if isinstance(said, Finding):
+                self._sink.found(said)
+            else:
+                reply = yield said
 
     def _refresh(self, finding: Finding) -> float:
         most = ABSENT if finding.absent else CEILING

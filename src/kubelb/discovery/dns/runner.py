@@ -14,9 +14,10 @@ from collections.abc import Callable
 from weakref import WeakSet
 
 from kubelb.discovery.dns.asker import Asker, StoppedError
+from kubelb.discovery.dns.hosts import HostsFile
 from kubelb.discovery.dns.nameservers import Nameservers
 from kubelb.discovery.dns.poller import Poller, Steps
-from kubelb.discovery.dns.steps import RESYNC, Ask, Config, Failure, Reply, Sleep, Step
+from kubelb.discovery.dns.steps import HOSTS, RESYNC, Ask, Config, Failure, Reply, Rest, Sleep, Step
 from kubelb.process import thread_ends
 
 __all__ = ["Runner", "after_fork_in_child"]
@@ -33,12 +34,14 @@ class Runner:
         name: str,
         poller: Poller,
         nameservers: Nameservers,
+        hosts: HostsFile,
         *,
         failed: Callable[[Failure], None],
         orphaned: Callable[[], None],
     ) -> None:
         self._poller = poller
         self._nameservers = nameservers
+        self._hosts = hosts
         self._failed = failed
         self._orphaned = orphaned
         self._config: Config | None = None
@@ -118,7 +121,12 @@ class Runner:
     def _answer(self, step: Step, asker: Asker) -> Reply:
         if isinstance(step, Ask):
             assert self._config is not None
-            return asker.ask(step.questions, self._config.servers)
+            return asker.ask(step.questions, self._config, step.enough)
+        if isinstance(step, Rest):
+            return asker.rest(step.questions, step.seconds)
+        if step is HOSTS:
+            return self._hosts.hosts()
+        asker.drop()
         if isinstance(step, Sleep):
             asker.sleep(step.seconds, self._is_stopped if step.through else lambda: self._resync)
             if not step.through and self._resync:

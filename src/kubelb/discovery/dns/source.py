@@ -6,11 +6,12 @@ calls it stale.
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Skipped, discard
-from kubelb.discovery.dns.finding import Finding, screened_finding
+from kubelb.discovery.dns.finding import FAMILIES, Finding, screened_finding
+from kubelb.discovery.dns.hosts import ETC_HOSTS, HostsFile
 from kubelb.discovery.dns.lookup import Lookup
 from kubelb.discovery.dns.nameservers import RESOLV_CONF, Nameservers
 from kubelb.discovery.dns.poller import Poller
@@ -41,6 +42,8 @@ class DnsDiscovery:
         allow_special_addresses: bool = False,
         max_stale: float | None = None,
         resolv_conf: str = RESOLV_CONF,
+        hosts: str = ETC_HOSTS,
+        families: Sequence[str] = FAMILIES,
         clock: Clock = monotonic,
         rng: random.Random | None = None,
         emit: Emit = discard,
@@ -51,7 +54,8 @@ class DnsDiscovery:
         self._hold = hold
         self._allow_special_addresses = allow_special_addresses
         self._max_stale = max_stale
-        self._resolv_conf = resolv_conf
+        self._resolv_conf, self._hosts = resolv_conf, hosts
+        self._families = tuple(families)
         self._clock = clock
         self._rng = rng or random.Random()
         self._emit = emit
@@ -80,11 +84,18 @@ class DnsDiscovery:
         with self._lock:
             if self._runner is not None:
                 return
-            lookup = Lookup(self._target, cluster_domain=self._cluster_domain, fallback_port=self._fallback_port)
+            lookup = Lookup(
+                self._target,
+                cluster_domain=self._cluster_domain,
+                fallback_port=self._fallback_port,
+                families=self._families,
+                clock=self._clock,
+            )
             runner = Runner(
                 f"kubelb-dns-{self._target.host}",
                 Poller(lookup, self, clock=self._clock, rng=self._rng),
                 Nameservers(self._target.nameserver, self._resolv_conf),
+                HostsFile(self._hosts),
                 failed=self.failed,
                 orphaned=self._renew,
             )
@@ -144,7 +155,8 @@ class DnsDiscovery:
             self._trouble("absent", *kept(self._target, finding, self._hold))
         else:
             self._recovered()
-            self._warn(finding)
+            if not finding.early:
+                self._warn(finding)
         self._notify()
         return bool(finding.absent) and not holding
 

@@ -1,6 +1,6 @@
 """What a look-up asks of its driver, and what the driver answers. Values only."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -8,13 +8,18 @@ from kubelb.model import Address
 
 __all__ = [
     "CONFIG",
+    "HOSTS",
     "RESYNC",
     "Answer",
     "Ask",
     "Config",
+    "Enough",
     "Failure",
+    "Hosts",
     "Question",
+    "Replies",
     "Reply",
+    "Rest",
     "Sleep",
     "Srv",
     "Step",
@@ -28,6 +33,16 @@ class Config(NamedTuple):
     servers: tuple[Address, ...]
     search: tuple[str, ...] = ()
     ndots: int = 1
+    timeout: float | None = None
+    """Seconds until the next nameserver is asked; ours where None."""
+    attempts: int | None = None
+    """Rounds through all of them; ours where None."""
+    rotate: bool = False
+    """Each question begins with another nameserver."""
+    use_vc: bool = False
+    """TCP alone ("virtual circuits")."""
+    no_aaaa: bool = False
+    """Nothing is asked about IPv6."""
 
 
 class Question(NamedTuple):
@@ -89,10 +104,26 @@ class Trouble(Exception):
         self.failure = failure
 
 
+Enough: TypeAlias = Callable[[Question, Answer], bool]
+"""Whether an answer is one to go on with."""
+
+
 class Ask(NamedTuple):
-    """Ask all of these at the same time."""
+    """Ask all of these at the same time.
+
+    With `enough`, what has come is the reply as soon as one answer is, and no other comes for a moment (`SETTLE`).
+    Those that are still missing are None in it, and go on being asked for: see `Rest`.
+    """
 
     questions: tuple[Question, ...]
+    enough: Enough | None = None
+
+
+class Rest(NamedTuple):
+    """Wait for those that were missing, so many seconds at most; what is missing then is given up."""
+
+    questions: tuple[Question, ...]
+    seconds: float
 
 
 class Sleep(NamedTuple):
@@ -104,15 +135,24 @@ class Sleep(NamedTuple):
 
 class _Word(Enum):
     CONFIG = "config"
+    HOSTS = "hosts"
     RESYNC = "resync"
 
 
 CONFIG: Final = _Word.CONFIG
 """What resolv.conf says now."""
 
+HOSTS: Final = _Word.HOSTS
+"""What /etc/hosts says now."""
+
 RESYNC: Final = _Word.RESYNC
 """An answer to Sleep: somebody wants everything fetched again."""
 
-Step: TypeAlias = Ask | Sleep | _Word
-Reply: TypeAlias = tuple[Answer | Failure, ...] | Config | Failure | _Word | None
-"""To Ask: an Answer or Failure for each question, in order. To CONFIG: Config or Failure. To Sleep: None or RESYNC."""
+Hosts: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Addresses by name, in lower case."""
+
+Replies: TypeAlias = tuple[Answer | Failure | None, ...]
+Step: TypeAlias = Ask | Rest | Sleep | _Word
+Reply: TypeAlias = Replies | Config | Failure | Hosts | _Word | None
+"""To Ask and Rest: an Answer or Failure for each question, in order, None where it is missing. To CONFIG: Config or
+Failure. To HOSTS: Hosts. To Sleep: None or RESYNC."""
