@@ -162,8 +162,7 @@ def test_a_late_answer_is_an_answer(asker):
 
 def test_udp_refused_and_tcp_open(asker):
     """A firewall that rejects UDP says so at once: TCP is tried without any wait."""
-    with Nameserver(lambda asked: asked.answer(RECORD)) as server:
-        next(sock for sock in server._open if sock.type.name == "SOCK_DGRAM").close()
+    with Nameserver(lambda asked: asked.answer(RECORD), udp=False) as server:
         assert asker.ask(ASK, Config((server.address,), timeout=30.0))[0].addresses
         assert server.questions() == [f"A {NAME} over TCP"]
 
