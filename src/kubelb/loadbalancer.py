@@ -12,7 +12,7 @@ import contextlib
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +32,15 @@ from kubelb.core.retry.budget import BudgetState
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.namespace import in_own_namespace, placed
-from kubelb.discovery.select import Options, check_options, preload, seed_endpoints, source_for
+from kubelb.discovery.select import (
+    FAMILIES,
+    Options,
+    check_options,
+    parse_families,
+    preload,
+    seed_endpoints,
+    source_for,
+)
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import NotReady, TargetError
 from kubelb.model import Endpoint, Health, Snapshot
@@ -90,6 +98,8 @@ class LoadBalancer(Calls):
     - `cluster_domain`: ``"cluster.local"``, or what the target says, ``SVC.NS.svc.DOMAIN``;
     - `fallback_port`: port number to use with A records, where neither slices nor SRV records can be had;
     - `nameserver`: ``"IP"`` or ``"IP:PORT"`` to ask for DNS names; else those of ``/etc/resolv.conf``;
+    - `families`: ``("IPv4", "IPv6")``, the preferred one first: where a service has both, the first that this host has
+      a route to is used; ``("IPv4",)`` for one alone. Of slices and DNS, not of ``static:///`` and `seed`;
     - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0; after one that waited in vain
       calls fail at once, until discovery has something else to say;
     - `telemetry`: False for no metrics and spans, a Telemetry to say where they go; by default wherever OpenTelemetry
@@ -128,6 +138,7 @@ class LoadBalancer(Calls):
         cluster_domain: str = "cluster.local",
         fallback_port: int | None = None,
         nameserver: str | None = None,
+        families: Sequence[str] = FAMILIES,
         ready_timeout: float = 5.0,
         telemetry: Telemetry | bool = True,
         clock: Clock = monotonic,
@@ -158,6 +169,7 @@ class LoadBalancer(Calls):
             cluster_domain=cluster_domain,
             fallback_port=fallback_port,
             nameserver=None if nameserver is None else parse_nameserver(nameserver),
+            families=parse_families(families),
         )
         check_options(self.target, self._options)
         self._clock = clock

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kubelb.discovery.route import has_route
+
 from . import netns
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,3 +47,13 @@ def test_where_it_is_forbidden_it_says_so() -> None:
     answer = run(*NETNS, "sh", "-c", forbid, "sh", *NETNS, "true")
     assert answer.returncode == netns.FORBIDDEN
     assert "max_user_namespaces" in answer.stderr
+
+
+def test_the_kernel_knows_what_has_a_route() -> None:
+    """Pod addresses of both families have one in here, any other has none; asking sends nothing."""
+    assert has_route("10.244.0.1")
+    assert has_route("fd00:10:244::1")
+    program = (
+        "from kubelb.discovery.route import has_route; print([has_route(ip) for ip in ('192.0.2.1', '2001:db8::1')])"
+    )
+    assert run(*NETNS, sys.executable, "-c", program).stdout == "[False, False]\n"

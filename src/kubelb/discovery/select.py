@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import TypeAlias
@@ -21,7 +21,9 @@ from kubelb.target import Target, check_domain, parse_target
 Make: TypeAlias = Callable[[Emit], Discovery]
 Reached: TypeAlias = Callable[[Collection[Address] | None], bool | None]
 
-__all__ = ["Options", "check_options", "preload", "seed_endpoints", "source_for"]
+__all__ = ["FAMILIES", "Options", "check_options", "parse_families", "preload", "seed_endpoints", "source_for"]
+
+FAMILIES = "IPv4", "IPv6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Options:
     cluster_domain: str = "cluster.local"
     fallback_port: int | None = None
     nameserver: Address | None = None
+    families: tuple[str, ...] = FAMILIES
 
     def __post_init__(self) -> None:
         if self.traffic_policy not in ("Cluster", "Local"):
@@ -83,6 +86,23 @@ def preload(target: Target) -> None:
                 importlib.import_module(f"kubelb.discovery.{name}")
 
 
+def parse_families(families: Sequence[str]) -> tuple[str, ...]:
+    """Return the families in Kubernetes' spelling; raises `TypeError` and `ValueError`.
+
+    >>> parse_families(["ipv6", "IPv4"])
+    ('IPv6', 'IPv4')
+    """
+    cure = "give ('IPv4', 'IPv6'), the preferred one first, or one of them alone, as ('IPv4',)"
+    given: object = families
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"families={shown(families)}: {cure}")
+    names = {name.lower(): name for name in FAMILIES}
+    found = tuple(names.get(each.lower(), "") if isinstance(each, str) else "" for each in given)
+    if not found or "" in found or len(set(found)) < len(found):
+        raise ValueError(f"families={shown(families)}: {cure}")
+    return found
+
+
 def source_for(
     target: Target, options: Options, clock: Clock, emit: Emit, reached: Reached = lambda _: None
 ) -> Discovery:
@@ -94,7 +114,7 @@ def source_for(
         allowed = options.allow_special_addresses
         return StaticDiscovery(target.addresses, allow_special_addresses=allowed, service=str(target), emit=emit)
     if target.name:
-        return _dns(target, options, clock, emit)
+        return _dns(target, options, clock, emit, reached)
     if target.scheme == "kube":
         return _kube(target, options, clock, emit, reached)
     return _ladder(target, options, clock, emit, reached)
@@ -115,13 +135,14 @@ def _kube(target: Target, options: Options, clock: Clock, emit: Emit, reached: R
         strict_hints=options.strict_hints,
         allow_special_addresses=options.allow_special_addresses,
         reached=reached,
+        families=options.families,
         max_stale=options.max_stale,
         clock=clock,
         emit=emit,
     )
 
 
-def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discovery:
+def _dns(target: Target, options: Options, clock: Clock, emit: Emit, reached: Reached) -> Discovery:
     from kubelb.discovery.dns.source import DnsDiscovery
 
     return DnsDiscovery(
@@ -129,6 +150,8 @@ def _dns(target: Target, options: Options, clock: Clock, emit: Emit) -> Discover
         cluster_domain=options.cluster_domain,
         fallback_port=options.fallback_port,
         allow_special_addresses=options.allow_special_addresses,
+        families=options.families,
+        reached=reached,
         max_stale=options.max_stale,
         clock=clock,
         emit=emit,
@@ -148,10 +171,10 @@ def _ladder(target: Target, options: Options, clock: Clock, emit: Emit, reached:
         return _kube(target, options, clock, emit, reached)
     if isinstance(target.port, str) and target.port:
         srv = replace(target, scheme="dns+srv", name=f"_{target.port}._tcp.{host}")
-        rungs.append(("dns+srv", lambda emit: _dns(srv, options, clock, emit)))
+        rungs.append(("dns+srv", lambda emit: _dns(srv, options, clock, emit, reached)))
     if options.fallback_port is not None:
         addresses = replace(target, scheme="dns", name=host, port=options.fallback_port)
-        rungs.append(("dns", lambda emit: _dns(addresses, options, clock, emit)))
+        rungs.append(("dns", lambda emit: _dns(addresses, options, clock, emit, reached)))
     if len(rungs) == 1:
         return rungs[0][1](emit)
     return Ladder(str(target), rungs, emit=emit, clock=clock, reached=lambda: reached(None))

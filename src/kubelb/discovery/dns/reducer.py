@@ -1,7 +1,8 @@
 """Findings -> Snapshot. Pure: time comes with each finding.
 
 What is known is a table for each family. A finding replaces the tables that it speaks of; a partial one only adds. One
-family is used: IPv4 where it has any address, else IPv6, as for slices, so that no pod of two addresses counts twice.
+family is used, as for slices, so that no pod of two addresses counts twice: the first of `families` that has any
+address and that this host has a route to; where it has one to neither, the first that has any address.
 Of several priorities the lowest is used; the others are known, and parked.
 
 A name that is gone is believed slowly. CoreDNS answers NXDOMAIN for a headless Service that has no ready pod just now,
@@ -9,14 +10,18 @@ while it starts, and for a moment now and then; so the last set stays for `hold`
 said the same. Then the service is empty, not unknown: DNS cannot tell the two apart.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from kubelb.discovery.dns.finding import FAMILIES, Finding
 from kubelb.discovery.dns.wording import why_empty
 from kubelb.model import Address, Endpoint, Snapshot
 from kubelb.target import Target
 
-__all__ = ["HOLD", "Reducer"]
+__all__ = ["HOLD", "Reducer", "Routed"]
+
+Routed: TypeAlias = Callable[[str], bool]
+"""Whether this host has a route to an address."""
 
 HOLD = 30.0
 """Seconds for which a name that is gone keeps its endpoints."""
@@ -27,12 +32,22 @@ ANSWERS = 2
 class Reducer:
     """`synced` is whether anything was found out; `holding` whether a set is kept that DNS no longer has."""
 
-    def __init__(self, target: Target, *, hold: float = HOLD, version: int = 0) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        families: Sequence[str] = FAMILIES,
+        routed: Routed = lambda _: True,
+        hold: float = HOLD,
+        version: int = 0,
+    ) -> None:
         self.synced = False
         self.holding = False
         self._target = target
         self._hold = hold
         self._version = version
+        self._families = tuple(families)
+        self._routed = routed
         self._tables: dict[str, dict[Address, Endpoint]] = {family: {} for family in FAMILIES}
         self._absent_since: float | None = None
         self._absent_times = 0
@@ -59,7 +74,7 @@ class Reducer:
         """Return what changed since the last one; None where nothing did."""
         if self._last is None:
             return None
-        known = next((table for table in map(self._tables.__getitem__, FAMILIES) if table), {})
+        known = self._known()
         best = min((endpoint.priority for endpoint in known.values()), default=0)
         used = _sorted(each for each in known.values() if each.priority == best)
         parked = _sorted(each for each in known.values() if each.priority != best)
@@ -71,6 +86,13 @@ class Reducer:
         self._published = state
         self._version += 1
         return Snapshot(self._version, used, parked, ports=ports, problem=problem)
+
+    def _known(self) -> dict[Address, Endpoint]:
+        """The table of the family that is used."""
+        tables = [table for table in map(self._tables.__getitem__, self._families) if table]
+        if len(tables) > 1:
+            tables.sort(key=lambda table: not self._routed(next(iter(table))[0]))
+        return tables[0] if tables else {}
 
     def _holds(self, now: float) -> bool:
         if self._absent_since is None:

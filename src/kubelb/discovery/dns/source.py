@@ -15,11 +15,13 @@ from kubelb.discovery.dns.hosts import ETC_HOSTS, HostsFile
 from kubelb.discovery.dns.lookup import Lookup
 from kubelb.discovery.dns.nameservers import RESOLV_CONF, Nameservers
 from kubelb.discovery.dns.poller import Poller
-from kubelb.discovery.dns.reducer import HOLD, Reducer
+from kubelb.discovery.dns.reducer import HOLD, Reducer, Routed
 from kubelb.discovery.dns.runner import Runner
 from kubelb.discovery.dns.steps import Failure
+from kubelb.discovery.dns.urgency import Reached, Urgency
 from kubelb.discovery.dns.wording import kept, virtual
-from kubelb.model import Health, Snapshot
+from kubelb.discovery.route import has_route
+from kubelb.model import Address, Health, Snapshot
 from kubelb.target import Target
 
 __all__ = ["DnsDiscovery"]
@@ -29,7 +31,9 @@ class DnsDiscovery:
     """The endpoints behind a name: SRV records for a ``dns+srv`` target, A and AAAA records for a ``dns`` one.
 
     `fallback_port` is for the A records where the SRV records do not fit into one answer. `cluster_domain` says which
-    names are complete. `hold` is how long a name that is gone keeps its endpoints. Durations are seconds.
+    names are complete. `hold` is how long a name that is gone keeps its endpoints. `families` are in order of
+    preference, one is used, and one that is not named is not asked for. `reached` tells whether requests reach
+    endpoints; with it, DNS is asked again at once where they reach none. Durations are seconds.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class DnsDiscovery:
         hold: float = HOLD,
         allow_special_addresses: bool = False,
         max_stale: float | None = None,
+        reached: Reached | None = None,
+        routed: Routed = has_route,
         resolv_conf: str = RESOLV_CONF,
         hosts: str = ETC_HOSTS,
         families: Sequence[str] = FAMILIES,
@@ -54,6 +60,7 @@ class DnsDiscovery:
         self._hold = hold
         self._allow_special_addresses = allow_special_addresses
         self._max_stale = max_stale
+        self._reached, self._routed = reached, routed
         self._resolv_conf, self._hosts = resolv_conf, hosts
         self._families = tuple(families)
         self._clock = clock
@@ -70,7 +77,11 @@ class DnsDiscovery:
         """As if new, but for the versions already given out."""
         self._lock = threading.Lock()
         self._runner: Runner | None = None
-        self._reducer = Reducer(self._target, hold=self._hold, version=self._version)
+        self._reducer = Reducer(
+            self._target, families=self._families, routed=self._routed, hold=self._hold, version=self._version
+        )
+        self._urgency = None if self._reached is None else Urgency(self._reached)
+        self._used: tuple[Address, ...] = ()
         self._heard: float | None = None
         self._error = "", ""
         self._failing_since: float | None = None
@@ -102,13 +113,19 @@ class DnsDiscovery:
             runner.begin()
             self._runner = runner
 
-    def poll(self, now: float) -> tuple[Snapshot | None, float | None]:  # noqa: ARG002 - the thread keeps the time
-        """Return what changed."""
+    def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
+        """Return what changed, and when to look at traffic again."""
         with self._lock:
             snapshot = self._reducer.snapshot()
         if snapshot is not None:
             self._version = snapshot.version
-        return snapshot, None
+            self._used = tuple(endpoint.address for endpoint in snapshot.endpoints)
+        if self._urgency is None:
+            return snapshot, None
+        urgent, look = self._urgency.look(self._used, now)
+        if urgent:
+            self.resync_now()
+        return snapshot, look
 
     def health(self) -> Health:
         """Return how well the name is known, and what is wrong with knowing it."""

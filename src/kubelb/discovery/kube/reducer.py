@@ -10,13 +10,14 @@ is known of its slice changes nothing, so replayed and reordered events leave th
 arrival gives the same set.
 
 One address family is shown: the first configured one with a ready endpoint, because a dual-stack pod appears once in
-each. With `join` all families are, and a pod (uid) counts once. Hints are weighed within each family, as they are set.
+each; where both have endpoints, one that this host has a route to. With `join` all families are, and a pod (uid) counts
+once. Hints are weighed within each family, as they are set.
 
 The work for one event is that of one slice; see `family.py`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from kubelb.discovery.kube.choose import READY, ZONE_HINTED, Mode, View
@@ -77,6 +78,7 @@ class Reducer:
         hold: float = HOLD,
         version: int = 0,
         allow_special_addresses: bool = False,
+        routed: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """`allow_special_addresses` lets in what is no pod's address (see `kubelb.discovery.special`)."""
         unknown = [name for name in families if name not in FAMILIES]
@@ -96,6 +98,7 @@ class Reducer:
         self._allow_special_addresses = allow_special_addresses
         self.refused: tuple[str, ...] = ()
         """Addresses that are not dialled, and so left out."""
+        self._routed = routed
         self._families = {name: Family(view, hold) for name in families}
         self._known: dict[str, Known] = {}
         self._ports = PortTable()
@@ -310,7 +313,12 @@ class Reducer:
 
     def _best(self) -> str:
         """The family to show."""
-        return max(self._families, key=lambda name: _worth(self._families[name]))
+        worth = {name: (False, _worth(family)) for name, family in self._families.items()}
+        candidates = [name for name, family in self._families.items() if family.used]
+        if len(candidates) > 1:
+            for name in candidates:
+                worth[name] = self._routed(self._families[name].used[0].ip), worth[name][1]
+        return max(worth, key=worth.__getitem__)
 
     def _single(self, shown: str) -> tuple[Endpoints, Endpoints]:
         return (self._families[shown].used, self._families[shown].parked) if shown else ((), ())

@@ -24,6 +24,7 @@ from kubelb.discovery.kube.spill import Reached, Spill
 from kubelb.discovery.kube.stream import Key, Stream, subscribe
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.discovery.kube.wire import Slice
+from kubelb.discovery.route import has_route
 from kubelb.discovery.special import CURE, left_out
 from kubelb.model import Health, Snapshot
 from kubelb.target import Target
@@ -39,9 +40,10 @@ class KubeDiscovery:
 
     `access` (or `kubeconfig` and `context`) says which API server, see `locate.py`. `node` and `zone` say where the
     caller is; None takes NODE_NAME and KUBELB_ZONE, and the zone is learnt from a slice if neither is given. `families`
-    is in order of preference, one is used; with `join` all are, each pod once. `debounce` is how long an endpoint may
-    be absent before it is gone. `reached` tells whether requests reach endpoints; with it, hints whose endpoints all
-    fail are left for a while, unless `strict_hints`. `allow_special_addresses` lets addresses in that are no pod's.
+    is in order of preference, one is used, to which there is a route (`routed`); with `join` all are, each pod once.
+    `debounce` is how long an endpoint may be absent before it is gone. `reached` tells whether requests reach
+    endpoints; with it, hints whose endpoints all fail are left for a while, unless `strict_hints`.
+    `allow_special_addresses` lets addresses in that are no pod's.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class KubeDiscovery:
         avoid_terminating: bool = False,
         families: Sequence[str] = ("IPv4", "IPv6"),
         join: bool = False,
+        routed: Callable[[str], bool] = has_route,
         max_stale: float | None = None,
         strict_hints: bool = False,
         allow_special_addresses: bool = False,
@@ -81,6 +84,7 @@ class KubeDiscovery:
         )
         self._families, self._join, self._hold = tuple(families), join, debounce
         self._allow_special_addresses = allow_special_addresses
+        self._routed = routed
         self._reached = None if strict_hints else reached
         self._max_stale = max_stale
         self._clock = clock
@@ -118,6 +122,7 @@ class KubeDiscovery:
             hold=self._hold,
             version=self._version,
             allow_special_addresses=self._allow_special_addresses,
+            routed=self._routed,
         )
         self._reducer.learn(places.zone_of(self._place))
         self._seen_zone = ""
