@@ -78,9 +78,11 @@ class DnsUnderTest(ABC):
             }
         )
 
-    def ask(self, name: str, kind: str, *, payload: int | None = 1232, tcp: bool = False) -> dns.message.Message:
+    def ask(
+        self, name: str, kind: str, *, payload: int | None = 1232, tcp: bool = False, version: int = 0
+    ) -> dns.message.Message:
         """One exchange; `payload` None is without EDNS."""
-        query = dns.message.make_query(name, kind, use_edns=-1 if payload is None else 0, payload=payload)
+        query = dns.message.make_query(name, kind, use_edns=-1 if payload is None else version, payload=payload)
         ask = dns.query.tcp if tcp else dns.query.udp
         return ask(query, self.host, port=self.port, timeout=20.0)
 
@@ -236,6 +238,28 @@ def test_another_zone_is_refused(names: DnsUnderTest) -> None:
     assert code(names.ask("example.org.", "A")) == "REFUSED"
 
 
+# -- EDNS
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_edns_is_answered_with_edns(names: DnsUnderTest, tcp: bool) -> None:
+    """Every answer to a question with an OPT record has one, also a negative one and a refusal; to others, none."""
+    ns = names.namespace()
+    names.service(ns, "web", headless=True)
+    names.slice(ns, "web-1", (1,))
+    names.until(host(ns), "A", [names.address(1)])
+    for name, rcode in ((host(ns), "NOERROR"), (f"x.{host(ns)}", "NXDOMAIN"), ("example.org.", "REFUSED")):
+        for payload in (1232, None):
+            reply = names.ask(name, "A", payload=payload, tcp=tcp)
+            assert (code(reply), reply.edns) == (rcode, -1 if payload is None else 0), name
+
+
+def test_a_version_of_edns_that_is_not_known(names: DnsUnderTest) -> None:
+    """BADVERS, with the version that is."""
+    reply = names.ask(host(names.namespace()), "A", version=1)
+    assert (code(reply), reply.edns, reply.answer) == ("BADVERS", 0, [])
+
+
 # -- size
 
 
@@ -250,7 +274,7 @@ def test_what_does_not_fit_is_cut_off_over_udp_and_whole_over_tcp(names: DnsUnde
     reply = names.ask(host(ns), "A", payload=payload)
     assert reply.flags & dns.flags.TC
     assert set(texts(reply)) < set(every)
-    srv = names.ask(f"_http._tcp.{host(ns)}", "SRV", tcp=True)
+    srv = names.ask(f"_http._tcp.{host(ns)}", "SRV", payload=payload, tcp=True)
     assert len(texts(srv)) == 200
     assert not srv.flags & dns.flags.TC
 

@@ -1,4 +1,4 @@
-"""Two address families: which one is used, and that one without a route is not; tests/integration asks a real kernel."""
+"""Two address families: which one is used, and that one without a route is not; integration tests ask a kernel."""
 
 import errno
 import socket

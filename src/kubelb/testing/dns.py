@@ -178,6 +178,10 @@ class Dns:
         if self._silent:
             return None
         reply = dns.message.make_response(query, recursion_available=False)
+        if query.edns > 0:
+            reply.use_edns(0)
+            reply.set_rcode(dns.rcode.BADVERS)
+            return reply.to_wire()
         rcode = self._failure()
         answer = None if rcode else self._zone.ask(name, kind)
         if answer is None:

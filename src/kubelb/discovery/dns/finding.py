@@ -24,6 +24,8 @@ class Finding:
     """Seconds until it is to be asked again."""
     endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     """By family. A family that is not in it was not learnt about this time: what is known of it stays."""
+    at: float | None = None
+    """When it was heard, where that was not just now."""
     early: bool = False
     """The look-up goes on: what was slow comes with the next one."""
     partial: bool = False

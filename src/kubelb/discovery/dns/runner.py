@@ -20,14 +20,14 @@ from kubelb.discovery.dns.poller import Poller, Steps
 from kubelb.discovery.dns.steps import HOSTS, RESYNC, Ask, Config, Failure, Reply, Rest, Sleep, Step
 from kubelb.process import thread_ends
 
-__all__ = ["Runner", "after_fork_in_child"]
+__all__ = ["Runner", "abandon_all", "place"]
 
 GRACE = 0.03
 """Seconds that `stop` waits for the thread, below its promise of 50 ms."""
 
 
 class Runner:
-    """One life: `begin` once, `stop` once. `orphaned` is called in a forked child."""
+    """One life: `begin` once, `stop` once. `rung` is called on the thread after a ring, `orphaned` in a child."""
 
     def __init__(
         self,
@@ -37,12 +37,14 @@ class Runner:
         hosts: HostsFile,
         *,
         failed: Callable[[Failure], None],
+        rung: Callable[[], None],
         orphaned: Callable[[], None],
     ) -> None:
         self._poller = poller
         self._nameservers = nameservers
         self._hosts = hosts
         self._failed = failed
+        self._rung = rung
         self._orphaned = orphaned
         self._config: Config | None = None
         self._stopped = self._resync = False
@@ -64,12 +66,12 @@ class Runner:
     def resync(self) -> None:
         """Ask again, now."""
         self._resync = True
-        self._ring()
+        self.ring()
 
     def stop(self) -> None:
         """End the thread."""
         self._stopped = True
-        self._ring()
+        self.ring()
         if self._thread is not threading.current_thread():
             self._thread.join(GRACE)
 
@@ -81,12 +83,15 @@ class Runner:
             asker.close()
             self._orphaned()
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """End whatever the thread waits for, for a moment."""
         with self._lock:
             if self._asker is not None:
                 self._asker.ring()
 
     def _is_stopped(self) -> bool:
+        if not self._stopped:
+            self._rung()
         return self._stopped
 
     # -- the thread
@@ -100,7 +105,7 @@ class Runner:
                 except Exception as error:  # noqa: BLE001 - a mistake of ours must not end discovery
                     if self._stopped:  # perhaps by a fork, which closed what a greenlet still waits on
                         return
-                    self._failed(Failure("internal", f"kubelb made a mistake: {_place(error)}", "please report it"))
+                    self._failed(Failure("internal", f"kubelb made a mistake: {place(error)}", "please report it"))
                     asker.sleep(self._poller.backoff.next(), self._is_stopped)
                 finally:
                     steps.close()
@@ -142,13 +147,13 @@ class Runner:
 _runners: WeakSet[Runner] = WeakSet()
 
 
-def after_fork_in_child() -> None:
-    """Forget every runner: their threads are in the parent."""
+def abandon_all() -> None:
+    """In a forked child: every thread is the parent's."""
     for runner in list(_runners):
         runner.abandon()
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """What and where, without the text, which may hold anything."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""

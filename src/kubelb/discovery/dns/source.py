@@ -10,13 +10,11 @@ from collections.abc import Callable, Sequence
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Skipped, discard
+from kubelb.discovery.dns.channel import Channel, Key, subscribe
 from kubelb.discovery.dns.finding import FAMILIES, Finding, screened_finding
-from kubelb.discovery.dns.hosts import ETC_HOSTS, HostsFile
-from kubelb.discovery.dns.lookup import Lookup
-from kubelb.discovery.dns.nameservers import RESOLV_CONF, Nameservers
-from kubelb.discovery.dns.poller import Poller
+from kubelb.discovery.dns.hosts import ETC_HOSTS
+from kubelb.discovery.dns.nameservers import RESOLV_CONF
 from kubelb.discovery.dns.reducer import HOLD, Reducer, Routed
-from kubelb.discovery.dns.runner import Runner
 from kubelb.discovery.dns.steps import Failure
 from kubelb.discovery.dns.urgency import Reached, Urgency
 from kubelb.discovery.dns.wording import kept, virtual
@@ -55,14 +53,12 @@ class DnsDiscovery:
         emit: Emit = discard,
     ) -> None:
         self._target = target
-        self._cluster_domain = cluster_domain
-        self._fallback_port = fallback_port
         self._hold = hold
         self._allow_special_addresses = allow_special_addresses
         self._max_stale = max_stale
         self._reached, self._routed = reached, routed
-        self._resolv_conf, self._hosts = resolv_conf, hosts
         self._families = tuple(families)
+        self._key = Key(target, cluster_domain, fallback_port, frozenset(self._families), resolv_conf, hosts, clock)
         self._clock = clock
         self._rng = rng or random.Random()
         self._emit = emit
@@ -76,7 +72,7 @@ class DnsDiscovery:
     def _renew(self) -> None:
         """As if new, but for the versions already given out."""
         self._lock = threading.Lock()
-        self._runner: Runner | None = None
+        self._channel: Channel | None = None
         self._reducer = Reducer(
             self._target, families=self._families, routed=self._routed, hold=self._hold, version=self._version
         )
@@ -90,28 +86,11 @@ class DnsDiscovery:
     # -- Discovery
 
     def start(self, notify: Callable[[], None]) -> None:
-        """Begin to ask, on a thread of its own."""
+        """Join those that ask the same, or begin to ask."""
         self._notify = notify
         with self._lock:
-            if self._runner is not None:
-                return
-            lookup = Lookup(
-                self._target,
-                cluster_domain=self._cluster_domain,
-                fallback_port=self._fallback_port,
-                families=self._families,
-                clock=self._clock,
-            )
-            runner = Runner(
-                f"kubelb-dns-{self._target.host}",
-                Poller(lookup, self, clock=self._clock, rng=self._rng),
-                Nameservers(self._target.nameserver, self._resolv_conf),
-                HostsFile(self._hosts),
-                failed=self.failed,
-                orphaned=self._renew,
-            )
-            runner.begin()
-            self._runner = runner
+            if self._channel is None:
+                self._channel = subscribe(self._key, self, self._rng)
 
     def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
         """Return what changed, and when to look at traffic again."""
@@ -134,9 +113,11 @@ class DnsDiscovery:
         age = None if heard is None else max(0.0, self._clock() - heard)
         stale = synced and self._max_stale is not None and age is not None and age >= self._max_stale
         if not synced and not error:
-            error = "no answer yet from a nameserver" if self._runner else "not started"
+            error = "no answer yet from a nameserver" if self._channel else "not started"
             cure = (
-                "is the nameserver up, and may this process reach it (NetworkPolicy, firewall)?" if self._runner else ""
+                "is the nameserver up, and may this process reach it (NetworkPolicy, firewall)?"
+                if self._channel
+                else ""
             )
         return Health(self._target.scheme, synced, stale, age, error, cure)
 
@@ -147,26 +128,27 @@ class DnsDiscovery:
 
     def resync_now(self) -> None:
         """Ask again, ending any wait between questions."""
-        runner = self._runner
-        if runner is not None:
-            runner.resync()
+        channel = self._channel
+        if channel is not None:
+            channel.resync()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Ask no more; with the last that asks the same, the thread ends."""
         with self._lock:
-            runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.stop()
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.unsubscribe(self)
 
-    # -- Sink, on the thread that asks
+    # -- Subscriber, on the thread that asks
 
     def found(self, finding: Finding) -> bool:
         """Take an answer; returns whether the name has been given up."""
-        self._heard = self._clock()
+        now = self._clock()
+        self._heard = now if finding.at is None else finding.at
         if not self._allow_special_addresses:
             finding = screened_finding(finding)
         with self._lock:
-            self._reducer.take(finding, self._heard)
+            self._reducer.take(finding, now)
             holding = self._reducer.holding
         if holding:
             self._trouble("absent", *kept(self._target, finding, self._hold))
@@ -180,6 +162,10 @@ class DnsDiscovery:
     def failed(self, failure: Failure) -> None:
         """No nameserver has an answer for now."""
         self._trouble(failure.kind, failure.reason, failure.cure)
+
+    def orphaned(self) -> None:
+        """In a forked child. The thread that held our lock, and may have been writing just then, is not here."""
+        self._renew()
 
     def _warn(self, finding: Finding) -> None:
         """Tell what is odd about an answer, once for as long as it stays so."""
