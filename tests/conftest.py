@@ -16,6 +16,7 @@ from tests.guard import loopback
 from tests.integration import netns
 
 from kubelb.discovery.dns.source import DnsDiscovery
+from kubelb.discovery.kube.source import KubeDiscovery
 
 settings.register_profile("kubelb", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kubelb")
@@ -72,6 +73,9 @@ def stays_on_loopback(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     resolv_conf = tmp_path_factory.getbasetemp() / "resolv.conf"
     resolv_conf.write_text("nameserver 127.0.0.1\n", encoding="ascii")
     monkeypatch.setitem(DnsDiscovery.__init__.__kwdefaults__, "resolv_conf", str(resolv_conf))
+    # To ask the kernel for a route sends nothing, but looks as if it did.
+    monkeypatch.setitem(DnsDiscovery.__init__.__kwdefaults__, "routed", lambda ip: True)
+    monkeypatch.setitem(KubeDiscovery.__init__.__kwdefaults__, "routed", lambda ip: True)
     notes = tmp_path_factory.getbasetemp() / "off-loopback"
     notes.unlink(missing_ok=True)
     monkeypatch.setenv(loopback.NOTES, str(notes))

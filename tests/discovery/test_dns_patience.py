@@ -192,3 +192,20 @@ def test_srv_records_that_lead_to_the_other_family_only():
 def test_gone_is_gone():
     """NXDOMAIN for both is what it was."""
     assert play(lookup(A), {f"A {HOST}": GONE, AAAA: GONE})[0].absent == "NXDOMAIN"
+
+
+@pytest.mark.slow
+def test_a_resync_does_not_wait_for_a_silent_family(made):
+    """Whoever wants to know now is not kept waiting by a question that nobody answers; a second is kept, as ever."""
+    addresses = ["10.0.0.1"]
+
+    def handle(asked):
+        return None if asked.kind == "AAAA" else asked.answer(*(f"{HOST} 30 A {ip}" for ip in addresses))
+
+    with Nameserver(handle) as server:
+        feed = DnsReader(made, target_a(server))
+        feed.ips("10.0.0.1")
+        addresses[:] = ["10.0.0.2"]
+        feed.source.resync_now()
+        feed.ips("10.0.0.2")
+        assert sum(asked.kind == "AAAA" and not asked.tcp for asked in server.asked) <= 4

@@ -154,3 +154,14 @@ def test_a_child_holds_no_port(cluster: LocalCluster) -> None:
     finally:
         os.close(stay)
         os.waitpid(pid, 0)
+
+
+def test_silence_about_one_family(cluster: LocalCluster) -> None:
+    """Questions of one type are taken and not answered; the pods are found all the same."""
+    svc = cluster.service("reviews.prod", replicas=1, headless=True)
+    cluster.dns.freeze("aaaa")
+    with LoadBalancer(cluster.dns.target("reviews.prod", svc[0].port)) as lb:
+        lb.wait_ready()
+        assert len(used(lb)) == 1
+    with pytest.raises(dns.exception.DNSException):
+        cluster.dns.freeze("nonsense")

@@ -41,6 +41,7 @@ def construct() -> kubelb.LoadBalancer:
         zone="eu-1a",
         seed=["10.0.0.1:80"],
         fallback_port=8080,
+        families=("IPv6", "IPv4"),
         nameserver="10.96.0.10:53",
         telemetry=kubelb.Telemetry(service="reviews", tracer_provider=trace.get_tracer_provider()),
         rng=random.Random(1),

@@ -32,6 +32,7 @@ class Dns:
         lb = kubelb.LoadBalancer(f"dns+srv://{cluster.dns.address}/_http._tcp.reviews.prod.svc.cluster.local")
         cluster.dns.down()                      # refused, until up()
         cluster.dns.freeze()                    # silent, until thaw()
+        cluster.dns.freeze("AAAA")              # to questions of that type alone
         cluster.dns.fail("SERVFAIL", times=2)
         assert "SRV _http._tcp.reviews.prod.svc.cluster.local." in cluster.dns.questions
 
@@ -45,6 +46,8 @@ class Dns:
         self._questions: deque[str] = deque(maxlen=100_000)
         self._lock = threading.Lock()
         self._silent = False
+        self._silent_to: frozenset[str] = frozenset()
+        """Where it is silent: to these types; to all where there are none."""
         self._rcode = ""
         self._times: int | None = None
         self._udp: socket.socket | None = None
@@ -89,9 +92,12 @@ class Dns:
         self._watch(udp)
         self._tcp.listen()
 
-    def freeze(self) -> None:
-        """Questions are taken and not answered."""
-        self._silent = True
+    def freeze(self, *kinds: str) -> None:
+        """Questions are taken and not answered: all, or those of record types such as ``"AAAA"`` and ``"SRV"``."""
+        import dns.rdatatype
+
+        known = frozenset(dns.rdatatype.to_text(dns.rdatatype.from_text(kind)) for kind in kinds)
+        self._silent, self._silent_to = True, known
 
     def thaw(self) -> None:
         """New questions are answered; those that came meanwhile are not."""
@@ -175,7 +181,7 @@ class Dns:
             return None
         name, kind = str(question.name).lower(), dns.rdatatype.to_text(question.rdtype)
         self._questions.append(f"{kind} {name}")
-        if self._silent:
+        if self._silent and (not self._silent_to or kind in self._silent_to):
             return None
         reply = dns.message.make_response(query, recursion_available=False)
         if query.edns > 0:

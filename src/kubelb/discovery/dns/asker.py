@@ -63,10 +63,10 @@ class Asker:
         self._left.update((each.question, each) for each in dialogues if each.result is None)
         return tuple(each.result for each in dialogues)
 
-    def rest(self, questions: Sequence[Question], seconds: float) -> Replies:
-        """What became of questions that were left, after so many seconds at most."""
+    def rest(self, questions: Sequence[Question], seconds: float, awake: Callable[[], bool]) -> Replies:
+        """What became of questions that were left, after so many seconds at most; `awake` as for `sleep`."""
         left = [self._left[question] for question in questions]
-        self._wait(left, until=monotonic() + seconds)
+        self._wait(left, until=monotonic() + seconds, awake=awake)
         return tuple(each.result for each in left)
 
     def drop(self) -> None:
@@ -105,7 +105,13 @@ class Asker:
             return (self._preferred, *(each for each in servers if each != self._preferred))
         return servers
 
-    def _wait(self, dialogues: list[Dialogue], enough: Enough | None = None, until: float = float("inf")) -> None:
+    def _wait(
+        self,
+        dialogues: list[Dialogue],
+        enough: Enough | None = None,
+        until: float = float("inf"),
+        awake: Callable[[], bool] = lambda: False,
+    ) -> None:
         news = monotonic()
         while any(each.result is None for each in dialogues):
             self._begin()
@@ -118,7 +124,7 @@ class Asker:
             now = monotonic()
             if moved:
                 news = now
-            elif now >= min(settles, until):
+            elif now >= min(settles, until) or awake():
                 break
         self._preferred = next((each.server for each in dialogues if each.server), self._preferred)
 

@@ -391,7 +391,8 @@ def _in_parts(questions: tuple[Question, ...], enough: Enough, build: Build) -> 
 
 def _late(question: Question, seconds: float) -> Failure:
     cure = "does that nameserver answer this kind of question at all? Ask it by hand (dig)"
-    return Failure("silent", f"no nameserver has answered {question} within {seconds:g} s", cure)
+    within = f" within {seconds:g} s" if seconds < CEILING else ""
+    return Failure("silent", f"no nameserver has answered {question}{within}", cure)
 
 
 def _leads_on(_question: Question, answer: Answer) -> bool:

@@ -128,7 +128,7 @@ class Runner:
             assert self._config is not None
             return asker.ask(step.questions, self._config, step.enough)
         if isinstance(step, Rest):
-            return asker.rest(step.questions, step.seconds)
+            return asker.rest(step.questions, step.seconds, lambda: self._resync)
         if step is HOSTS:
             return self._hosts.hosts()
         asker.drop()

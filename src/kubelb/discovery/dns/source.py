@@ -77,7 +77,7 @@ class DnsDiscovery:
             self._target, families=self._families, routed=self._routed, hold=self._hold, version=self._version
         )
         self._urgency = None if self._reached is None else Urgency(self._reached)
-        self._used: tuple[Address, ...] = ()
+        self._used: frozenset[Address] = frozenset()
         self._heard: float | None = None
         self._error = "", ""
         self._failing_since: float | None = None
@@ -98,7 +98,7 @@ class DnsDiscovery:
             snapshot = self._reducer.snapshot()
         if snapshot is not None:
             self._version = snapshot.version
-            self._used = tuple(endpoint.address for endpoint in snapshot.endpoints)
+            self._used = frozenset(endpoint.address for endpoint in snapshot.endpoints)
         if self._urgency is None:
             return snapshot, None
         urgent, look = self._urgency.look(self._used, now)

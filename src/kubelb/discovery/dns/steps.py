@@ -120,7 +120,7 @@ class Ask(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """Wait for those that were missing, so many seconds at most; what is missing then is given up."""
+    """Wait for those that were missing, so many seconds at most, or until a resync; the others are given up then."""
 
     questions: tuple[Question, ...]
     seconds: float
