@@ -31,7 +31,7 @@ def asker(monkeypatch):
 
 
 def plain(asked):
-    return asked.answer(RECORD, plain=True)
+    return asked.answer(f"{asked.name} 5 A 10.0.0.5", plain=True)
 
 
 def refusing(rcode, *, opt=False):
@@ -111,26 +111,28 @@ def test_an_answer_without_opt_is_an_answer(asker):
         assert len(server.asked) == 1
 
 
+def first_asked(server, asker, config, number):
+    """Ask for a name of its own, since what an earlier question left behind may come later; return how it came."""
+    name = f"x{number}.prod.svc.cluster.local."
+    (answer,) = asker.ask((Question(name, "A"),), config)
+    assert answer.addresses
+    return next(asked for asked in server.asked if asked.name == name)
+
+
 def test_edns_that_is_dropped(asker):
     """A firewall that lets plain DNS pass: one wait a look-up, two look-ups; then none."""
     with Nameserver(lambda asked: plain(asked) if asked.message.edns < 0 and not asked.tcp else None) as server:
         config = Config((server.address,))
-        for edns in (True, True, False):
-            asked = len(server.asked)
-            (answer,) = asker.ask(ASK, config)
-            assert answer.addresses
-            assert (server.asked[asked].message.edns >= 0) is edns
+        for number, edns in enumerate((True, True, False)):
+            assert (first_asked(server, asker, config, number).message.edns >= 0) is edns
 
 
 def test_udp_that_is_dropped(asker):
     """TCP answers what UDP does not; the third look-up begins with it."""
-    with Nameserver(lambda asked: asked.answer(RECORD) if asked.tcp else None) as server:
+    with Nameserver(lambda asked: plain(asked) if asked.tcp else None) as server:
         config = Config((server.address,))
-        for tcp in (False, False, True):
-            asked = len(server.asked)
-            (answer,) = asker.ask(ASK, config)
-            assert answer.addresses
-            assert server.asked[asked].tcp is tcp
+        for number, tcp in enumerate((False, False, True)):
+            assert first_asked(server, asker, config, number).tcp is tcp
         assert not any(asked.tcp and asked.message.edns >= 0 for asked in server.asked)
 
 
