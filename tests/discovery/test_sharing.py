@@ -50,9 +50,88 @@ def until(test, timeout=5.0):
         time.sleep(0.002)
 
 
+def test_latecomers_ask_nobody(made):
+    """The kind: a subscriber that needs a list of its own. The twentieth is told at once what is known, and no sooner
+    than it joined; each has its own port, and what is known has events in it, an end, and a slice that moved away."""
+    live = Live()
+    with Server(live) as server:
+        Reader(made, server.url).ips("10.0.0.1")
+        until(lambda: live.conns)
+        live.tell(event("ADDED", piece("b", [row("10.0.0.2")], ports=PORTS, version=101)))
+        live.tell(event("ADDED", piece("c", [row("10.0.0.3")], ports=PORTS, version=102)))
+        live.tell(event("MODIFIED", piece("c", [row("10.0.0.4")], ports=PORTS, version=103)))
+        live.tell(event("ADDED", piece("d", [row("10.0.0.5")], ports=PORTS, version=104)))
+        live.tell(event("MODIFIED", piece("d", [row("10.0.0.5")], ports=PORTS, version=105, service="ratings")))
+        live.tell(event("DELETED", piece("a", ports=PORTS, version=106)))
+        until(lambda: {"b", "c"} == set(made[0]._reducer._known))
+        for number in range(20):
+            port = ("http", "admin", 8080, 7070)[number % 4]
+            late = KubeDiscovery(parse_target(f"reviews.prod:{port}"), access=Access(server.url))
+            made.append(late)
+            late.start(lambda: None)
+            assert late.health().synced
+            assert late.health().error == ""
+            snapshot, _ = late.poll(time.monotonic())
+            numbers = {"http": 8080, "admin": 7070}
+            assert authorities(snapshot.endpoints) == [f"10.0.0.{n}:{numbers.get(port, port)}" for n in (2, 4)]
+        live.tell(event("ADDED", piece("e", [row("10.0.0.9")], ports=PORTS, version=107)))
+        until(lambda: all("e" in source._reducer._known for source in made))
+        assert len(server.requests) == 2
+
+
+def test_a_latecomer_is_told_of_trouble_and_of_its_end(made):
+    """While the server is away it gets what is known, how old that is, and why; then it recovers with the others."""
+    live, away, told = Live(), [False], []
+
+    def handle(conn, request):
+        if away[0]:
+            conn.close()
+        live(conn, request)
+
+    with Server(handle) as server:
+        feed = Reader(made, server.url)
+        feed.ips("10.0.0.1")
+        until(lambda: live.conns)
+        away[0] = True
+        server.drop_all()
+        until(lambda: feed.health.error, 10.0)
+        late = KubeDiscovery(parse_target("reviews.prod:admin"), access=Access(server.url), emit=told.append)
+        made.append(late)
+        time.sleep(0.05)
+        late.start(lambda: None)
+        health = late.health()
+        assert health.synced
+        assert health.error == feed.health.error
+        assert health.age == pytest.approx(feed.health.age, abs=0.02)
+        assert health.age > 0.04
+        away[0] = False
+        feed.source.resync_now()
+        until(lambda: not late.health().error, 10.0)
+        assert [type(each).__name__ for each in told] == ["DiscoveryFailed", "DiscoveryRecovered"]
+
+
+def test_a_latecomer_that_leaves_before_it_joined(made):
+    """Stopped from another thread, in the moment between: it is told nothing, and nothing of it is left."""
+    live = Live()
+    with Server(live) as server:
+        feed = Reader(made, server.url)
+        feed.ips("10.0.0.1")
+        late = KubeDiscovery(parse_target("reviews.prod:admin"), access=Access(server.url))
+        made.append(late)
+        desk = feed.source._seat.desk
+        with desk.lock:  # as the stream holds it while it tells
+            starting = threading.Thread(target=late.start, args=(lambda: None,))
+            starting.start()
+            until(lambda: len(desk.seats) == 2)
+            late.stop()
+            assert len(desk.seats) == 1
+        starting.join(5)
+        assert not late.health().synced
+
+
 @pytest.mark.slow
 def test_one_stream_for_two_sources(made):
-    """Another port of the same service joins the stream with a list of its own; the last to leave ends it."""
+    """Another port of the same service joins the stream; the last to leave ends it."""
     live = Live()
     with Server(live) as server:
         http = Reader(made, server.url)
@@ -60,7 +139,7 @@ def test_one_stream_for_two_sources(made):
         admin = Reader(made, server.url, target="reviews.prod:admin")
         admin.ips("10.0.0.1")
         assert len(watches()) == 1
-        until(lambda: len(live.conns) == 2)
+        until(lambda: live.conns)
         live.tell(event("ADDED", piece("b", [row("10.0.0.2")], ports=PORTS, version=101)))
         assert authorities(http.ips("10.0.0.1", "10.0.0.2").endpoints)[1] == "10.0.0.2:8080"
         assert authorities(admin.ips("10.0.0.1", "10.0.0.2").endpoints)[1] == "10.0.0.2:7070"
@@ -95,7 +174,7 @@ def test_a_stream_that_is_answered_rouses_the_others(made):
     with Server(handle) as server:
         feeds = [Reader(made, server.url, target=f"{name}.prod:http") for name in ("reviews", "ratings")]
         until(lambda: len(live.conns) == 2)
-        streams = [feed.source._stream for feed in feeds]
+        streams = [feed.source._seat.desk.owner for feed in feeds]
         assert streams[0]._comeback is streams[1]._comeback
         for one in streams:
             one._reflector.backoff._failures = 10
@@ -127,7 +206,7 @@ def test_a_raising_subscriber_hurts_nobody(made, monkeypatch):
 
         monkeypatch.setattr(bad, "upsert", broken)
         bad.start(lambda: None)
-        until(lambda: len(live.conns) == 2)
+        until(lambda: live.conns)
         live.tell(event("ADDED", piece("b", [row("10.0.0.2")], ports=PORTS, version=101)))
         good.ips("10.0.0.1", "10.0.0.2")
         until(lambda: "ZeroDivisionError" in bad.health().error)

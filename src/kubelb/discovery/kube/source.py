@@ -17,11 +17,12 @@ from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event,
 from kubelb.discovery.kube import places
 from kubelb.discovery.kube.access import Access, Locator
 from kubelb.discovery.kube.choose import View
+from kubelb.discovery.kube.desk import Seat
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.locate import locate
 from kubelb.discovery.kube.reducer import HOLD, Reducer
 from kubelb.discovery.kube.spill import Reached, Spill
-from kubelb.discovery.kube.stream import Key, Stream, subscribe
+from kubelb.discovery.kube.stream import Key, Stream, leave, subscribe
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.discovery.kube.wire import Slice
 from kubelb.discovery.route import has_route
@@ -111,7 +112,7 @@ class KubeDiscovery:
     def _renew(self) -> None:
         """As if new, but for the versions already given out."""
         self._lock = threading.Lock()
-        self._stream: Stream | None = None
+        self._seat: Seat[Stream] | None = None
         self._reducer = Reducer(
             self._target.service,
             self._target.namespace,
@@ -136,13 +137,16 @@ class KubeDiscovery:
     # -- Discovery
 
     def start(self, notify: Callable[[], None]) -> None:
-        """Join the stream, or begin it. No I/O on this thread."""
+        """Take a seat at the stream, or begin it, and take what it knows already. No I/O on this thread."""
         self._notify = notify
         # Under the lock, for the stream may tell its first news, and whoever hears them stop us, before `subscribe`
         # returns here: that stop would find no stream to leave.
         with self._lock:
-            if self._stream is None:
-                self._stream = subscribe(self._key, self, self._rng)
+            if self._seat is not None:
+                return
+            seat = self._seat = subscribe(self._key, self, self._rng)
+        seat.join()
+        self._notify()
 
     def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
         """Return what changed, and when the next absence has been held long enough."""
@@ -198,12 +202,12 @@ class KubeDiscovery:
 
     def health(self) -> Health:
         """Return how well the service is known, and what is wrong with knowing it."""
-        heard, (error, cure), stream = self._heard, self._error, self._stream
+        heard, (error, cure), seat = self._heard, self._error, self._seat
         synced = self._reducer.synced
         age = None if heard is None else max(0.0, self._clock() - heard)
         stale = synced and self._max_stale is not None and age is not None and age >= self._max_stale
         if not synced and not error:
-            error = f"no list of endpoints yet: {stream.stage}" if stream else "not started"
+            error = f"no list of endpoints yet: {seat.desk.owner.stage}" if seat else "not started"
             cure = f"ready_timeout= waits longer; `kubelb doctor {self._target}` looks for what is in the way"
         if not error and (refused := self._reducer.refused):
             error, cure = f"left out are {left_out(refused)}", CURE
@@ -218,18 +222,24 @@ class KubeDiscovery:
 
     def resync_now(self) -> None:
         """Fetch everything again, ending any wait between tries."""
-        stream = self._stream
-        if stream is not None:
-            stream.resync()
+        seat = self._seat
+        if seat is not None:
+            seat.desk.owner.resync()
 
     def stop(self) -> None:
         """Leave the stream."""
         with self._lock:
-            stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.unsubscribe(self)
+            seat, self._seat = self._seat, None
+        if seat is not None:
+            leave(seat)
 
     # -- Subscriber, on the stream's thread
+
+    def welcome(self, slices: list[Slice], heard: float) -> None:
+        """Take what was known before we came. On the thread of `start`, which gives notice when it has let go."""
+        self._heard = heard
+        with self._lock:
+            self._reducer.replace(slices, self._clock())
 
     def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
         """Take a complete list, which mends a mistake of ours; the stream says itself when its own trouble is over."""

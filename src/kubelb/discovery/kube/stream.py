@@ -1,7 +1,7 @@
 """The thread that runs a reflector over a transport, and the streams of this process, shared by whoever wants the same.
 
-    subscribe(key) -> Stream          the first starts the thread, a later one has everything fetched again for itself
-    Stream.unsubscribe(subscriber)    the last one ends it
+    subscribe(key) -> Seat    the first starts the thread; a later one is told by `Seat.join` what is known (`desk.py`)
+    leave(seat)               the last one ends it
 
 A stream is a daemon thread and one connection. Nothing that happens in it ends it silently: what nobody foresaw is told
 as a failure of kind ``internal`` and followed by a wait and a fresh start. Nothing that a subscriber does can hurt the
@@ -15,37 +15,27 @@ its own), an exec plugin of a kubeconfig, and a single step of decoding.
 import contextlib
 import random
 import threading
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from kubelb.clock import Clock, monotonic
 from kubelb.discovery.kube import plugin, resolve
 from kubelb.discovery.kube.access import Locator
 from kubelb.discovery.kube.comeback import Comeback
-from kubelb.discovery.kube.diagnose import Code, Trouble
+from kubelb.discovery.kube.desk import Desk, Seat, Subscriber, mistake
+from kubelb.discovery.kube.diagnose import Trouble
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.reflector import Reflector, Steps
-from kubelb.discovery.kube.sink import Sink
 from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, ROUSED, Answer, Failure, Get, Phase, Sleep, Step
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT, Transport
 from kubelb.discovery.kube.wire import Slice
 from kubelb.process import thread_ends
 
-__all__ = ["Key", "Stream", "Subscriber", "after_fork_in_child", "subscribe"]
+__all__ = ["Key", "Stream", "after_fork_in_child", "leave", "subscribe"]
 
 GRACE = 0.03
 """Seconds that `stop` waits for the thread, below its promise of 50 ms."""
-
-
-class Subscriber(Sink, Protocol):
-    """Who is told what the stream learns, on the stream's thread."""
-
-    def orphaned(self) -> None:
-        """In a forked child: the stream is the parent's; there is none here until `start` is called again."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,7 @@ class Stream:
 
     def __init__(self, key: Key, rng: random.Random, comeback: Comeback) -> None:
         self.key = key
-        self._subscribers: tuple[Subscriber, ...] = ()
+        self.desk: Desk[Stream] = Desk(key.services[0], key.clock, self)
         self._line = Lifeline()
         self._wake = threading.Event()
         self._resync = False
@@ -93,24 +83,10 @@ class Stream:
 
     # -- from any thread
 
-    def add(self, subscriber: Subscriber) -> None:
-        """Tell it too, from now on. The caller holds the registry's lock."""
-        self._subscribers += (subscriber,)
-
     def begin(self) -> None:
         """Start the thread."""
         self._thread.start()
         self._comeback.join(self._wake.set)
-
-    def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Tell it no more; the last one ends the stream."""
-        with _registry.lock:
-            self._subscribers = tuple(each for each in self._subscribers if each is not subscriber)
-            last = not self._subscribers
-            if last and _registry.streams.get(self.key) is self:
-                del _registry.streams[self.key]
-        if last:
-            self._stop()
 
     def resync(self) -> None:
         """Fetch everything again, now."""
@@ -119,7 +95,8 @@ class Stream:
         if self._line.phase is Phase.STREAM:
             self._line.cut()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End it, whatever it waits for."""
         self._comeback.leave(self._wake.set, self._reflector)
         self._line.stop()
         self._wake.set()
@@ -134,7 +111,7 @@ class Stream:
             try:
                 self._drive(steps)
             except BaseException as error:  # noqa: BLE001  also SystemExit, out of a kubeconfig's plugin
-                self.failed(Trouble(Code.INTERNAL, f"kubelb made a mistake: {_place(error)}", "please report it"))
+                self.failed(mistake(error))
                 self._sleep(Sleep(self._reflector.backoff.next()))
             finally:
                 steps.close()
@@ -183,49 +160,39 @@ class Stream:
             self._wake.wait(rest)
         return None
 
-    # -- what it learns, told to each
+    # -- what it learns
 
     def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
-        self._tell(lambda each: each.replace(slices, unread))
+        self.desk.replace(slices, unread)
 
     def upsert(self, piece: Slice) -> None:
-        self._tell(lambda each: each.upsert(piece))
+        self.desk.upsert(piece)
 
     def delete(self, piece: Slice) -> None:
-        self._tell(lambda each: each.delete(piece))
+        self.desk.delete(piece)
 
     def heard(self) -> None:
-        self._tell(lambda each: each.heard())
+        self.desk.heard()
 
     def failed(self, trouble: Trouble) -> None:
-        self._tell(lambda each: each.failed(trouble))
+        self.desk.failed(trouble)
 
     def recovered(self) -> None:
-        self._tell(lambda each: each.recovered())
+        self.desk.recovered()
 
     def skipped(self, what: str, reason: str) -> None:
-        self._tell(lambda each: each.skipped(what, reason))
+        self.desk.skipped(what, reason)
 
     def _warn(self, warning: str) -> None:
         self.skipped("the credentials", warning)
-
-    def _tell(self, message: Callable[[Subscriber], None]) -> None:
-        for subscriber in self._subscribers:
-            try:
-                message(subscriber)
-            except Exception as error:  # noqa: BLE001  its own mistake is its own loss
-                trouble = Trouble(Code.INTERNAL, f"kubelb made a mistake: {_place(error)}", "please report it")
-                with contextlib.suppress(Exception):
-                    subscriber.failed(trouble)
 
     # -- fork
 
     def abandon(self) -> None:
         """In a forked child: this stream's thread is not here; where it is a greenlet, it ends when it wakes."""
         self._line.abandon()
-        subscribers, self._subscribers = self._subscribers, ()
-        for subscriber in subscribers:
-            subscriber.orphaned()
+        for seat in self.desk.seats:
+            seat.subscriber.orphaned()
 
 
 class _Registry:
@@ -246,20 +213,33 @@ class _Registry:
 _registry = _Registry()
 
 
-def subscribe(key: Key, subscriber: Subscriber, rng: random.Random) -> Stream:
-    """Join the stream of this key, or begin it."""
+def subscribe(key: Key, subscriber: Subscriber, rng: random.Random) -> Seat[Stream]:
+    """Take a seat at the stream of this key, or begin it. A latecomer is told nothing before it joins."""
     with _registry.lock:
         stream = _registry.streams.get(key)
+        first = stream is None
         if stream is None:
             stream = Stream(key, rng, _registry.comeback(key))
-            stream.add(subscriber)
+        seat = Seat(stream.desk, subscriber, joined=first)
+        stream.desk.seats += (seat,)
+        if first:
             stream.begin()
             _registry.streams[key] = stream
-            return stream
-        stream.add(subscriber)
-    # The list went by before it came. Keeping every slice for such a case would double the memory of all others.
-    stream.resync()
-    return stream
+        return seat
+
+
+def leave(seat: Seat[Stream]) -> None:
+    """Tell it no more; the last one ends the stream."""
+    desk = seat.desk
+    stream = desk.owner
+    with _registry.lock:
+        seat.gone = True
+        desk.seats = tuple(each for each in desk.seats if each is not seat)
+        last = not desk.seats
+        if last and _registry.streams.get(stream.key) is stream:
+            del _registry.streams[stream.key]
+    if last:
+        stream.stop()
 
 
 def after_fork_in_child() -> None:
@@ -270,10 +250,3 @@ def after_fork_in_child() -> None:
     plugin.after_fork_in_child()
     for stream in before.streams.values():
         stream.abandon()
-
-
-def _place(error: BaseException) -> str:
-    """What and where, without the text, which may hold anything."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"

@@ -5,6 +5,7 @@ field of the API may be absent or null. The structs live from the decoder to the
 would double the memory of the model.
 
 `gc=False`: none of them can be part of a cycle, so the collector need not visit tens of thousands of them in a list.
+`omit_defaults`: written again (`desk.py`), a slice is as small as it can be.
 """
 
 import msgspec
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-class Conditions(msgspec.Struct, gc=False):
+class Conditions(msgspec.Struct, gc=False, omit_defaults=True):
     """Nil means: ready, serving, not terminating (discovery/v1 types.go)."""
 
     ready: bool | None = None
@@ -38,23 +39,23 @@ class Conditions(msgspec.Struct, gc=False):
     terminating: bool | None = None
 
 
-class Ref(msgspec.Struct, gc=False):
+class Ref(msgspec.Struct, gc=False, omit_defaults=True):
     kind: str | None = None
     namespace: str | None = None
     name: str | None = None
     uid: str | None = None
 
 
-class Name(msgspec.Struct, gc=False):
+class Name(msgspec.Struct, gc=False, omit_defaults=True):
     name: str = ""
 
 
-class Hints(msgspec.Struct, gc=False, rename="camel"):
+class Hints(msgspec.Struct, gc=False, omit_defaults=True, rename="camel"):
     for_zones: list[Name] | None = None
     for_nodes: list[Name] | None = None
 
 
-class Row(msgspec.Struct, gc=False, rename="camel"):
+class Row(msgspec.Struct, gc=False, omit_defaults=True, rename="camel"):
     """One endpoint of a slice."""
 
     addresses: list[str] | None = None
@@ -66,22 +67,24 @@ class Row(msgspec.Struct, gc=False, rename="camel"):
     hints: Hints | None = None
 
 
-class Port(msgspec.Struct, gc=False, rename="camel"):
+class Port(msgspec.Struct, gc=False, omit_defaults=True, rename="camel"):
     name: str | None = None
     protocol: str | None = None
     port: int | None = None
     app_protocol: str | None = None
 
 
-class Labels(msgspec.Struct, gc=False, rename={"service": "kubernetes.io/service-name"}):
+class Labels(msgspec.Struct, gc=False, omit_defaults=True, rename={"service": "kubernetes.io/service-name"}):
     service: str = ""
 
 
-class Annotations(msgspec.Struct, gc=False, rename={"changed": "endpoints.kubernetes.io/last-change-trigger-time"}):
+class Annotations(
+    msgspec.Struct, gc=False, omit_defaults=True, rename={"changed": "endpoints.kubernetes.io/last-change-trigger-time"}
+):
     changed: str = ""
 
 
-class Meta(msgspec.Struct, gc=False, rename="camel"):
+class Meta(msgspec.Struct, gc=False, omit_defaults=True, rename="camel"):
     name: str = ""
     namespace: str = ""
     resource_version: str = ""
@@ -89,7 +92,7 @@ class Meta(msgspec.Struct, gc=False, rename="camel"):
     annotations: Annotations | None = None
 
 
-class Slice(msgspec.Struct, gc=False, rename="camel"):
+class Slice(msgspec.Struct, gc=False, omit_defaults=True, rename="camel"):
     """A discovery.k8s.io/v1 EndpointSlice; a bookmark is one with nothing but a resourceVersion."""
 
     metadata: Meta

@@ -1,0 +1,175 @@
+"""What is known of one service, and everybody in this process who is told.
+
+    replace, upsert, delete, failed, recovered    by the stream that reads it: noted here, then told to each
+    Seat.join                                     a latecomer is told at once what is known; no server is asked
+
+What is known is kept as JSON, for a latecomer may want another port than those before it, and what those have made of
+it does not serve. Without what is never read, and what is a default, that is less than what the model takes.
+
+A lock makes it one story: whoever joins is told a state, and then every event after it. It is held while subscribers
+are told, so nothing that leaves may ask for it: who sits here is the registry's to change, under its own lock.
+Order of locks: a desk's, then a subscriber's own or the registry's.
+"""
+
+import contextlib
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from kubelb.discovery.kube.diagnose import Code, Trouble
+from kubelb.discovery.kube.pages import UNKNOWN
+from kubelb.discovery.kube.sink import Sink
+from kubelb.discovery.kube.versions import Seen
+from kubelb.discovery.kube.wire import Slice, decode_slice
+
+__all__ = ["Desk", "Seat", "Subscriber", "mistake"]
+
+Owner = TypeVar("Owner")
+"""What reads for a desk."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Subscriber(Sink, Protocol):
+    """Who is told what is learnt of a service; on the thread that learns it, a latecomer first on its own."""
+
+    def welcome(self, slices: list[Slice], heard: float) -> None:
+        """All that is known, and when the source gave its last sign of life."""
+
+    def orphaned(self) -> None:
+        """In a forked child: what reads is the parent's; nothing is told any more until `start` is called again."""
+
+
+class Seat(Generic[Owner]):
+    """A subscriber's place at a desk."""
+
+    __slots__ = ("desk", "gone", "joined", "subscriber")
+
+    def __init__(self, desk: "Desk[Owner]", subscriber: Subscriber, *, joined: bool) -> None:
+        self.desk = desk
+        self.subscriber = subscriber
+        self.joined = joined
+        """Whether it is told of events; a latecomer is not before `join`."""
+        self.gone = False
+
+    def join(self) -> None:
+        """Tell it what is known, and from now on whatever happens. No I/O; returns when it was told."""
+        desk = self.desk
+        with desk.lock:
+            if self.gone or self.joined:
+                return
+            if desk.synced:
+                desk.tell(self, lambda each: each.welcome([decode_slice(raw) for raw in desk.slices()], desk.heard_at))
+            trouble = desk.trouble
+            if trouble is not None:
+                desk.tell(self, lambda each: each.failed(trouble))
+            self.joined = True
+
+
+class Desk(Generic[Owner]):
+    """One service. All methods but `tell` and `slices` are called by the thread that reads it."""
+
+    def __init__(self, service: str, clock: Callable[[], float], owner: Owner) -> None:
+        self.service = service
+        self.owner = owner
+        """The stream that reads it, and alone may tell."""
+        self.lock = threading.Lock()
+        self.seats: tuple[Seat[Owner], ...] = ()
+        """Replaced, never changed, under the registry's lock."""
+        self.synced = False
+        self.heard_at = clock()
+        self.trouble: Trouble | None = None
+        """What was told last, unless it is over."""
+        self._clock = clock
+        self._slices: dict[str, bytes] = {}
+        self._seen = Seen()
+
+    def __repr__(self) -> str:
+        return f"<Desk {self.service} {len(self._slices)} slices, {len(self.seats)} seats>"
+
+    def slices(self) -> list[bytes]:
+        """What is known, encoded. The caller holds the lock."""
+        return list(self._slices.values())
+
+    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
+        """A complete list; what is known of slices that are `unread` stays."""
+        with self.lock:
+            mine = {piece.metadata.name: piece for piece in slices if self._mine(piece)}
+            versions = {name: piece.metadata.resource_version for name, piece in mine.items()}
+            for name in self._slices if UNKNOWN in unread else self._slices.keys() & unread:
+                versions.setdefault(name, self._seen.version(name))
+            for name in self._seen.replace(versions):
+                del self._slices[name]
+            for name, piece in mine.items():
+                self._slices[name] = _encode(piece)
+            self.synced = True
+            if self.trouble is not None and self.trouble.code is Code.INTERNAL:
+                self.trouble = None  # a fresh start has mended it
+            self._tell_all(lambda each: each.replace(slices, unread))
+
+    def upsert(self, piece: Slice) -> None:
+        """A slice is this now; one that belongs to another service is as good as deleted."""
+        with self.lock:
+            meta = piece.metadata
+            if not self._mine(piece):
+                self._forget(piece)
+            elif self._seen.upsert(meta.name, meta.resource_version):
+                self._slices[meta.name] = _encode(piece)
+            self._tell_all(lambda each: each.upsert(piece))
+
+    def delete(self, piece: Slice) -> None:
+        """A slice is gone."""
+        with self.lock:
+            self._forget(piece)
+            self._tell_all(lambda each: each.delete(piece))
+
+    def heard(self) -> None:
+        """A sign of life."""
+        self.heard_at = self._clock()
+        self._tell_all(lambda each: each.heard())
+
+    def failed(self, trouble: Trouble) -> None:
+        """It cannot be read for now."""
+        with self.lock:
+            self.trouble = trouble
+            self._tell_all(lambda each: each.failed(trouble))
+
+    def recovered(self) -> None:
+        """It can, and everything is known."""
+        with self.lock:
+            self.trouble = None
+            self._tell_all(lambda each: each.recovered())
+
+    def skipped(self, what: str, reason: str) -> None:
+        """Something made no sense."""
+        self._tell_all(lambda each: each.skipped(what, reason))
+
+    def tell(self, seat: Seat[Owner], message: Callable[[Subscriber], None]) -> None:
+        """Tell one. Its own mistake is its own loss."""
+        try:
+            message(seat.subscriber)
+        except Exception as error:  # noqa: BLE001
+            with contextlib.suppress(Exception):
+                seat.subscriber.failed(mistake(error))
+
+    def _tell_all(self, message: Callable[[Subscriber], None]) -> None:
+        for seat in self.seats:
+            if seat.joined:
+                self.tell(seat, message)
+
+    def _mine(self, piece: Slice) -> bool:
+        return bool(piece.metadata.name) and piece.service == self.service
+
+    def _forget(self, piece: Slice) -> None:
+        if self._seen.delete(piece.metadata.name, piece.metadata.resource_version):
+            self._slices.pop(piece.metadata.name, None)
+
+
+def mistake(error: BaseException) -> Trouble:
+    """What and where, without the text, which may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return Trouble(Code.INTERNAL, f"kubelb made a mistake: {type(error).__name__}{where}", "please report it")
