@@ -60,6 +60,8 @@ def test_latecomers_ask_nobody(made):
         live.tell(event("ADDED", piece("b", [row("10.0.0.2")], ports=PORTS, version=101)))
         live.tell(event("ADDED", piece("c", [row("10.0.0.3")], ports=PORTS, version=102)))
         live.tell(event("MODIFIED", piece("c", [row("10.0.0.4")], ports=PORTS, version=103)))
+        crowd = [row(f"10.0.1.{n}", ready=False) for n in range(100)]  # so many that it is kept zipped
+        live.tell(event("MODIFIED", piece("b", [row("10.0.0.2"), *crowd], ports=PORTS, version=104)))
         live.tell(event("ADDED", piece("d", [row("10.0.0.5")], ports=PORTS, version=104)))
         live.tell(event("MODIFIED", piece("d", [row("10.0.0.5")], ports=PORTS, version=105, service="ratings")))
         live.tell(event("DELETED", piece("a", ports=PORTS, version=106)))
@@ -74,6 +76,7 @@ def test_latecomers_ask_nobody(made):
             snapshot, _ = late.poll(time.monotonic())
             numbers = {"http": 8080, "admin": 7070}
             assert authorities(snapshot.endpoints) == [f"10.0.0.{n}:{numbers.get(port, port)}" for n in (2, 4)]
+            assert len(snapshot.parked) == 100
         live.tell(event("ADDED", piece("e", [row("10.0.0.9")], ports=PORTS, version=107)))
         until(lambda: all("e" in source._reducer._known for source in made))
         assert len(server.requests) == 2

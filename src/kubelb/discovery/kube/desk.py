@@ -4,7 +4,8 @@
     Seat.join                                     a latecomer is told at once what is known; no server is asked
 
 What is known is kept as JSON, for a latecomer may want another port than those before it, and what those have made of
-it does not serve. Without what is never read, and what is a default, that is less than what the model takes.
+it does not serve. Large slices are zipped: that costs 0.1 ms for 100 endpoints, and 10 000 of them take half a
+megabyte beside the four that the model takes, instead of doubling it.
 
 A lock makes it one story: whoever joins is told a state, and then every event after it. It is held while subscribers
 are told, so nothing that leaves may ask for it: who sits here is the registry's to change, under its own lock.
@@ -14,6 +15,7 @@ Order of locks: a desk's, then a subscriber's own or the registry's.
 import contextlib
 import threading
 import traceback
+import zlib
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -29,6 +31,9 @@ __all__ = ["Desk", "Seat", "Subscriber", "mistake"]
 
 Owner = TypeVar("Owner")
 """What reads for a desk."""
+
+LARGE = 2048
+"""Bytes above which a slice is zipped."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -62,7 +67,7 @@ class Seat(Generic[Owner]):
             if self.gone or self.joined:
                 return
             if desk.synced:
-                desk.tell(self, lambda each: each.welcome([decode_slice(raw) for raw in desk.slices()], desk.heard_at))
+                desk.tell(self, lambda each: each.welcome(desk.slices(), desk.heard_at))
             trouble = desk.trouble
             if trouble is not None:
                 desk.tell(self, lambda each: each.failed(trouble))
@@ -90,9 +95,9 @@ class Desk(Generic[Owner]):
     def __repr__(self) -> str:
         return f"<Desk {self.service} {len(self._slices)} slices, {len(self.seats)} seats>"
 
-    def slices(self) -> list[bytes]:
-        """What is known, encoded. The caller holds the lock."""
-        return list(self._slices.values())
+    def slices(self) -> list[Slice]:
+        """What is known. The caller holds the lock."""
+        return [decode_slice(_unpacked(packed)) for packed in self._slices.values()]
 
     def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
         """A complete list; what is known of slices that are `unread` stays."""
@@ -104,7 +109,7 @@ class Desk(Generic[Owner]):
             for name in self._seen.replace(versions):
                 del self._slices[name]
             for name, piece in mine.items():
-                self._slices[name] = _encode(piece)
+                self._slices[name] = _packed(piece)
             self.synced = True
             if self.trouble is not None and self.trouble.code is Code.INTERNAL:
                 self.trouble = None  # a fresh start has mended it
@@ -117,7 +122,7 @@ class Desk(Generic[Owner]):
             if not self._mine(piece):
                 self._forget(piece)
             elif self._seen.upsert(meta.name, meta.resource_version):
-                self._slices[meta.name] = _encode(piece)
+                self._slices[meta.name] = _packed(piece)
             self._tell_all(lambda each: each.upsert(piece))
 
     def delete(self, piece: Slice) -> None:
@@ -166,6 +171,15 @@ class Desk(Generic[Owner]):
     def _forget(self, piece: Slice) -> None:
         if self._seen.delete(piece.metadata.name, piece.metadata.resource_version):
             self._slices.pop(piece.metadata.name, None)
+
+
+def _packed(piece: Slice) -> bytes:
+    raw = _encode(piece)
+    return raw if len(raw) < LARGE else zlib.compress(raw, 1)
+
+
+def _unpacked(packed: bytes) -> bytes:
+    return packed if packed.startswith(b"{") else zlib.decompress(packed)  # zlib's first byte is an x
 
 
 def mistake(error: BaseException) -> Trouble:
