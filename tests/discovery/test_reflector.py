@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from kubelb.discovery.kube.reflector import BLIND, BURST, SHORT
+from kubelb.discovery.kube.recovery import BLIND
 from kubelb.discovery.kube.steps import RESYNC, Failure, Phase, Reply
+from kubelb.discovery.kube.waits import BURST, SHORT
 
 from .build import piece, row
 from .server import bookmark, event, slice_list, status

@@ -26,9 +26,10 @@ from kubelb.discovery.kube.desk import Desk, Seat, Subscriber, mistake
 from kubelb.discovery.kube.diagnose import Trouble
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.query import Query
-from kubelb.discovery.kube.reflector import Reflector, Steps
+from kubelb.discovery.kube.reflector import Reflector
 from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, ROUSED, Answer, Failure, Get, Phase, Sleep, Step
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT, Transport
+from kubelb.discovery.kube.waits import Steps
 from kubelb.discovery.kube.wire import Slice
 from kubelb.process import thread_ends
 
@@ -97,7 +98,7 @@ class Stream:
 
     def stop(self) -> None:
         """End it, whatever it waits for."""
-        self._comeback.leave(self._wake.set, self._reflector)
+        self._comeback.leave(self._wake.set, self._reflector.recovery)
         self._line.stop()
         self._wake.set()
         if self._thread is not threading.current_thread():
