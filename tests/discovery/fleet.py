@@ -8,8 +8,8 @@ import heapq
 import random
 
 from kubelb.discovery.kube.comeback import Comeback
-from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.reflector import Reflector
+from kubelb.discovery.kube.scope import Fixed
 from kubelb.discovery.kube.steps import PAUSE, READ, ROUSED, Failure, Get, Reply, Sleep
 
 from .world import BROKEN, Asked
@@ -22,15 +22,17 @@ class Member:
         self.fleet, self.number = fleet, number
         self.known = []
         self.told = []
-        query, rng = Query("prod", (f"s{number}",)), random.Random(seed)
-        self.reflector = Reflector(query, self, clock=lambda: fleet.now, rng=rng, comeback=fleet.comeback)
+        rng = random.Random(seed)
+        self.reflector = Reflector(
+            "prod", Fixed(f"s{number}"), self, clock=lambda: fleet.now, rng=rng, comeback=fleet.comeback
+        )
         self.steps = self.reflector.run()
         self.asleep = None  # whether it is roused, where it can be
         self.turn = 0  # so that what was arranged for a sleep that is over is not done
         self.breaks = None
         fleet.comeback.join(lambda: fleet.roused(self))
 
-    def replace(self, slices, unread=frozenset()):
+    def replace(self, slices, unread=frozenset(), version=""):
         pass
 
     def failed(self, trouble):

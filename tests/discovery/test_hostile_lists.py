@@ -81,7 +81,7 @@ def test_an_item_that_cannot_be_read_keeps_what_is_known(item):
     world = World(server)
     told = []
     reducer = Reducer("reviews", "prod", "http")
-    world.replace = lambda slices, unread=frozenset(): (
+    world.replace = lambda slices, unread=frozenset(), version="": (
         told.append(unread),
         reducer.replace(slices, world.now, unread),
     )

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from kubelb.discovery.kube import stream
+from kubelb.discovery.kube import sharing
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.source import KubeDiscovery
 from kubelb.target import parse_target
@@ -152,21 +152,21 @@ def test_one_stream_for_two_sources(made):
         assert len(watches()) == 1
         admin.source.stop()
         until(lambda: not watches())
-        assert not stream._registry.streams
+        assert not sharing._registry.channels
 
 
-def test_different_services_have_their_own(made):
-    """Another service is another stream."""
+def test_different_namespaces_have_their_own(made):
+    """What may be read is a matter of the namespace, and so is a stream."""
     with Server(Live()) as server:
         Reader(made, server.url)
-        Reader(made, server.url, target="ratings.prod:http")
+        Reader(made, server.url, target="reviews.staging:http")
         until(lambda: len(server.requests) >= 2)
         assert len(watches()) == 2
 
 
 @pytest.mark.slow
 def test_a_stream_that_is_answered_rouses_the_others(made):
-    """Two services, and an API server that was away: who asks first has the other come, out of a sleep of a minute."""
+    """Two namespaces, a server that was away: who asks first has the other come, out of a sleep of a minute."""
     live, away = Live(), [False]
 
     def handle(conn, request):
@@ -175,7 +175,7 @@ def test_a_stream_that_is_answered_rouses_the_others(made):
         live(conn, request)
 
     with Server(handle) as server:
-        feeds = [Reader(made, server.url, target=f"{name}.prod:http") for name in ("reviews", "ratings")]
+        feeds = [Reader(made, server.url, target=f"reviews.{ns}:http") for ns in ("prod", "staging")]
         until(lambda: len(live.conns) == 2)
         streams = [feed.source._seat.desk.owner for feed in feeds]
         assert streams[0]._comeback is streams[1]._comeback
@@ -247,7 +247,7 @@ def test_fork(made):
         if child == 0:
             code = 1
             try:
-                stream.after_fork_in_child()
+                sharing.after_fork_in_child()
                 source = feed.source
                 assert source.poll(time.monotonic()) == (None, None)
                 assert not source.health().synced
@@ -281,10 +281,10 @@ def test_fork_while_locked(made):
     with Server(Live()) as server:
         feed = Reader(made, server.url)
         feed.ips("10.0.0.1")
-        with feed.source._lock, stream._registry.lock:
+        with feed.source._lock, sharing._registry.lock:
             child = os.fork()
             if child == 0:
-                stream.after_fork_in_child()
+                sharing.after_fork_in_child()
                 feed.source.start(lambda: None)
                 feed.source.poll(0.0)
                 feed.source.stop()

@@ -122,7 +122,10 @@ def test_reducer_behind_it(seed):
             world, name, lambda each, known=known, name=name: (known(each), getattr(reducer, name)(each, world.now))
         )
     known_replace = world.replace
-    world.replace = lambda slices, unread=frozenset(): (known_replace(slices), reducer.replace(slices, world.now))
+    world.replace = lambda slices, unread=frozenset(), version="": (
+        known_replace(slices),
+        reducer.replace(slices, world.now),
+    )
     world.run(seconds=600 + 1300)
     scratch = Reducer("reviews", "prod", "http")
     scratch.replace([wire(each) for each in model.slices.values()], 0.0)

@@ -17,8 +17,8 @@ from tests.stalls import elapsed
 from kubelb.discovery.kube import resolve
 from kubelb.discovery.kube import source as source_module
 from kubelb.discovery.kube.access import Access
+from kubelb.discovery.kube.sharing import subscribe
 from kubelb.discovery.kube.source import KubeDiscovery
-from kubelb.discovery.kube.stream import subscribe
 from kubelb.target import parse_target
 
 from .build import ips, piece, row

@@ -7,8 +7,8 @@ import json
 import random
 from urllib.parse import parse_qsl, urlsplit
 
-from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.reflector import Reflector
+from kubelb.discovery.kube.scope import Fixed
 from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, Failure, Get, Phase, Reply, Sleep
 from kubelb.discovery.kube.versions import Seen
 
@@ -64,11 +64,11 @@ class World:
         self.seen = Seen()
         self.states = []
         self.resync_at = None
-        self.reflector = Reflector(Query("prod", services), self, clock=lambda: self.now, rng=random.Random(seed))
+        self.reflector = Reflector("prod", Fixed(*services), self, clock=lambda: self.now, rng=random.Random(seed))
 
     # what the reflector tells
 
-    def replace(self, slices, unread=frozenset()):
+    def replace(self, slices, unread=frozenset(), version=""):
         self.store = {each.metadata.name: each.metadata.resource_version for each in slices}
         self.seen.replace(dict(self.store))
         self.told.append(f"replace {len(slices)}")

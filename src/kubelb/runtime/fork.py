@@ -42,7 +42,7 @@ def settled() -> None:
 
 def _in_child() -> None:
     # Sources first: load balancers that restart must not find the parent's threads and sockets.
-    for name in ("kubelb.discovery.kube.stream", "kubelb.discovery.dns.channel"):
+    for name in ("kubelb.discovery.kube.sharing", "kubelb.discovery.dns.channel"):
         source = sys.modules.get(name)
         if source is not None:
             source.after_fork_in_child()

@@ -78,7 +78,7 @@ def _notice() -> None:
             member.patched_too_late()
         raise PatchedTooLate(TOO_LATE)
     _known = threading.Lock
-    stream = sys.modules.get("kubelb.discovery.kube.stream")
+    stream = sys.modules.get("kubelb.discovery.kube.sharing")
     if stream is not None:
         stream.after_fork_in_child()  # there is no stream, only locks
     for member in members:

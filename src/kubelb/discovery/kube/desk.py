@@ -1,6 +1,6 @@
 """What is known of one service, and everybody in this process who is told.
 
-    replace, upsert, delete, failed, recovered    by the stream that reads it: noted here, then told to each
+    replace, upsert, delete, failed, recovered    by the stream that owns it: noted here, then told to each
     Seat.join                                     a latecomer is told at once what is known; no server is asked
 
 What is known is kept as JSON, for a latecomer may want another port than those before it, and what those have made of
@@ -24,7 +24,7 @@ import msgspec
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.pages import UNKNOWN
 from kubelb.discovery.kube.sink import Sink
-from kubelb.discovery.kube.versions import Seen
+from kubelb.discovery.kube.versions import Seen, number
 from kubelb.discovery.kube.wire import Slice, decode_slice
 
 __all__ = ["Desk", "Seat", "Subscriber", "mistake"]
@@ -75,12 +75,12 @@ class Seat(Generic[Owner]):
 
 
 class Desk(Generic[Owner]):
-    """One service. All methods but `tell` and `slices` are called by the thread that reads it."""
+    """One service. Whoever tells it something says so (`by`): what is not its owner, any more or yet, is not heard."""
 
     def __init__(self, service: str, clock: Callable[[], float], owner: Owner) -> None:
         self.service = service
         self.owner = owner
-        """The stream that reads it, and alone may tell."""
+        """The stream that reads it; another takes it over under the registry's lock."""
         self.lock = threading.Lock()
         self.seats: tuple[Seat[Owner], ...] = ()
         """Replaced, never changed, under the registry's lock."""
@@ -91,17 +91,24 @@ class Desk(Generic[Owner]):
         self._clock = clock
         self._slices: dict[str, bytes] = {}
         self._seen = Seen()
+        self._floor = ""  # the version of the last list
 
     def __repr__(self) -> str:
         return f"<Desk {self.service} {len(self._slices)} slices, {len(self.seats)} seats>"
+
+    def knows(self, name: str) -> bool:
+        """Whether a slice of that name is here."""
+        return name in self._slices
 
     def slices(self) -> list[Slice]:
         """What is known. The caller holds the lock."""
         return [decode_slice(_unpacked(packed)) for packed in self._slices.values()]
 
-    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
-        """A complete list; what is known of slices that are `unread` stays."""
+    def replace(self, by: Owner, slices: list[Slice], unread: frozenset[str] = frozenset(), version: str = "") -> None:
+        """A complete list as of `version`; what is known of slices that are `unread` stays."""
         with self.lock:
+            if self.owner is not by:
+                return
             mine = {piece.metadata.name: piece for piece in slices if self._mine(piece)}
             versions = {name: piece.metadata.resource_version for name, piece in mine.items()}
             for name in self._slices if UNKNOWN in unread else self._slices.keys() & unread:
@@ -110,47 +117,58 @@ class Desk(Generic[Owner]):
                 del self._slices[name]
             for name, piece in mine.items():
                 self._slices[name] = _packed(piece)
-            self.synced = True
+            self.synced, self._floor = True, version
             if self.trouble is not None and self.trouble.code is Code.INTERNAL:
                 self.trouble = None  # a fresh start has mended it
-            self._tell_all(lambda each: each.replace(slices, unread))
+            self._tell_all(lambda each: each.replace(slices, unread, version))
 
-    def upsert(self, piece: Slice) -> None:
+    def upsert(self, by: Owner, piece: Slice) -> None:
         """A slice is this now; one that belongs to another service is as good as deleted."""
         with self.lock:
             meta = piece.metadata
+            if self.owner is not by or self._replayed(meta.name, meta.resource_version):
+                return
             if not self._mine(piece):
                 self._forget(piece)
             elif self._seen.upsert(meta.name, meta.resource_version):
                 self._slices[meta.name] = _packed(piece)
             self._tell_all(lambda each: each.upsert(piece))
 
-    def delete(self, piece: Slice) -> None:
+    def delete(self, by: Owner, piece: Slice) -> None:
         """A slice is gone."""
         with self.lock:
+            if self.owner is not by or self._replayed(piece.metadata.name, piece.metadata.resource_version):
+                return
             self._forget(piece)
             self._tell_all(lambda each: each.delete(piece))
 
-    def heard(self) -> None:
+    def heard(self, by: Owner) -> None:
         """A sign of life."""
+        if self.owner is not by:
+            return
         self.heard_at = self._clock()
         self._tell_all(lambda each: each.heard())
 
-    def failed(self, trouble: Trouble) -> None:
+    def failed(self, by: Owner, trouble: Trouble) -> None:
         """It cannot be read for now."""
         with self.lock:
+            if self.owner is not by:
+                return
             self.trouble = trouble
             self._tell_all(lambda each: each.failed(trouble))
 
-    def recovered(self) -> None:
+    def recovered(self, by: Owner) -> None:
         """It can, and everything is known."""
         with self.lock:
+            if self.owner is not by or self.trouble is None:
+                return
             self.trouble = None
             self._tell_all(lambda each: each.recovered())
 
-    def skipped(self, what: str, reason: str) -> None:
+    def skipped(self, by: Owner, what: str, reason: str) -> None:
         """Something made no sense."""
-        self._tell_all(lambda each: each.skipped(what, reason))
+        if self.owner is by:
+            self._tell_all(lambda each: each.skipped(what, reason))
 
     def tell(self, seat: Seat[Owner], message: Callable[[Subscriber], None]) -> None:
         """Tell one. Its own mistake is its own loss."""
@@ -167,6 +185,16 @@ class Desk(Generic[Owner]):
 
     def _mine(self, piece: Slice) -> bool:
         return bool(piece.metadata.name) and piece.service == self.service
+
+    def _replayed(self, name: str, version: str) -> bool:
+        """Whether the list that is known came after it: a slice of which it knows nothing was gone by then.
+
+        A watch that takes in another service begins before that one's list. Of a slice that is known, `Seen` can tell.
+        """
+        if name in self._slices:
+            return False
+        ours, listed = number(version), number(self._floor)
+        return ours is not None and listed is not None and ours <= listed
 
     def _forget(self, piece: Slice) -> None:
         if self._seen.delete(piece.metadata.name, piece.metadata.resource_version):

@@ -102,6 +102,12 @@ class Recovery:
             self._good()
         self._blind = False
 
+    def adopted(self, known: float, trouble: Trouble | None) -> None:
+        """The watch is of more services, known since then; one of them may have been told of trouble."""
+        self.known = known
+        if trouble is not None and self.failing is None:
+            self.failing = trouble.code
+
     def accepted(self) -> None:
         """A watch was answered 200. Raises `Behind`."""
         self._accepted = self._watched = self._proven = True

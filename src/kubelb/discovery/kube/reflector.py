@@ -1,12 +1,12 @@
 """List, then watch, for ever: what client-go calls a reflector, as a generator that does no I/O.
 
     LIST ----synced----> WATCH --ended--> WATCH ...          from the last version that was applied
-      ^                    |
+      ^  newcomers: LIST   |
       +----- expired, refused, malformed twice, silent twice, resync, no working watch for two minutes
 
 It yields Steps (`Get`, `READ`, `Sleep`, `PAUSE`) and is sent Answers; what it learns it tells a Sink. Time and chance
 are given, so that a test is the server, the clock and the dice. What a failure means, and when it is over, is
-`recovery.py`; how long to wait is `waits.py`.
+`recovery.py`; how long to wait is `waits.py`; of which services all this is, is `scope.py`.
 
 Rules (after those of client-go, tools/cache/reflector.go, where nothing else is said):
 - The first list may be served from the watch cache (resourceVersion=0). A later one is never older than what is known.
@@ -17,7 +17,7 @@ Rules (after those of client-go, tools/cache/reflector.go, where nothing else is
 """
 
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from kubelb.clock import Clock
 from kubelb.discovery.kube.comeback import Comeback
@@ -27,8 +27,9 @@ from kubelb.discovery.kube.lines import Lines, LineTooLongError
 from kubelb.discovery.kube.pages import fetch
 from kubelb.discovery.kube.query import Query
 from kubelb.discovery.kube.recovery import Behind, Recovery
+from kubelb.discovery.kube.scope import Scope, Wide
 from kubelb.discovery.kube.sink import Sink
-from kubelb.discovery.kube.steps import READ, RESYNC, Answer, Failure, Get, Reply, Step
+from kubelb.discovery.kube.steps import READ, RESYNC, Answer, Failure, Get, Reply, Sleep, Step
 from kubelb.discovery.kube.versions import older
 from kubelb.discovery.kube.waits import SHORT, Steps, Waits
 
@@ -43,15 +44,23 @@ class Reflector:
     """One stream of slices. `run` may be called again after it was closed or broke: it begins with a list."""
 
     def __init__(
-        self, query: Query, sink: Sink, *, clock: Clock, rng: random.Random, comeback: Comeback | None = None
+        self,
+        namespace: str,
+        scope: Scope,
+        sink: Sink,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        comeback: Comeback | None = None,
     ) -> None:
-        self._query = query
+        self._namespace = namespace
+        self._scope = scope
         self._sink = sink
         self._clock = clock
         self._rng = rng
         comeback = comeback or Comeback(clock)
         self._waits = Waits(clock, rng, comeback)
-        self.recovery = Recovery(query.namespace, sink, self._waits, clock=clock, rng=rng, comeback=comeback)
+        self.recovery = Recovery(namespace, sink, self._waits, clock=clock, rng=rng, comeback=comeback)
         self.backoff = self.recovery.backoff
         self.cursor = ""
         """The last version applied; "" before the first list."""
@@ -61,23 +70,40 @@ class Reflector:
         """The whole life."""
         while True:
             listed = self._clock()
-            yield from self._list()
+            yield from self._list(self._scope.all)
+            yield from self._gather()
             if (yield from self._watch()):
                 yield from self._waits.list_turn()
             else:
                 yield from self._waits.pace(listed)
 
-    def _list(self) -> Steps:
-        """Until a complete list was delivered."""
+    def _gather(self) -> Steps:
+        """List newcomers, as long as there are any. The version stays that of the first list: nobody missed it."""
+        scope = self._scope
+        while True:
+            if scope.arrived():
+                yield from self._list(scope.unlisted)
+            elif (rest := scope.settle()) > 0:
+                yield Sleep(rest, through=True, roused=scope.arrived)
+            elif not scope.arrived():
+                return
+
+    def _list(self, pick: Callable[[], tuple[str, ...]]) -> Steps:
+        """Until a complete list was delivered, of what is picked; after a failure that is everything."""
         limit = PAGE
         recovery, sink = self.recovery, self._sink
         recovery.asking()
         while True:
             version = "" if recovery.quorum else self.cursor or "0"
             yield from self._waits.turn(recovery.troubled)
+            if recovery.failing is not None:
+                pick = self._scope.all
+            query = Query(self._namespace, pick())
+            if not query.services:
+                return  # they have left
             try:
                 fresh = recovery.unauthorized
-                listed = yield from fetch(self._query, version, limit, fresh=fresh, sink=sink, clock=self._clock)
+                listed = yield from fetch(query, version, limit, fresh=fresh, sink=sink, clock=self._clock)
             except Trouble as trouble:
                 if trouble.code is Code.EXPIRED and trouble.later_page and limit:
                     limit = 0  # the continue token is too old: one full list instead
@@ -95,8 +121,9 @@ class Reflector:
                 yield from recovery.sleep(recovery.backoff.next())
                 continue
             self._doubt = False
-            sink.replace(listed.slices, listed.unread)
-            self.cursor = found
+            sink.replace(listed.slices, listed.unread, found)
+            if pick != self._scope.unlisted or older(found, self.cursor):
+                self.cursor = found
             recovery.listed()
             return
 
@@ -130,14 +157,23 @@ class Reflector:
         recovery = self.recovery
         recovery.asking()
         yield from self._waits.turn(recovery.troubled)
-        path = self._query.watch(self.cursor, self._rng.randint(*WATCH))
-        answer = yield Get(path, watch=True, fresh=recovery.unauthorized)
+        wide = self._scope.widen(self.cursor, recovery.known)
+        answer = yield self._open(wide)
+        if wide.foreign and not _accepted(answer):
+            self._scope.aside()
+            if isinstance(answer, Reply):  # that much is not allowed, or too old: so little may be
+                wide = self._scope.widen(self.cursor, recovery.known)
+                answer = yield self._open(wide)
         if isinstance(answer, Failure):
             raise failed(answer)
         assert isinstance(answer, Reply)
         if answer.status != 200:
-            raise refused(answer, "watch", self._query.namespace)
+            raise refused(answer, "watch", self._namespace)
         self._sink.heard()  # of a quiet service nothing else may come for a minute
+        if wide.foreign:
+            trouble = self._scope.adopt(wide)
+            self.cursor = wide.version
+            recovery.adopted(wide.known, trouble)
         recovery.accepted()
         lines = Lines()
         while True:
@@ -159,10 +195,18 @@ class Reflector:
                 self._event(line)
                 recovery.events += 1
 
+    def _open(self, wide: Wide) -> Get:
+        path = Query(self._namespace, wide.services).watch(wide.version, self._rng.randint(*WATCH))
+        return Get(path, watch=True, fresh=self.recovery.unauthorized)
+
     def _event(self, line: bytes) -> None:
-        told = apply(line, self._sink, self._query.namespace)
+        told = apply(line, self._sink, self._namespace)
         if told is None:
             return
         if told.version and not older(told.version, self.cursor):
             self.cursor = told.version
         self.recovery.applied(told.bookmark)
+
+
+def _accepted(answer: Answer) -> bool:
+    return isinstance(answer, Reply) and answer.status == 200

@@ -20,8 +20,11 @@ class Listener(Protocol):
 class Sink(Listener, Protocol):
     """Who is told everything."""
 
-    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
-        """A complete list; `unread` names slices that are there and make no sense ("": one without a name)."""
+    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset(), version: str = "") -> None:
+        """A complete list, as of `version`.
+
+        `unread` names slices that are there and make no sense ("": one without a name).
+        """
 
     def upsert(self, piece: Slice) -> None: ...
     def delete(self, piece: Slice) -> None: ...

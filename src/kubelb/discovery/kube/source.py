@@ -21,8 +21,9 @@ from kubelb.discovery.kube.desk import Seat
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.locate import locate
 from kubelb.discovery.kube.reducer import HOLD, Reducer
+from kubelb.discovery.kube.sharing import Key, leave, subscribe
 from kubelb.discovery.kube.spill import Reached, Spill
-from kubelb.discovery.kube.stream import Key, Stream, leave, subscribe
+from kubelb.discovery.kube.stream import Stream
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.discovery.kube.wire import Slice
 from kubelb.discovery.route import has_route
@@ -94,7 +95,6 @@ class KubeDiscovery:
         self._key = Key(
             locate(kubeconfig, context, access),
             target.namespace,
-            (target.service,),
             clock,
             connect_timeout,
             read_timeout,
@@ -144,7 +144,7 @@ class KubeDiscovery:
         with self._lock:
             if self._seat is not None:
                 return
-            seat = self._seat = subscribe(self._key, self, self._rng)
+            seat = self._seat = subscribe(self._key, self._target.service, self, self._rng)
         seat.join()
         self._notify()
 
@@ -231,7 +231,7 @@ class KubeDiscovery:
         with self._lock:
             seat, self._seat = self._seat, None
         if seat is not None:
-            leave(seat)
+            leave(self._key, seat)
 
     # -- Subscriber, on the stream's thread
 
@@ -241,7 +241,7 @@ class KubeDiscovery:
         with self._lock:
             self._reducer.replace(slices, self._clock())
 
-    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset()) -> None:
+    def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset(), version: str = "") -> None:  # noqa: ARG002
         """Take a complete list, which mends a mistake of ours; the stream says itself when its own trouble is over."""
         with self._lock:
             self._reducer.replace(slices, self._clock(), unread)
