@@ -369,6 +369,53 @@ def test_a_watch_sees_objects_enter_and_leave_its_selector(api: ApiUnderTest) ->
     assert len(events[1]["object"]["endpoints"]) == 1
 
 
+def test_a_watch_of_a_set_sees_a_label_change_inside_it_as_a_modification(api: ApiUnderTest) -> None:
+    """From one member to another: MODIFIED, with the new label alone. Out of the set: DELETED, with the old one."""
+    ns = api.namespace()
+    start = version(api.put(api.slice(ns, "a", service="web")))
+    with api.watch(ns, resourceVersion=str(start), labelSelector=f"{SERVICE} in (api,web)") as watch:
+        api.put(api.slice(ns, "a", service="api"))
+        api.put(api.slice(ns, "b", service="other"))
+        left = api.put(api.slice(ns, "a", service="other"))
+        api.put(api.slice(ns, "b", service="web"))
+        events = watch.take(3)
+    seen = [(event["type"], event["object"]["metadata"]["labels"][SERVICE]) for event in events]
+    assert seen == [("MODIFIED", "api"), ("DELETED", "api"), ("ADDED", "web")]
+    assert version(events[1]["object"]) == version(left)
+
+
+def test_a_wider_watch_begins_where_a_narrower_one_has_come_to(api: ApiUnderTest) -> None:
+    """From the version of its last event, or of a list before it: what came after is told, and nothing twice over."""
+    ns = api.namespace()
+    start = str(version(api.put(api.slice(ns, "a", service="web"))))
+    with api.watch(ns, resourceVersion=start, labelSelector=f"{SERVICE}=web") as narrow:
+        api.put(api.slice(ns, "b", service="api"))
+        api.put(api.slice(ns, "a", service="web", count=2))
+        seen = str(version(narrow.take(1)[0]["object"]))
+        api.put(api.slice(ns, "c", service="api"))
+    wide = {"labelSelector": f"{SERVICE} in (api,web)"}
+    with api.watch(ns, resourceVersion=seen, **wide) as later, api.watch(ns, resourceVersion=start, **wide) as earlier:
+        assert [event["object"]["metadata"]["name"] for event in later.take(1)] == ["c"]
+        assert [event["object"]["metadata"]["name"] for event in earlier.take(3)] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize("count", [100, 200])
+def test_many_names_in_one_selector(api: ApiUnderTest, count: int) -> None:
+    """A set of long names, as long as a request can be that proxies let through, and longer."""
+    ns = api.namespace()
+    api.put(api.slice(ns, "a", service="web"))
+    values = ",".join(["web", *(f"{'service-with-a-long-name':-<40}{n:03}" for n in range(count))])
+    assert names(api.list(ns, labelSelector=f"{SERVICE} in ({values})")) == ["a"]
+
+
+def test_whatever_belongs_to_a_service(api: ApiUnderTest) -> None:
+    """The label's key alone selects all that carry it."""
+    ns = api.namespace()
+    api.put(api.slice(ns, "a", service="web"))
+    api.put(api.slice(ns, "b", service="api"))
+    assert names(api.list(ns, labelSelector=SERVICE)) == ["a", "b"]
+
+
 def test_a_watch_of_a_namespace_sees_no_other(api: ApiUnderTest) -> None:
     """And a cluster-wide one sees all."""
     one, other = api.namespace(), api.namespace()

@@ -71,10 +71,36 @@ def test_what_was_gone_before_the_list_is_not_said_again():
     desk.upsert(ME, slice_of("gone", "10.0.0.9", 105))
     desk.upsert(ME, slice_of("a", "10.0.0.7", 108))
     desk.delete(ME, slice_of("gone", "10.0.0.9", 112))
-    assert told.words == ["replace", "upsert"]
+    assert told.words == ["replace"]
     assert told.ips == ["10.0.0.1"]
     desk.upsert(ME, slice_of("b", "10.0.0.2", 121))
     assert told.ips == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_what_was_deleted_before_a_latecomer_came_is_not_said_again_to_it():
+    """The kind: one reducer remembers the deletion, another never knew of the slice."""
+    desk, told = desk_of("reviews")
+    desk.replace(ME, [slice_of("a", "10.0.0.1", 110)], frozenset(), "110")
+    desk.upsert(ME, slice_of("b", "10.0.0.2", 111))
+    desk.delete(ME, slice_of("b", "10.0.0.2", 112))
+    late = Told()
+    seat = Seat(desk, late, joined=False)
+    desk.seats += (seat,)
+    seat.join()
+    desk.upsert(ME, slice_of("b", "10.0.0.2", 111))
+    desk.delete(ME, slice_of("a", "10.0.0.1", 105))
+    assert late.words == ["welcome"]
+    assert late.ips == told.ips == ["10.0.0.1"]
+
+
+def test_a_mistake_of_ours_is_over_with_the_next_list():
+    """Nobody says so; or the stream would count as failing for ever."""
+    desks, told = desks_of("reviews")
+    desks.failed(Trouble(Code.INTERNAL, "kubelb made a mistake"))
+    desks.replace([], frozenset(), "110")
+    assert desks.trouble is None
+    assert desks.of["reviews"].trouble is None
+    assert told["reviews"].words == ["failed", "replace"]
 
 
 def test_who_is_not_its_owner_is_not_heard():

@@ -132,6 +132,8 @@ class Desk(Generic[Owner]):
                 self._forget(piece)
             elif self._seen.upsert(meta.name, meta.resource_version):
                 self._slices[meta.name] = _packed(piece)
+            else:
+                return  # a latecomer was not there when it was deleted, and would believe it
             self._tell_all(lambda each: each.upsert(piece))
 
     def delete(self, by: Owner, piece: Slice) -> None:
@@ -139,8 +141,8 @@ class Desk(Generic[Owner]):
         with self.lock:
             if self.owner is not by or self._replayed(piece.metadata.name, piece.metadata.resource_version):
                 return
-            self._forget(piece)
-            self._tell_all(lambda each: each.delete(piece))
+            if self._forget(piece):
+                self._tell_all(lambda each: each.delete(piece))
 
     def heard(self, by: Owner) -> None:
         """A sign of life."""
@@ -196,9 +198,12 @@ class Desk(Generic[Owner]):
         ours, listed = number(version), number(self._floor)
         return ours is not None and listed is not None and ours <= listed
 
-    def _forget(self, piece: Slice) -> None:
-        if self._seen.delete(piece.metadata.name, piece.metadata.resource_version):
-            self._slices.pop(piece.metadata.name, None)
+    def _forget(self, piece: Slice) -> bool:
+        """Returns whether that is news, and not older than what is known."""
+        if not self._seen.delete(piece.metadata.name, piece.metadata.resource_version):
+            return False
+        self._slices.pop(piece.metadata.name, None)
+        return True
 
 
 def _packed(piece: Slice) -> bytes:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Generic
 
 from kubelb.discovery.kube.desk import Desk, Owner
-from kubelb.discovery.kube.diagnose import Trouble
+from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.wire import Slice
 
 __all__ = ["Desks"]
@@ -33,6 +33,8 @@ class Desks(Generic[Owner]):
         for piece in slices:
             parts[piece.service].append(piece)
         desks = self.of
+        if self.trouble is not None and self.trouble.code is Code.INTERNAL:
+            self.trouble = None  # a fresh start has mended it, which is told by nobody
         for service in self.listing:
             desk = desks.get(service)
             if desk is not None:
