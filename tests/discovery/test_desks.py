@@ -168,7 +168,7 @@ def test_a_list_is_shared_out_by_label():
     desks.replace(slices, frozenset(), "110")
     assert [told[each].ips for each in ("reviews", "ratings", "late")] == [["10.0.0.1"], ["10.0.0.2"], []]
     assert told["late"].words == []
-    assert desks.listed == {"reviews", "ratings"}
+    assert desks.unlisted() == ("late",)
 
 
 def test_a_slice_moves_with_its_label():

@@ -153,6 +153,23 @@ def test_one_that_leaves_is_nothing_to_the_others(fleet, cluster):
     assert not sharing._registry.channels
 
 
+def test_one_that_comes_back_at_once_is_listed_again(fleet, monkeypatch):
+    """Closed and opened while its stream still waits for others: that it was listed before is of no use to it."""
+    monkeypatch.setattr(channel, "COLLECT", 60.0)
+    fleet.write("a", "reviews", "10.0.0.1")
+    fleet.write("b", "ratings", "10.0.0.2")
+    fleet.open("reviews").ips("10.0.0.1")
+    until(lambda: not fleet.feeds["reviews"].source._seat.desk.owner.gathering)
+    for name in ("b", "c", "d"):
+        fleet.write(name, "ratings", "10.0.0.2")
+        fleet.open(f"other-{name}")
+        feed = fleet.open("ratings")
+        feed.ips("10.0.0.2")
+        assert feed.source._seat.desk.owner.gathering
+        feed.source.stop()
+        fleet.cluster.delete_slice("prod", name)
+
+
 @pytest.mark.parametrize("code", [400, 403, 410, 500])
 def test_a_wider_watch_that_is_refused(fleet, cluster, code):
     """The neighbours know nothing of it, and the newcomer has a watch of its own; nothing is told."""

@@ -83,7 +83,7 @@ class Channel:
     def settle(self, stream: "Stream") -> float:
         """Seconds to wait for more newcomers; 0 ends the gathering."""
         with self._lock:
-            if stream.unlisted_now():
+            if stream.desks.unlisted():
                 return 0.0
             now = self._clock()
             alone = len(self.streams) == 1 and len(stream.desks.of) == 1
@@ -127,9 +127,7 @@ class Channel:
                     ended.append(self._end(owner))
             for desk in adopted:
                 desk.owner = stream
-            services = {desk.service: desk for desk in adopted}
-            stream.desks.of = {**stream.desks.of, **services}
-            stream.desks.listed |= services.keys()
+            stream.desks.of = {**stream.desks.of, **{desk.service: desk for desk in adopted}}
         for owner in ended:
             owner.stop(wait=False)
         for desk in adopted:

@@ -23,8 +23,6 @@ class Desks(Generic[Owner]):
         self.of: dict[str, Desk[Owner]] = {}
         self.listing: tuple[str, ...] = ()
         """The services that the list is of which is being fetched."""
-        self.listed: frozenset[str] = frozenset()
-        """Those of which a list was complete, here or before they came here."""
         self.trouble: Trouble | None = None
         """What was told last, unless it is over."""
 
@@ -39,7 +37,10 @@ class Desks(Generic[Owner]):
             desk = desks.get(service)
             if desk is not None:
                 desk.replace(self._owner, parts[service] + parts[""], unread, version)
-        self.listed = self.listed.union(self.listing) & desks.keys()
+
+    def unlisted(self) -> tuple[str, ...]:
+        """The services of which no list was complete."""
+        return tuple(service for service, desk in self.of.items() if not desk.synced)
 
     def upsert(self, piece: Slice) -> None:
         desks, name = self.of, piece.metadata.name

@@ -182,16 +182,11 @@ class Stream:
         return self.desks.listing
 
     def unlisted(self) -> tuple[str, ...]:
-        self.desks.listing = self.unlisted_now()
+        self.desks.listing = self.desks.unlisted()
         return self.desks.listing
 
-    def unlisted_now(self) -> tuple[str, ...]:
-        """Those of which no list was complete."""
-        listed = self.desks.listed
-        return tuple(service for service in self.desks.of if service not in listed)
-
     def arrived(self) -> bool:
-        return bool(self.unlisted_now())
+        return bool(self.desks.unlisted())
 
     def settle(self) -> float:
         return self._channel.settle(self) if self.gathering else 0.0
