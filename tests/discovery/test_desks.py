@@ -216,6 +216,8 @@ class Neighbours:
         self.trouble = trouble
         self.services = ("reviews",)
         self.put_aside = 0
+        self.seen = None
+        self.cursor = lambda: None
 
     def all(self):
         return self.services
@@ -230,6 +232,7 @@ class Neighbours:
         )
 
     def adopt(self, wide):
+        self.seen = self.cursor()
         self.services = wide.services
         return self.trouble
 
@@ -247,6 +250,7 @@ def world_of(scope, *watches):
 
     world = World(server)
     world.reflector._scope = scope
+    scope.cursor = lambda: world.reflector.cursor
     return world
 
 
@@ -259,6 +263,14 @@ def test_the_wider_watch_begins_where_nobody_misses_anything():
     assert world.run(requests=3) == ["list 0", "watch 150", "watch 160"]
     assert world.asked[1].query["labelSelector"] == "kubernetes.io/service-name in (ratings,reviews)"
     assert world.told == ["replace 1", "upsert b"]
+
+
+def test_who_looks_while_it_takes_over_sees_the_older_version():
+    """The kind: a third stream that widens at that moment would begin at a version that the services have not come to,
+    and what happened to them before it would be lost."""
+    scope = Neighbours("150", 0.0)
+    world_of(scope, LONG).run(requests=3)
+    assert scope.seen == "150"
 
 
 def test_a_neighbour_in_trouble_has_not_recovered_because_a_watch_was_accepted():

@@ -102,9 +102,8 @@ class Recovery:
             self._good()
         self._blind = False
 
-    def adopted(self, known: float, trouble: Trouble | None) -> None:
-        """The watch is of more services, known since then; one of them may have been told of trouble."""
-        self.known = known
+    def adopted(self, trouble: Trouble | None) -> None:
+        """The watch is of more services now; one of them may have been told of trouble."""
         if trouble is not None and self.failing is None:
             self.failing = trouble.code
 

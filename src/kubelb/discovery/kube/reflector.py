@@ -171,9 +171,10 @@ class Reflector:
             raise refused(answer, "watch", self._namespace)
         self._sink.heard()  # of a quiet service nothing else may come for a minute
         if wide.foreign:
-            trouble = self._scope.adopt(wide)
-            self.cursor = wide.version
-            recovery.adopted(wide.known, trouble)
+            # First, for another stream may widen its own watch as soon as these services are here: it begins where we
+            # say, and they have come no further than that.
+            self.cursor, recovery.known = wide.version, wide.known
+            recovery.adopted(self._scope.adopt(wide))
         recovery.accepted()
         lines = Lines()
         while True:
