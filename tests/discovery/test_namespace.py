@@ -69,12 +69,12 @@ def test_of_several_files_the_first_counts(mounted, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "context", "why"),
     [
-        ("", None, "has no context ''"),
-        ("contexts: [{name: a, context: {cluster: c}}]", "a", "the context 'a' of"),
-        ("contexts: [{name: a, context: {namespace: b}}]", "c", "has no context 'c'"),
-        ("contexts: [{name: a, context: 7}]\ncurrent-context: a", None, "the context 'a' of"),
+        ("", None, "no current-context is set"),
+        ("contexts: [{name: a, context: {cluster: c}}]", "a", "the context of"),
+        ("contexts: [{name: a, context: {namespace: b}}]", "c", "there is no context 'c'"),
+        ("contexts: [{name: a, context: 7}]\ncurrent-context: a", None, "context in context 'a' of"),
         ("token: 'hunter2\n", None, "ScannerError while it was read"),
-        ("- 7", None, "AttributeError while it was read"),
+        ("- 7", None, "TypeError while it was read"),
         ("contexts: [{name: a, context: {namespace: A_b}}]", "a", "'A_b' is no namespace"),
         ("contexts: [{name: a, context: {namespace: b/c}}]", "a", "unexpected '/'"),
         (None, None, "there is no kubeconfig at"),

@@ -16,11 +16,8 @@ the same name without a word. `placed` is quick enough for a constructor; a kube
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from kubelb.errors import TargetError
-from kubelb.masking import is_content
-from kubelb.printable import shown
 from kubelb.target import Target, parse_target
 
 __all__ = ["NAMESPACE_FILE", "in_own_namespace", "placed"]
@@ -92,27 +89,12 @@ def _mounted(file: str) -> str:
 
 
 def _of_context(paths: str, wanted: str | None) -> tuple[str, str]:
-    """The namespace that a context names; else "" and why. Of several files the first that says something counts."""
-    if is_content(paths):
-        return "", "what was given as the path of a kubeconfig is what stands in one"
-    files = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
-    files = [path for path in files if path.is_file()]
-    if not files:
-        return "", f"no namespace is mounted here, and there is no kubeconfig at {paths}"
+    """The namespace that a context names; else "" and why."""
+    # Imported here: `placed` is part of a constructor, and needs none of it.
+    from kubelb.discovery.kube.access import CredentialsError
+    from kubelb.discovery.kube.kubeconfig import Kubeconfig
+
     try:
-        import yaml  # type: ignore[import-untyped]  # it comes with the extra
-    except ImportError:
-        return "", f"{paths} cannot be read without PyYAML (pip install 'kubelb[kubernetes]')"
-    current, contexts = wanted or "", dict[str, Any]()
-    for path in files:
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            current = current or str(config.get("current-context") or "")
-            for each in config.get("contexts") or ():
-                contexts.setdefault(str(each["name"]), each.get("context") or {})
-        except Exception as error:  # noqa: BLE001 - whatever makes it no kubeconfig; its text may hold a secret
-            return "", f"the kubeconfig {path} cannot be used: {type(error).__name__} while it was read"
-    if current not in contexts:
-        return "", f"the kubeconfig {paths} has no context {shown(current)}"
-    found = contexts[current].get("namespace") if isinstance(contexts[current], dict) else None
-    return str(found or ""), f"the context {shown(current)} of {paths} names none"
+        return Kubeconfig(paths, wanted).namespace(), f"the context of {paths} names none"
+    except CredentialsError as error:
+        return "", error.reason

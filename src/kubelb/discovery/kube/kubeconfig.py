@@ -12,7 +12,9 @@ does (kubectl drops them without a word), a server without a scheme that has a C
 plugin without ``interactiveMode`` is run as ``IfAvailable``, where kubectl insists on one.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from kubelb.discovery.kube.access import Access, CredentialsError, stamps
@@ -28,6 +30,10 @@ from kubelb.printable import shown
 __all__ = ["Kubeconfig", "MissingPackageError"]
 
 
+class NoKubeconfigError(CredentialsError):
+    """There is no such file."""
+
+
 @dataclass(frozen=True)
 class Kubeconfig:
     """A kubeconfig, or several as in $KUBECONFIG, and one of its contexts (None: the current one)."""
@@ -40,31 +46,47 @@ class Kubeconfig:
         """Read it. Raises `CredentialsError`; `MissingPackageError`, an ImportError too, without the extra."""
         files = self._files()
         sources = stamps(files)
+        with self._telling():
+            config, context = self._read(files)
+            access = _access(config, context, self.paths)
+        access.check()
+        # Found again by the context's name: another one that is made current is meant for kubectl, not for this.
+        again = Kubeconfig(os.pathsep.join(files), context.name)
+        return replace(access, sources=sources, again=again)
+
+    def namespace(self) -> str:
+        """Return the namespace that the context names, "" where it names none. Raises what `open` raises."""
+        files = self._files()
+        with self._telling():
+            return self._read(files)[1].text("namespace")
+
+    def _read(self, files: list[str]) -> tuple[Merged, Stanza]:
         there = [name for name in files if not _missing(name)]
         if not there:
-            raise CredentialsError(
+            raise NoKubeconfigError(
                 f"there is no kubeconfig at {self.paths}, and this is no pod with a ServiceAccount token",
                 "give kubeconfig=, set KUBECONFIG, or run in a pod",
             )
+        config = merge(there)
+        return config, config.context(self.context)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What goes wrong is told with the file's name, and without the texts of yaml and the system: they may hold
+        what stands there."""
         try:
-            config = merge(there)
-            context = config.context(self.context)
-            access = _access(config, context, self.paths)
+            yield
+        except (MissingPackageError, NoKubeconfigError):
+            raise
         except CredentialsError as error:
-            if isinstance(error, MissingPackageError):
-                raise
             reason = f"the kubeconfig {self.paths} cannot be used: {error.reason}"
             raise CredentialsError(reason, error.cure) from None
-        except Exception as error:  # noqa: BLE001  yaml's errors, OSError: their texts may hold what stands there
+        except Exception as error:  # noqa: BLE001  yaml's errors, OSError
             what = getattr(error, "strerror", None) or type(error).__name__
             raise CredentialsError(
                 f"the kubeconfig {self.paths} cannot be used: {what} while it was read: is it one?",
                 "kubectl cluster-info with the same file",
             ) from None
-        access.check()
-        # Found again by the context's name: somebody who makes another one current means kubectl, not this process.
-        again = Kubeconfig(os.pathsep.join(files), context.name)
-        return replace(access, sources=sources, again=again)
 
     def _files(self) -> list[str]:
         parts = [part for part in self.paths.split(os.pathsep) if part]
