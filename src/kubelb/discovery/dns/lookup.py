@@ -1,15 +1,9 @@
 """From a target to what DNS knows of it: the questions, and what their answers mean together.
 
-Generators that do no I/O: they yield Steps and are sent Replies, so a test is the nameserver. Each returns a Finding,
-or raises Trouble where a nameserver failed. One question is enough for a service whose addresses come along with its
-SRV records; those that do not come along are asked for together.
-
-What matters is not kept waiting for what does not. Where some answers have come and others are missing, the first are
-yielded as a Finding of their own, and the look-up goes on with the rest, until the first are due to be asked for again.
+How they are asked stands in `questions.py`, what SRV records mean in `records.py`. One question is enough for a service
+whose addresses come along with its SRV records; those that do not come along are asked for together.
 
 - A name in ``/etc/hosts`` is not asked for (`hosts.py`), unless a nameserver was named or the name ends with a dot.
-- Weights count relative to the largest of their tier, so that CoreDNS's equal ones, which differ with the number of
-  pods, are all 1. A weight of 0 means "seldom", not "never" (RFC 2782): it counts as a tenth of the weight 1.
 - A target whose address nobody could tell makes the Finding partial; one that has none is left out.
 - Addresses of targets that were asked for are kept for as long as their own TTL says, and not asked for again with the
   SRV records, which have another; the sooner of the two decides when the next look-up is.
@@ -17,32 +11,15 @@ yielded as a Finding of their own, and the look-up goes on with the rest, until 
   another name, which a wildcard may answer.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from collections.abc import Collection, Iterable, Mapping
 
 from kubelb.clock import Clock, monotonic
-from kubelb.discovery.dns.finding import CEILING, FAMILIES, FLOOR, Finding, family_of, is_server
+from kubelb.discovery.dns.finding import FAMILIES, Finding, family_of, is_server
 from kubelb.discovery.dns.hosts import ETC_HOSTS, listed
 from kubelb.discovery.dns.names import candidates, service_part
-from kubelb.discovery.dns.steps import (
-    CONFIG,
-    HOSTS,
-    LIES,
-    Answer,
-    Ask,
-    Config,
-    Enough,
-    Failure,
-    Question,
-    Replies,
-    Reply,
-    Rest,
-    Srv,
-    Step,
-    Trouble,
-)
+from kubelb.discovery.dns.questions import Asking, ask_one, ask_or_nothing, decides, in_parts, leads_on
+from kubelb.discovery.dns.records import Known, endpoints_of, heard_of, oddities, usable
+from kubelb.discovery.dns.steps import CONFIG, HOSTS, LIES, Answer, Config, Failure, Question, Srv, Trouble
 from kubelb.model import Endpoint
 from kubelb.target import Target
 
@@ -50,30 +27,10 @@ __all__ = ["LOOKUPS", "Lookup"]
 
 LOOKUPS = 200
 """Targets whose addresses are asked for in one refresh; the others have theirs from an earlier one, or wait."""
-ALIASES = 8
-"""Names in a chain of CNAMEs that come one by one; dnspython follows 16 within an answer."""
 LOOK_AGAIN = 5.0
 """Seconds between two looks at ``/etc/hosts``."""
-_SELDOM = 0.1
 _PAST = float("-inf")
 _KINDS = {"IPv4": "A", "IPv6": "AAAA"}
-
-Looked: TypeAlias = Step | Finding
-Asking: TypeAlias = Generator[Looked, Reply, Finding]
-"""A Finding that is yielded is what is known so far."""
-Build: TypeAlias = Callable[[Mapping[Question, Answer | Failure | None]], Finding | None]
-
-
-class Known(NamedTuple):
-    """Addresses of a target, for how long they were said to hold, and until when that is."""
-
-    addresses: tuple[str, ...]
-    ttl: float
-    until: float
-
-    def fresh(self, now: float) -> bool:
-        """Whether they need not be asked for yet; soon is now, or each name would have its own time to be asked."""
-        return self.until - now > max(FLOOR, self.ttl / 4)
 
 
 class Lookup:
@@ -164,7 +121,7 @@ class Lookup:
     # -- SRV
 
     def _srv(self, name: str) -> Asking:
-        answer = yield from _ask_one(Question(name, "SRV"))
+        answer = yield from ask_one(Question(name, "SRV"))
         if not answer.srv:
             return (yield from self._why_none(name, answer))
         if answer.partial and self._fallback_port is not None:
@@ -179,21 +136,21 @@ class Lookup:
             assert found is not None
             return found
         questions = tuple(Question(target, _KINDS[family]) for target in asked for family in self._families)
-        return (yield from _in_parts(questions, _leads_on, lambda replies: self._found(name, answer, replies)))
+        return (yield from in_parts(questions, leads_on, lambda replies: self._found(name, answer, replies)))
 
     def _to_ask(self, answer: Answer) -> tuple[str, ...]:
         """Targets whose addresses did not come along and are not known: unknown ones first, and not all at once."""
         now = self._clock()
-        targets = dict.fromkeys(record.target for record in _usable(answer))
+        targets = dict.fromkeys(record.target for record in usable(answer))
         missing = [each for each in targets if not answer.also.get(each)]
         due = [each for each in missing if each not in self._resolved or not self._resolved[each].fresh(now)]
         return tuple(sorted(due, key=self._resolved.__contains__)[:LOOKUPS])
 
     def _found(self, name: str, answer: Answer, replies: Mapping[Question, Answer | Failure | None]) -> Finding | None:
         """What the records and the answers about their targets mean; None where that cannot be told yet."""
-        records = _usable(answer)
+        records = usable(answer)
         addresses, unknown, ttl = self._targets(answer, records, replies)
-        endpoints = _endpoints(records, addresses, self._wanted)
+        endpoints = endpoints_of(records, addresses, self._wanted)
         if not any(endpoints.values()):
             if None in replies.values():
                 return None
@@ -206,7 +163,7 @@ class Lookup:
             endpoints,
             partial=answer.partial or unknown,
             virtual=virtual,
-            warnings=_warnings(name, answer, addresses),
+            warnings=oddities(name, answer, addresses),
         )
 
     def _leads_nowhere(self, name: str, answer: Answer, addresses: Mapping[str, tuple[str, ...]]) -> Failure:
@@ -235,7 +192,7 @@ class Lookup:
                 continue
             known = self._resolved.get(target)
             if target in asked:
-                heard = _known(target, replies, now)
+                heard = heard_of(target, replies, now)
                 unknown = unknown or heard is None
                 known = heard or known
             elif known is None or not known.fresh(now):  # one of those that were too many to be asked for
@@ -252,7 +209,7 @@ class Lookup:
 
     def _why_none(self, name: str, answer: Answer) -> Asking:
         """No SRV records. CoreDNS answers a question without the port with those of every port: name them."""
-        whole = yield from _ask_or_nothing(Question(service_part(name), "SRV"))
+        whole = yield from ask_or_nothing(Question(service_part(name), "SRV"))
         ports = {record.port for record in whole.srv} if whole else set()
         return Finding(
             answer.ttl,
@@ -269,7 +226,7 @@ class Lookup:
 
     def _addresses_of(self, name: str, port: int) -> Asking:
         questions = tuple(Question(name, _KINDS[family]) for family in self._families)
-        return (yield from _in_parts(questions, _decides, lambda replies: self._host_found(name, port, replies)))
+        return (yield from in_parts(questions, decides, lambda replies: self._host_found(name, port, replies)))
 
     def _host_found(self, name: str, port: int, replies: Mapping[Question, Answer | Failure | None]) -> Finding | None:
         """What the answers for both families mean together; None where that cannot be told yet."""
@@ -306,146 +263,3 @@ class Lookup:
         kinds = [_KINDS[family] for family in FAMILIES]
         kinds.sort(key=lambda kind: kind != _KINDS[self._families[0]])
         return f"no {kinds[0]} record, and {why} keeps kubelb from asking for {kinds[1]}"
-
-
-def _endpoints(
-    records: Iterable[Srv], addresses: Mapping[str, tuple[str, ...]], families: Collection[str]
-) -> dict[str, tuple[Endpoint, ...]]:
-    """One endpoint for each address and port of each record."""
-    most: dict[int, float] = defaultdict(float)
-    for record in records:
-        most[record.priority] = max(most[record.priority], record.weight or _SELDOM)
-    found: dict[str, dict[tuple[str, int], Endpoint]] = {family: {} for family in FAMILIES}
-    for record in sorted(records):  # of two records with the same address the first tier counts
-        label = record.target.split(".", 1)[0]
-        for ip in addresses.get(record.target, ()):
-            family = family_of(ip)
-            if family not in families:
-                continue
-            endpoint = Endpoint(
-                ip,
-                record.port,
-                hostname="" if _is_address(label, ip) else label,
-                weight=(record.weight or _SELDOM) / most[record.priority],
-                priority=record.priority,
-            )
-            found[family].setdefault(endpoint.address, endpoint)
-    return {family: tuple(sorted(each.values())) for family, each in found.items()}
-
-
-def _usable(answer: Answer) -> list[Srv]:
-    return [record for record in answer.srv if record.target != "." and record.port]
-
-
-def _is_address(label: str, ip: str) -> bool:
-    """CoreDNS calls a pod without a name after its address, ``10-244-0-7``; none of its labels ends with a dash."""
-    dashed = ip.replace(".", "-").replace(":", "-")
-    return label == (f"{dashed}0" if dashed.endswith("-") else dashed)
-
-
-def _warnings(name: str, answer: Answer, addresses: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, str], ...]:
-    found = [("an address", text) for text in answer.odd]
-    found += [("an SRV record", f"its port is 0, its target {each.target}") for each in answer.srv if not each.port]
-    found += [
-        ("an SRV record", f"its target {target} has no address") for target, known in addresses.items() if not known
-    ]
-    if answer.partial:
-        lost = f"the answer for {name} does not fit into 64 KiB; nothing that is missing is taken as gone"
-        found.append(("a part of the SRV records", lost))
-    return tuple(sorted(found))
-
-
-def _known(target: str, replies: Mapping[Question, Answer | Failure | None], now: float) -> Known | None:
-    """What was heard of a target; None where that is not all, and nothing is known of it."""
-    mine = [reply for question, reply in replies.items() if question.name == target]
-    heard = [reply for reply in mine if isinstance(reply, Answer)]
-    addresses = tuple(ip for reply in heard for ip in reply.addresses)
-    if not addresses and len(heard) < len(mine):
-        return None
-    ttl = min((reply.ttl for reply in heard if reply.addresses), default=CEILING)
-    return Known(addresses, min(ttl, CEILING), now + min(ttl, CEILING))
-
-
-# -- questions
-
-
-def _in_parts(questions: tuple[Question, ...], enough: Enough, build: Build) -> Asking:
-    """Ask all, aliases followed; what came soon is yielded first where that is something, and all is returned."""
-    asked = dict(zip(questions, _all((yield Ask(questions, enough))), strict=True))
-    replies = yield from _ends_of(asked)
-    missing = tuple(question for question, reply in replies.items() if reply is None)
-    first = build(replies)
-    if not missing or (first is not None and first.absent):
-        assert first is not None
-        return first
-    patience = float("inf")
-    if first is not None:
-        yield replace(first, early=True)
-        patience = min(max(first.ttl, FLOOR), CEILING)
-    rest = _all((yield Rest(missing, patience)))
-    late = {question: reply or _late(question, patience) for question, reply in zip(missing, rest, strict=True)}
-    whole = build({**replies, **(yield from _ends_of(late))})
-    assert whole is not None
-    return whole
-
-
-def _late(question: Question, seconds: float) -> Failure:
-    cure = "does that nameserver answer this kind of question at all? Ask it by hand (dig)"
-    within = f" within {seconds:g} s" if seconds < CEILING else ""
-    return Failure("silent", f"no nameserver has answered {question}{within}", cure)
-
-
-def _leads_on(_question: Question, answer: Answer) -> bool:
-    """Some addresses, or where to ask for them."""
-    return bool(answer.addresses or answer.alias)
-
-
-def _decides(question: Question, answer: Answer) -> bool:
-    """The same; or that there is no such name, in an answer about A: about AAAA some nameservers lie (RFC 4074)."""
-    return _leads_on(question, answer) or (question.kind == "A" and not answer.exists)
-
-
-def _ask_one(question: Question) -> Generator[Looked, Reply, Answer]:
-    """One question, aliases followed; it holds for as long as the least of all on the way."""
-    reply: Answer | Failure | None = None
-    ttl = float("inf")
-    asked = question
-    for _ in range(ALIASES):
-        reply = _all((yield Ask((asked,))))[0]
-        assert reply is not None
-        if isinstance(reply, Failure):
-            raise Trouble(reply)
-        ttl = min(ttl, reply.ttl)
-        if not reply.alias:
-            return reply._replace(ttl=ttl)
-        asked = Question(reply.alias, question.kind)
-    raise Trouble(Failure("malformed", f"{question}: its aliases (CNAME) do not come to an end", LIES))
-
-
-def _ask_or_nothing(question: Question) -> Generator[Looked, Reply, Answer | None]:
-    try:
-        return (yield from _ask_one(question))
-    except Trouble:
-        return None
-
-
-def _ends_of(
-    replies: Mapping[Question, Answer | Failure | None],
-) -> Generator[Looked, Reply, dict[Question, Answer | Failure | None]]:
-    """Where the aliases lead."""
-    ends = dict(replies)
-    for question, reply in replies.items():
-        if isinstance(reply, Answer) and reply.alias:
-            try:
-                end = yield from _ask_one(Question(reply.alias, question.kind))
-            except Trouble as trouble:
-                ends[question] = trouble.failure
-            else:
-                ends[question] = end._replace(ttl=min(reply.ttl, end.ttl))
-    return ends
-
-
-def _all(reply: Reply) -> Replies:
-    assert isinstance(reply, tuple)
-    assert not isinstance(reply, (Config, Failure))
-    return reply
