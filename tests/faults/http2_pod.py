@@ -1,7 +1,8 @@
 """A pod that speaks HTTP/2 without TLS and does what a test says: its handler is called for each whole request.
 
 The handler has the stream (a `Told`) to answer, to reset, or to leave alone. `delivered` counts requests by their
-marker; frames that h2 would not send, or after which it would send no more, are written by hand.
+marker; frames that h2 would not send, or after which it would send no more, are written by hand. Where h2 finds that the
+client broke HTTP/2, the connection ends and `broken` has its word.
 """
 
 import contextlib
@@ -69,10 +70,13 @@ class Link:
         """Reads no more."""
         self.processed, self.last = 0, 2**31 - 1
         """For handlers that keep GOAWAY's word: the highest stream that was processed, and that may be."""
+        self.acknowledged = False
+        """The client has acknowledged all SETTINGS that were sent."""
+        self._settings: list[dict[int, int]] = []
         self._lock = threading.RLock()
 
     def run(self) -> None:
-        with contextlib.suppress(OSError, h2.exceptions.ProtocolError):
+        try:
             if not self.pod.mute:
                 self.do(lambda h2: h2.initiate_connection())
             if self.pod.on_connect is not None:
@@ -88,6 +92,10 @@ class Link:
                     with self.pod.lock:
                         self.pod.delivered[told.marker] += 1
                     threading.Thread(target=self._handle, args=(handler, told), daemon=True).start()
+        except OSError:
+            pass
+        except h2.exceptions.ProtocolError as error:
+            self.pod.broken.append(repr(error))
         self.sock.close()
         self.pod.links.remove(self)
 
@@ -105,6 +113,9 @@ class Link:
             self.told[event.stream_id].reset = int(event.error_code)
         elif isinstance(event, h2.events.PingReceived):
             self.pings += 1
+        elif isinstance(event, h2.events.SettingsAcknowledged):
+            self.acknowledged = True
+            self._next_settings()
         elif isinstance(event, h2.events.StreamEnded):
             return self.told[event.stream_id]
         return None
@@ -133,7 +144,20 @@ class Link:
         self.frame(GOAWAY, 0, last.to_bytes(4, "big") + code.to_bytes(4, "big"))
 
     def settings(self, setting: int, value: int) -> None:
-        self.do(lambda h2: h2.update_settings({setting: value}))
+        """Sent once those before are acknowledged.
+
+        h2 takes any ACK for that of every change that waits for one. So it would hold the client to a change as soon as
+        the ACK of the connection's first SETTINGS comes, which may be before the client has heard of the change.
+        """
+        with self._lock:
+            self._settings.append({setting: value})
+            self._next_settings()
+
+    def _next_settings(self) -> None:
+        if self.acknowledged and self._settings:
+            self.acknowledged = False
+            self.h2.update_settings(self._settings.pop(0))
+            self.flush()
 
     def cut(self, *, reset: bool = False) -> None:
         if reset:
@@ -158,6 +182,8 @@ class Pod:
         self.reads = True
         """Opens the windows as data comes."""
         self.delivered: Counter[str] = Counter()
+        self.broken: list[str] = []
+        """Errors that h2 found in what clients sent."""
         self.links: list[Link] = []
         self.accepted = 0
         self.lock = threading.Lock()

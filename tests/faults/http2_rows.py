@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tests.faults.http2_pod import FIRST_WINDOW, MOST_STREAMS, Pod, Told, answer
+from tests.adapters.conftest import until
+from tests.faults.http2_pod import FIRST_WINDOW, MOST_STREAMS, Link, Pod, Told, answer
 from tests.faults.table import ANSWERED, BOTH, BROKEN, FIRST, LATE, LOST, NOWHERE, SECOND, TOLD, Then
 
 __all__ = ["CODES", "ROWS", "Row"]
@@ -120,6 +121,12 @@ def allows(streams: int) -> Callable[[Pod], object]:
         pod.settings = {**pod.settings, MOST_STREAMS: streams}
 
     return apply
+
+
+def allows_none(link: Link) -> None:
+    """The client knows that its streams are counted, and then that there may be none; it is idle meanwhile."""
+    assert until(lambda: link.acknowledged)
+    link.settings(MOST_STREAMS, 0)
 
 
 def shut(pod: Pod) -> None:
@@ -274,7 +281,7 @@ ROWS = (
         "no streams allowed any more",
         healthy,
         Then(ANSWERED, FIRST),
-        warm=for_all_links(lambda link: link.settings(MOST_STREAMS, 0)),
+        warm=for_all_links(allows_none),
     ),
     Row("one stream at a time", allows(1), Then(ANSWERED, FIRST)),
     Row("SETTINGS after the first answer", late_settings, Then(ANSWERED, FIRST)),

@@ -55,7 +55,7 @@ def test_a_fault_of_http2(pods: list[Pod], row: Row, kind: Callable[..., Client]
             assert not row.gone or until(lambda: not first.links)
         ask = Ask(allowed, **row.ask)
         end = begun_and(row.halfway, client, first, ask) if row.halfway else client.ask(ask)
-        assert end.how is then.how, end
+        assert end.how is then.how, (end, first.broken)
         assert tuple(pod.delivered[ask.marker] for pod in pods) == then.delivered
         failures = {view.address: view.failures for view in lb.endpoints()}
         assert tuple(failures[address] for address in addresses) == then.blamed
@@ -69,6 +69,7 @@ def test_a_fault_of_http2(pods: list[Pod], row: Row, kind: Callable[..., Client]
         client.close()
         lb.close()
     assert until(lambda: not any(pod.links for pod in pods))
+    assert not any(pod.broken for pod in pods), [pod.broken for pod in pods]
 
 
 def begun_and(what: Callable[[Told], object], client: Client, pod: Pod, ask: Ask) -> End:
