@@ -105,8 +105,10 @@ def state(lb: LoadBalancer, backend: Any) -> Any:
     return next(state for state in lb.balancer.states() if state.endpoint.authority == address)
 
 
-def until(condition: Callable[[], object], seconds: float = 2.0) -> bool:
-    """Whether a condition comes true in time: servers learn of a closed connection a moment later."""
+def until(condition: Callable[[], object], seconds: float = 20.0) -> bool:
+    """Whether a condition comes true in time: servers learn of a closed connection a moment later, or more on a busy
+    machine.
+    """
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -10,6 +10,7 @@ from tests.faults.scene import Scene
 
 import kubelb
 from kubelb.adapters.httpx import Transport
+from kubelb.core.health import silence
 from kubelb.testing import LocalCluster
 
 
@@ -31,6 +32,16 @@ def stage(cluster: LocalCluster) -> Iterator[Callable[..., Scene]]:
     yield make
     for scene in made:
         scene.end()
+
+
+@pytest.fixture
+def punctual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline that this process notices late is a silence of the pod all the same.
+
+    To the load balancer it is the process's own stall, and nothing that a pod is charged with (`test_hung.py` and
+    tests/core have that); on a busy machine any deadline may be noticed late.
+    """
+    monkeypatch.setattr(silence, "LATE", (60.0, 0.0))
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """A pod that speaks HTTP/2 without TLS and does what a test says: its handler is called for each whole request.
 
 The handler has the stream (a `Told`) to answer, to reset, or to leave alone. `delivered` counts requests by their
-marker; frames that h2 would not send, or after which it would send no more, are written by hand. Where h2 finds that the
-client broke HTTP/2, the connection ends and `broken` has its word.
+marker; frames that h2 would not send, or after which it would send no more, are written by hand. Where h2 finds that
+the client broke HTTP/2, the connection ends and `broken` has its word.
 """
 
 import contextlib

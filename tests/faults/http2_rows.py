@@ -32,6 +32,8 @@ CODES = {
     "one that is not assigned": 0xBEEF,
 }
 BIG = b"x" * 300_000
+PATIENCE = 1.0
+"""Seconds of a call, or of a read; a pod that is well needs milliseconds, and more on a busy machine."""
 LAST = 2**31 - 1
 
 Handler: TypeAlias = Callable[[Told], object]
@@ -291,14 +293,14 @@ ROWS = (
         shut,
         Then(LATE, NOWHERE, FIRST),
         Then(ANSWERED, SECOND, FIRST),
-        ask={"body": BIG, "timeout": 0.5},
+        ask={"body": BIG, "timeout": PATIENCE},
         slow=True,
     ),
     Row(
         "the window never opened, with a deadline",
         shut,
         Then(LATE, NOWHERE, FIRST),
-        ask={"body": BIG, "deadline": 0.5},
+        ask={"body": BIG, "deadline": PATIENCE},
         slow=True,
     ),
     # Silence and noise
@@ -307,15 +309,15 @@ ROWS = (
         handles(nothing),
         Then(LATE, FIRST, FIRST),
         Then(ANSWERED, BOTH, FIRST),
-        ask={"timeout": 0.5},
+        ask={"timeout": PATIENCE},
         slow=True,
     ),
-    Row("hang, with a deadline", handles(nothing), Then(LATE, FIRST, FIRST), ask={"deadline": 0.5}, slow=True),
+    Row("hang, with a deadline", handles(nothing), Then(LATE, FIRST, FIRST), ask={"deadline": PATIENCE}, slow=True),
     Row(
         "hang halfway, with a timeout for each read",
         handles(halves),
         Then(LATE, FIRST, FIRST),
-        ask={"timeout": 0.5},
+        ask={"timeout": PATIENCE},
         slow=True,
     ),
     Row("unsolicited PINGs", handles(pings), Then(ANSWERED, FIRST)),

@@ -41,6 +41,7 @@ def case(row: Row, kind: type[Client], allowed: Allowed, word: str, *, slow: boo
     return pytest.param(row, kind, allowed, id=f"{row.name}-{kind.name}-{word}", marks=marks)
 
 
+@pytest.mark.usefixtures("punctual")
 @pytest.mark.parametrize(("row", "kind", "allowed"), list(cases()))
 def test_a_fault(stage: Callable[..., Scene], row: Row, kind: type[Client], allowed: Allowed) -> None:
     """It ends as the table says, is delivered and blamed as the table says, and leaves nothing behind."""
