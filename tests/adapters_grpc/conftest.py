@@ -14,6 +14,7 @@ import pytest
 from tests.adapters_grpc.servers import EchoServer
 
 from kubelb import LoadBalancer
+from kubelb.adapters._grpc.subchannels import READY
 
 PROTO = """
 syntax = "proto3";
@@ -32,6 +33,11 @@ message Summary { int32 count = 1; }
 
 def in_flight(lb: LoadBalancer) -> int:
     return sum(state.in_flight for state in lb.balancer.states())
+
+
+def connected(channel: Any) -> int:
+    """How many sub-channels have a connection. What begins before a loss is seen here may end with the connection."""
+    return sum(sub.check(False) == READY for sub in tuple(channel.subs._subs.values()))
 
 
 def until(condition: Callable[[], Any], timeout: float = 10.0) -> bool:

@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 import trustme
 from tests.adapters_grpc.aio_kit import eventually, on_loop, ways
+from tests.adapters_grpc.conftest import connected
 from tests.adapters_grpc.test_aio_failures import every_kind, result_of
 from tests.adapters_grpc.test_tls import AS, NAME, served, trusting, write
 
@@ -105,6 +106,7 @@ async def test_client_certificates_that_are_renewed(server: Any, balance: Any, t
         write(tmp_path, new, new)
         assert await echo(b"x", timeout=20)
         alone.stop(0)
+        assert await eventually(lambda: connected(channel) == 0)
         alone._credentials = served(new, NAME, clients=new)
         alone.start()
         assert await echo(b"x", timeout=30, wait_for_ready=True)

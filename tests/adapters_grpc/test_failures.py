@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.adapters_grpc.conftest import in_flight, until
+from tests.adapters_grpc.conftest import connected, in_flight, until
 from tests.adapters_grpc.servers import free_port
 
 import kubelb
@@ -415,11 +415,13 @@ def test_a_server_that_dies_and_another_that_lives(server: Any, balance: Any, wa
     dies, lives = server(), server()
     lb = balance(dies, lives, policy="round_robin", retry=kubelb.Retry(budget=None))
     with balanced.insecure_channel(lb) as channel:
+        assert way(channel)
+        assert until(lambda: connected(channel) == 2)
         for _ in range(10):
             assert way(channel)
         assert dies.total >= 4
         dies.stop(0)
-        time.sleep(0.05)
+        assert until(lambda: connected(channel) == 1)
         for _ in range(20):
             assert way(channel)
         dies.delivered.clear()

@@ -26,10 +26,11 @@ order not to try again.
 
 No status says that a request was never sent. Core has words for a request that has found no connection, but a server
 can write the same, and one that hands on what its own upstream said does so; core's debug string bears them alike, and
-there is nothing else to tell the two apart. So what has begun may have been processed. What that costs is little, for
-only connections that are ready are picked: of the calls in flight on a pod that is killed, less than one in ten. gRPC
-itself repeats what a server says it has not looked at (GOAWAY, a refused stream) on a connection of its own, so that
-does not come here.
+there is nothing else to tell the two apart. Nor does the state of the sub-channel: without a connection at two looks
+it may have had one between them, and the call on it. So what has begun may have been processed. What that costs is
+little, for only connections that are ready are picked: of the calls in flight on a pod that is killed, less than one in
+ten. gRPC itself repeats what a server says it has not looked at (GOAWAY, a refused stream) on a connection of its own,
+so that does not come here.
 
 But a `grpc.Server` that stops answers CANCELLED to what arrives before its GOAWAY has: calls that it has not begun, and
 after the grace those that it has, which nothing tells apart. So such a call may have been processed. Of what this

@@ -6,6 +6,10 @@ grpcio's own polling asks. It is private, so it is looked for (also below the in
 every channel) and where it is missing the public way is taken.
 
 For asyncio the same question is public: `grpc.aio.Channel.get_state`.
+
+What a subscription has told is as old as it takes two threads to run: milliseconds, on a busy machine. A call that
+begins meanwhile on a connection that is lost fails like those that were on it. That it was never sent cannot be known
+(`codes.py`), so it is tried again only where it may be repeated.
 """
 
 import threading
