@@ -236,7 +236,7 @@ def test_a_token_is_used_until_it_expires(monkeypatch):
 
 @pytest.mark.slow
 def test_a_token_that_the_server_refuses_is_renewed(made, tmp_path):
-    """A 401 on the wire, for two load balancers: one run more."""
+    """A 401 on the wire, for two watches: one run more."""
     command, good = program(tmp_path, "out(token=f'run-{n}')"), ["run-1"]
 
     def handle(conn, request):
@@ -247,7 +247,7 @@ def test_a_token_that_the_server_refuses_is_renewed(made, tmp_path):
 
     with Server(handle) as server:
         path = config(tmp_path, {"server": server.url}, user(command))
-        feeds = [Reader(made, None, f"svc{number}.prod:http", kubeconfig=path) for number in range(2)]
+        feeds = [Reader(made, None, f"svc.prod-{number}:http", kubeconfig=path) for number in range(2)]
         for feed in feeds:
             feed.until(lambda _, feed=feed: feed.health.synced, timeout=20)
         good[0] = "run-2"
