@@ -1,7 +1,6 @@
 # ruff: noqa: E402  # what is patched has to be patched first
 """gevent, then forks: greenlets survive one, so the parent's threads go on in the child unless they are told to end.
 
-
     python gevent_fork_program.py KUBECONFIG
 
 Each line of its input forks a child, which makes a call and then lives until its input ends.
@@ -31,6 +30,12 @@ def call() -> int:
     return session.get("http://web.prod/x", timeout=45).status_code
 
 
+def told() -> None:
+    """Wait for a line of the input; a plain read would hold up every greenlet, the watch that is about to begin too."""
+    while gevent.os.tp_read(0, 1) != b"\n":
+        pass
+
+
 def threads() -> int:
     """Greenlets that are threads of kubelb's."""
     import gc
@@ -45,7 +50,7 @@ print("used", flush=True)
 reading, writing = os.pipe()
 children = []
 for _ in range(3):
-    sys.stdin.readline()
+    told()
     if (pid := os.fork()) == 0:
         os.close(writing)
         status = call()
@@ -57,7 +62,7 @@ for _ in range(3):
         os._exit(0)
     children.append(pid)
     print("forked", flush=True)
-sys.stdin.readline()
+told()
 os.close(writing)
 for pid in children:
     os.waitpid(pid, 0)
