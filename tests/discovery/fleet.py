@@ -23,9 +23,8 @@ class Member:
         self.known = []
         self.told = []
         rng = random.Random(seed)
-        self.reflector = Reflector(
-            "prod", Fixed(f"s{number}"), self, clock=lambda: fleet.now, rng=rng, comeback=fleet.comeback
-        )
+        scope = Fixed(*(f"s{number}-{each}" for each in range(fleet.each)))
+        self.reflector = Reflector("prod", scope, self, clock=lambda: fleet.now, rng=rng, comeback=fleet.comeback)
         self.steps = self.reflector.run()
         self.asleep = None  # whether it is roused, where it can be
         self.turn = 0  # so that what was arranged for a sleep that is over is not done
@@ -49,10 +48,11 @@ class Member:
 
 
 class Fleet:
-    """`services` streams that were all well at 0."""
+    """`services` streams that were all well at 0, `each` of so many services."""
 
-    def __init__(self, server, services=30, seed=1, delay=0.01):
+    def __init__(self, server, services=30, seed=1, delay=0.01, each=1):
         self.now = 0.0
+        self.each = each
         self.server = server
         self.delay = delay
         self.rng = random.Random(seed)

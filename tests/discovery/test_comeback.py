@@ -95,6 +95,29 @@ def test_a_server_that_flaps_is_found_as_soon(away_for):
     assert sorted(last)[int(len(last) * 0.9)] <= 8
 
 
+@pytest.mark.parametrize(("streams", "each"), [(1, 30), (3, 10)])
+@pytest.mark.parametrize("seconds", [5, 32, 300])
+def test_services_of_one_namespace_are_right_as_soon(streams, each, seconds):
+    """The kind: what streams share is counted in streams, so that services that share one wait for half a minute.
+
+    Thirty services of a process find a server that was away as soon with one watch as with thirty, also where it has
+    flapped before; and with no more requests.
+    """
+    spans = [(200.0 + 8 * number, 203.0 + 8 * number) for number in range(5)]
+    back = 245.0 + seconds
+    last = []
+    for seed in range(20):
+        fleet = Fleet(flapping([*spans, (245.0, back)]), services=streams, each=each, seed=seed)
+        fleet.run(back + 60)
+        last.append(max(next(at for at in member.known if at >= back) - back for member in fleet.members))
+        assert fleet.busiest(245.0, back) <= 10
+        first = next(at for at, _ in fleet.asked if at >= back)
+        assert len(fleet.requests(first, first + 1)) <= 5
+    last.sort()
+    assert last[len(last) // 2] <= 3
+    assert last[int(len(last) * 0.9)] <= 8
+
+
 def test_one_service_alone_waits_its_own_turn():
     """Nobody rouses it; its backoff is client-go's."""
     fleet = Fleet(away(100.0, 105.0), services=1)
@@ -208,3 +231,6 @@ def test_waits_are_shared_evenly():
     for stream in range(100):
         comeback.fails(stream, 0, away=True)
     assert comeback.again(1.0) == comeback.again(1.0) - PROBE
+    comeback = Comeback(lambda: 0.0)
+    comeback.fails(0, 0, away=True, services=10)
+    assert comeback.again(30.0) == 3.0

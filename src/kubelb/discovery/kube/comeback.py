@@ -4,7 +4,9 @@
     its requests fail          they wait as each one's backoff says, but evenly: `again` has n streams that wait for
                                half a minute ask one after the other, one every half minute / n, 3 a second at most.
                                Those that fail first know of few others and stand far apart; the next ones take the
-                               gaps between them, so that n are evenly spread whatever the order in which they failed
+                               gaps between them, so that n are evenly spread whatever the order in which they failed.
+                               A stream that reads n services counts as n, so that it does not matter how many of them
+                               are in one namespace
     one of them is answered    `answered`: all that wait are roused and come within a second, each in its turn: 3 in
                                the first second, 20 in the next, then 50 and 100, then as many as there are
 
@@ -22,6 +24,7 @@ epoch than it noted, and does not sleep at all; nor can one that is about to fal
 import threading
 from bisect import insort
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kubelb.clock import Clock
 
@@ -37,6 +40,15 @@ JITTER = 1.0
 """Seconds within which those that were roused come."""
 
 
+class _Failing(NamedTuple):
+    """A stream whose requests fail."""
+
+    away: bool
+    """Whether it cannot even connect."""
+    services: int
+    """How many it reads."""
+
+
 class Comeback:
     """One for each API server. All methods may be called from any thread."""
 
@@ -48,8 +60,7 @@ class Comeback:
         self._clock = clock
         self._lock = threading.Lock()
         self._sleepers: set[Callable[[], None]] = set()
-        self._failing: dict[object, bool] = {}
-        """And whether they cannot even connect."""
+        self._failing: dict[object, _Failing] = {}
         self._opened: float | None = None
         self._back = False
         """Whether everybody was roused since then."""
@@ -79,10 +90,10 @@ class Comeback:
             self._turn = slot + (AWAY if gap is None else gap)
             return slot - now
 
-    def fails(self, stream: object, epoch: int, *, away: bool) -> None:
+    def fails(self, stream: object, epoch: int, *, away: bool, services: int = 1) -> None:
         """A request of the stream, made in `epoch`, failed; it could not even connect where the server is `away`."""
         with self._lock:
-            self._failing[stream] = away
+            self._failing[stream] = _Failing(away, services)
             if epoch == self.epoch:
                 self._opened = None
 
@@ -90,7 +101,7 @@ class Comeback:
         """Return the seconds after which to ask again, where the stream alone would wait for `delay`."""
         with self._lock:
             now = self._clock()
-            gap = max(PROBE, delay / max(1, len(self._failing)))
+            gap = max(PROBE, delay / max(1, sum(each.services for each in self._failing.values())))
             slot = now + min(gap, delay)
             self._probes = [at for at in self._probes if at > now]
             if gap < delay:
@@ -105,7 +116,7 @@ class Comeback:
         """A stream that broke, or whose requests failed, was answered."""
         with self._lock:
             now = self._clock()
-            back = any(self._failing.values()) or stream in self._failing
+            back = any(each.away for each in self._failing.values()) or stream in self._failing
             self._failing.pop(stream, None)
             if self._gap(now) is None:
                 self._opened = self._turn = now

@@ -18,6 +18,7 @@ from kubelb.clock import Clock
 from kubelb.discovery.backoff import Backoff
 from kubelb.discovery.kube.comeback import Comeback
 from kubelb.discovery.kube.diagnose import Code, Trouble, revoked
+from kubelb.discovery.kube.scope import Scope
 from kubelb.discovery.kube.sink import Sink
 from kubelb.discovery.kube.steps import Answer, Step
 from kubelb.discovery.kube.waits import SHORT, Waits
@@ -54,9 +55,18 @@ class Recovery:
     """That of one stream."""
 
     def __init__(
-        self, namespace: str, sink: Sink, waits: Waits, *, clock: Clock, rng: random.Random, comeback: Comeback
+        self,
+        namespace: str,
+        scope: Scope,
+        sink: Sink,
+        waits: Waits,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        comeback: Comeback,
     ) -> None:
         self._namespace = namespace
+        self._scope = scope
         self._sink = sink
         self._waits = waits
         self._clock = clock
@@ -203,7 +213,8 @@ class Recovery:
         roles yet.
         """
         self.troubled = True
-        self._comeback.fails(self, self._waits.epoch, away=trouble.code in AWAY)
+        services = self._scope.count()
+        self._comeback.fails(self, self._waits.epoch, away=trouble.code in AWAY, services=services)
         if trouble.code in {Code.UNAUTHORIZED, Code.CREDENTIALS}:
             self.unauthorized = True
         if trouble.code is Code.UNAUTHORIZED and not self._retried:

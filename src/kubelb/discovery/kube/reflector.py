@@ -60,7 +60,7 @@ class Reflector:
         self._rng = rng
         comeback = comeback or Comeback(clock)
         self._waits = Waits(clock, rng, comeback)
-        self.recovery = Recovery(namespace, sink, self._waits, clock=clock, rng=rng, comeback=comeback)
+        self.recovery = Recovery(namespace, scope, sink, self._waits, clock=clock, rng=rng, comeback=comeback)
         self.backoff = self.recovery.backoff
         self.cursor = ""
         """The last version applied; "" before the first list."""

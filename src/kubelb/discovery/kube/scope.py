@@ -36,6 +36,10 @@ class Scope(Protocol):
         """Every service of this stream; they are listed next."""
         ...
 
+    def count(self) -> int:
+        """How many services it has."""
+        ...
+
     def unlisted(self) -> tuple[str, ...]:
         """Those that were not listed yet; they are listed next."""
         ...
@@ -69,6 +73,10 @@ class Fixed:
     def all(self) -> tuple[str, ...]:
         """All there are."""
         return self._services
+
+    def count(self) -> int:
+        """They stay as many."""
+        return len(self._services)
 
     def unlisted(self) -> tuple[str, ...]:
         """Nobody comes."""

@@ -181,6 +181,9 @@ class Stream:
         self.desks.listing = tuple(self.desks.of)
         return self.desks.listing
 
+    def count(self) -> int:
+        return len(self.desks.of)
+
     def unlisted(self) -> tuple[str, ...]:
         self.desks.listing = self.desks.unlisted()
         return self.desks.listing
