@@ -295,7 +295,7 @@ def test_a_killed_server():
     back = next(asked.at for asked in world.asked if asked.at >= 110)
     assert len(tries) <= 5
     assert back < 110 + 12.8
-    assert [repr(asked) for asked in world.asked if asked.at >= 110] == ["list 100+", "watch 100"]
+    assert [repr(asked) for asked in world.asked if asked.at >= 110] == ["list -", "watch 100"]
     assert world.told[-2:] == ["replace 1", "recovered"]
 
 
@@ -309,7 +309,7 @@ def test_throttled_watch(as_event, retry):
     said = status(429, "TooManyRequests", retry=retry)
     answer = [line(event("ERROR", said))] if as_event else no(status(429), retry_after=retry)
     world = World(lists_ok(answer, [LONG]))
-    sure = ["list 100+", "watch 100"] if retry == 40 and not as_event else []
+    sure = ["list -", "watch 100"] if retry == 40 and not as_event else []
     assert world.run(requests=3 + len(sure)) == ["list 0", "watch 100", "watch 100", *sure]
     assert world.asked[2].at >= max(0.8, retry)
     assert world.told == ["replace 1", "failed throttled", *(["replace 1"] if sure else []), "recovered"]
@@ -319,7 +319,7 @@ def test_throttled_watch(as_event, retry):
 def test_server_errors(code):
     """5xx waits at least Retry-After, however short the backoff; HTML from a proxy is no crash."""
     world = World(script(Reply(code, b"<html>bad gateway", 7.0), ok(slice_list(A1)), Reply(code, b"", 9.0), [LONG]))
-    assert world.run(requests=4) == ["list 0", "list 0", "watch 100", "watch 100"]
+    assert world.run(requests=4) == ["list 0", "list -", "watch 100", "watch 100"]
     assert world.sleeps[0] >= 7
     assert world.sleeps[1] >= 9
 
@@ -527,7 +527,7 @@ def test_who_asks_all_the_time_does_not_end_every_wait(server):
 def test_malformed_line():
     """The watch is resumed from the last version after a wait; the second time there is a list."""
     world = World(lists_ok([b"{nonsense\n"], [b"\xff\xfe\n"], [LONG]))
-    assert world.run(requests=4) == ["list 0", "watch 100", "watch 100", "list 100+"]
+    assert world.run(requests=4) == ["list 0", "watch 100", "watch 100", "list -"]
     assert world.told[:3] == ["replace 1", "failed malformed", "failed malformed"]
 
 
@@ -562,7 +562,7 @@ def test_odd_events(odd, word):
 def test_an_error_without_a_reason(said):
     """An ERROR event that says nothing is told, waited after, and followed by a list."""
     world = World(lists_ok([line(event("ERROR", said))], [LONG]))
-    assert world.run(requests=3) == ["list 0", "watch 100", "list 100+"]
+    assert world.run(requests=3) == ["list 0", "watch 100", "list -"]
     assert world.told[:2] == ["replace 1", "failed server-error"]
     assert world.sleeps[0] >= 0.8
 
@@ -581,7 +581,7 @@ def test_an_error_without_a_reason(said):
 def test_lists_that_are_none(body):
     """Whatever else is answered 200 changes nothing, and is asked for again later."""
     world = World(script(Reply(200, body), ok(slice_list(A1)), [LONG]))
-    assert world.run(requests=3) == ["list 0", "list 0", "watch 100"]
+    assert world.run(requests=3) == ["list 0", "list -", "watch 100"]
     assert world.told == ["failed malformed", "replace 1", "recovered"]
 
 
@@ -671,6 +671,31 @@ def test_a_watch_that_is_accepted_after_an_outage_is_no_recovery(trouble):
     assert "failed" in "".join(world.told)
     assert world.told.index("recovered") == world.told.index("replace 2") + 1
     assert world.told.count("recovered") == 1
+
+
+@pytest.mark.parametrize("trouble", [REFUSED, MUTE, no(status(403, "Forbidden")), no(status(429, retry=12))])
+@pytest.mark.parametrize("first", [0, 40])
+def test_a_cache_that_is_behind_is_not_believed_after_an_outage(trouble, first):
+    """The kind: a list that is not older than what we know, and is older than what DNS told while we knew nothing.
+
+    A server that stood still answers at once, from a cache as of then: to "any" as to "not older than" version 100. So
+    it is with a process that began while the server was away (`first` is 0).
+    """
+
+    def server(asked):
+        if asked.at < first:
+            return [Wait(first - asked.at), BROKEN] if asked.watch else ok(slice_list(A1))
+        if asked.at < first + 30:
+            return trouble
+        if asked.watch:
+            return [LONG]
+        newest = "resourceVersion" not in asked.query
+        return ok(slice_list(A1, piece("new", version=195), version=200) if newest else slice_list(A1))
+
+    world = World(server)
+    world.run(seconds=first + 200)
+    assert world.told.count("replace 1") == (1 if first else 0)
+    assert world.told.index("recovered") == world.told.index("replace 2") + 1
 
 
 def test_an_old_watch_that_begins_with_an_event_is_followed_by_a_list():

@@ -5,6 +5,8 @@
 - It is over when everything is known again, and not before: after a list, or a watch's first word. That a watch is
   accepted (200) is no such word: a server that was restarted accepts it, and says a second later that the version is
   too old (seen on 1.37). So after a server was away there is a list first, which costs less than that detour.
+- A list that ends a failure that was told asks etcd itself. DNS may have stood in meanwhile, and knows what no version
+  tells of: an API server that stood still for a while has a cache as of then, which is not older than what we know.
 - What a server says while it starts is no failure yet: a first 403 where it was allowed before, a first watch that is
   closed at once, a first and a second 410 are followed by another try within a second, without a word.
 - Where lists work and watches do not (a role without "watch", a proxy that cuts streams) what is known does not stand
@@ -74,7 +76,7 @@ class Recovery:
         self._comeback = comeback
         self.backoff = Backoff(clock, rng)
         self.quorum = False
-        """Whether the next list has to ask etcd itself."""
+        """Whether etcd itself has to be asked, failure or not."""
         self.unauthorized = False
         """Whether the credentials have to be read again."""
         self.troubled = False
@@ -96,6 +98,11 @@ class Recovery:
         self._silent = 0
         self._brief = 0  # watches that broke or ended at once, in a row
         self._blind = False  # the list stands in for a watch
+
+    @property
+    def strict(self) -> bool:
+        """Whether the next list has to ask etcd itself."""
+        return self.quorum or self.failing is not None
 
     # -- what went well
 

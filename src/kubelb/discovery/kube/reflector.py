@@ -10,7 +10,7 @@ are given, so that a test is the server, the clock and the dice. What a failure 
 
 Rules (after those of client-go, tools/cache/reflector.go, where nothing else is said):
 - The first list may be served from the watch cache (resourceVersion=0). A later one is never older than what is known.
-  "" asks etcd itself, after a version was not available any more, or not yet.
+  "" asks etcd itself: after a version was not available any more, or not yet, and where a failure was told.
 - The version advances only after an event was applied, so that no reconnect can lose one.
 - A list older than what is known is another API server that is behind, and is not applied. If the next one, which asks
   etcd, says so too, then history itself was restored from a backup, and it is.
@@ -94,7 +94,7 @@ class Reflector:
         recovery, sink = self.recovery, self._sink
         recovery.asking()
         while True:
-            version = "" if recovery.quorum else self.cursor or "0"
+            version = "" if recovery.strict else self.cursor or "0"
             yield from self._waits.turn(recovery.troubled)
             if recovery.failing is not None:
                 pick = self._scope.all
@@ -107,7 +107,7 @@ class Reflector:
             except Trouble as trouble:
                 if trouble.code is Code.EXPIRED and trouble.later_page and limit:
                     limit = 0  # the continue token is too old: one full list instead
-                elif trouble.code in {Code.EXPIRED, Code.TOO_NEW} and not recovery.quorum:
+                elif trouble.code in {Code.EXPIRED, Code.TOO_NEW} and not recovery.strict:
                     recovery.quorum = True
                 else:
                     limit = PAGE
