@@ -1,18 +1,28 @@
 """Many reflectors of one process over one server, under virtual time: the streams of 30 services without a thread.
 
 `server(asked, number)` answers as that of `World` does; only a watch is a value here: a Failure, a Reply, or the time
-at which it breaks. Nothing takes any time but sleeping, and what a `delay` makes each answer take.
+at which it breaks. A `Hang` is a connection that comes to be at a later time, or fails then; `asked` has the requests,
+and `dialled` the connections that were begun as well. Nothing takes any time but sleeping, and what a `delay` makes
+each answer take.
 """
 
 import heapq
 import random
+from typing import NamedTuple
 
 from kubelb.discovery.kube.comeback import Comeback
 from kubelb.discovery.kube.reflector import Reflector
 from kubelb.discovery.kube.scope import Fixed
-from kubelb.discovery.kube.steps import PAUSE, READ, ROUSED, Failure, Get, Reply, Sleep
+from kubelb.discovery.kube.steps import PAUSE, READ, ROUSED, Failure, Get, Phase, Reply, Sleep
 
 from .world import BROKEN, Asked
+
+
+class Hang(NamedTuple):
+    """The handshake is not answered until then, or not at all: then it has failed."""
+
+    until: float
+    fails: bool = False
 
 
 class Member:
@@ -29,6 +39,7 @@ class Member:
         self.asleep = None  # whether it is roused, where it can be
         self.turn = 0  # so that what was arranged for a sleep that is over is not done
         self.breaks = None
+        self.waiting = None  # the request that waits for its connection's turn, and the steps of that
         fleet.comeback.join(lambda: fleet.roused(self))
 
     def replace(self, slices, unread=frozenset(), version=""):
@@ -57,6 +68,7 @@ class Fleet:
         self.delay = delay
         self.rng = random.Random(seed)
         self.asked = []
+        self.dialled = []
         self._queue = []
         self._order = 0
         self.comeback = Comeback(lambda: self.now)
@@ -91,7 +103,10 @@ class Fleet:
     def _advance(self, member, answer):
         member.asleep = None
         while True:
-            step = member.steps.send(answer)
+            try:
+                step = member.steps.send(answer) if member.waiting is None else member.waiting[1].send(answer)
+            except StopIteration:
+                step, member.waiting = member.waiting[0], None
             answer = None
             if step is PAUSE:
                 continue
@@ -106,8 +121,16 @@ class Fleet:
                 self._later(step.seconds, member, None)
                 return
             assert isinstance(step, Get)
-            self.asked.append((self.now, member.number))
             said = self.server(Asked(step, self.now), member.number)
+            self.dialled.append(self.now)
+            if isinstance(said, Hang) and said.fails:
+                self._later(said.until - self.now, member, Failure(Phase.TLS, "in the TLS handshake", silent=True))
+                return
+            if isinstance(said, Hang):
+                member.waiting = step, member.reflector.connected(said.until - self.now)
+                self._later(said.until - self.now, member, None)
+                return
+            self.asked.append((self.now, member.number))
             if not isinstance(said, Failure) and getattr(said, "status", 200) == 200:
                 member.known.append(self.now)
             if not isinstance(said, (Reply, Failure)):

@@ -4,10 +4,10 @@ from statistics import median
 
 import pytest
 
-from kubelb.discovery.kube.comeback import AWAY, PROBE, RAMP, Comeback
+from kubelb.discovery.kube.comeback import AWAY, PROBE, RAMP, WINDOW, Comeback
 
 from .build import piece, row
-from .fleet import Fleet
+from .fleet import Fleet, Hang
 from .server import slice_list, status
 from .world import MUTE, REFUSED, no, ok
 
@@ -106,7 +106,7 @@ def test_services_of_one_namespace_are_right_as_soon(streams, each, seconds):
     spans = [(200.0 + 8 * number, 203.0 + 8 * number) for number in range(5)]
     back = 245.0 + seconds
     last = []
-    for seed in range(20):
+    for seed in range(10):
         fleet = Fleet(flapping([*spans, (245.0, back)]), services=streams, each=each, seed=seed)
         fleet.run(back + 60)
         last.append(max(next(at for at in member.known if at >= back) - back for member in fleet.members))
@@ -170,6 +170,49 @@ def test_a_frozen_server_is_not_asked_by_all_at_once():
     assert fleet.busiest(100.0, 160.0) <= 10
 
 
+@pytest.mark.parametrize("lasts", [3, 8, 20])
+def test_handshakes_that_are_answered_at_once_are_not_followed_by_as_many_requests(lasts):
+    """The kind: a turn is that of a connection, and requests come when they can. Thirty streams hang in handshakes."""
+    goes_on = 100.0 + lasts
+
+    def server(asked, number):
+        if 100.0 <= asked.at < goes_on:
+            return Hang(goes_on) if goes_on < asked.at + 5 else Hang(asked.at + 5, fails=True)
+        if asked.watch:
+            return 100.0 if asked.at < 100.0 else NEVER
+        return ok(slice_list(A1, version=100 + int(asked.at)))
+
+    for seed in range(5):
+        fleet = Fleet(server, seed=seed)
+        fleet.run(goes_on + 20)
+        assert fleet.busiest(100.0, goes_on) == 0
+        first = next(at for at, _ in fleet.asked if at >= goes_on)
+        assert first <= goes_on + 2.5
+        assert len(fleet.requests(first, first + 1)) <= 5
+        right = [next(at for at in member.known if at >= goes_on) - goes_on for member in fleet.members]
+        assert median(right) <= 3
+        assert max(right) <= 8
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+@pytest.mark.parametrize("later", [0.2, 0.6, 1.0, 1.4, 2.0])
+def test_a_server_that_goes_away_again_does_not_see_everybody(later, hangs):
+    """The kind: turns that were given out while it answered are used when it does not any more."""
+    spans = [(100.0, 132.0), (132.0 + later, 160.0)]
+
+    def server(asked, number):
+        if spans[1][0] <= asked.at < spans[1][1] and hangs:
+            return Hang(asked.at + 5, fails=True)
+        return flapping(spans)(asked, number)
+
+    for seed in range(3):
+        fleet = Fleet(server, seed=seed)
+        fleet.run(180.0)
+        begun = [at for at in fleet.dialled if spans[1][0] <= at < spans[1][1]]
+        assert max((sum(first <= at < first + 1 for at in begun) for first in begun), default=0) <= 10
+        assert max(next(at for at in member.known if at >= 160) for member in fleet.members) - 160 <= 8
+
+
 def test_a_request_that_was_under_way_when_the_server_came_back_does_not_sleep():
     """It finds another epoch than it noted, whichever was first: its failure, or the other's answer."""
     now = [0.0]
@@ -191,14 +234,35 @@ def test_turns():
     """All well: no wait at all. Away: four a second. Back: more each second, then as many as there are."""
     now = [0.0]
     comeback = Comeback(lambda: now[0])
-    assert [comeback.turn(False) for _ in range(3)] == [0, 0, 0]
-    assert [comeback.turn(True) for _ in range(3)] == [0, AWAY, 2 * AWAY]
+    assert [comeback.turn(n, False) for n in range(3)] == [0, 0, 0]
+    assert [comeback.turn(n, True) for n in range(3)] == [0, AWAY, 2 * AWAY]
     now[0] = 10.0
     comeback.answered(1)
     assert comeback.epoch == 0  # nobody's request had failed: nobody sleeps
-    assert sum(comeback.turn(False) < 1 for _ in range(20)) == 3
+    assert sum(comeback.turn(n, False) < 1 for n in range(20)) == 3
     now[0] = 10.0 + len(RAMP)
-    assert [comeback.turn(False) for _ in range(3)] == [0, 0, 0]
+    assert [comeback.turn(n, False) for n in range(3)] == [0, 0, 0]
+
+
+def test_turns_that_are_lost():
+    """What was reserved for soon holds while the server answers, and four a second whatever it does."""
+    now = [0.0]
+    comeback = Comeback(lambda: now[0])
+    comeback.answered("first")
+    now[0] = 1.5
+    turns = [comeback.turn(n, True) for n in range(2 * WINDOW)]
+    assert turns[-1] < 1
+    assert [comeback.goes(n, True) for n in range(2 * WINDOW)] == [True] * WINDOW + [False] * WINDOW
+    comeback.heard(0)
+    before = comeback.turn("late", True)
+    assert comeback.turn("later", True) - before < AWAY
+    comeback.fails(1, comeback.epoch, away=True)
+    assert not comeback.goes("late", True)
+    again = comeback.turn("late", True)
+    assert comeback.turn("later", True) - again == AWAY
+    assert comeback.goes("late", True)
+    comeback.leave(list, "late")
+    assert comeback.goes("later", True)
 
 
 def test_who_left_is_not_roused():

@@ -1,6 +1,6 @@
 """An API server that is slow to shake hands: it is waited for ever longer, and the watch comes to be.
 
-The kind: a bound that is tighter than what the other side needs, tried again and again: never served, and each try a
+One kind: a bound that is tighter than what the other side needs, tried again and again: never served, and each try a
 handshake more for a server that has too much to do.
 """
 
@@ -12,6 +12,9 @@ import trustme
 
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.connection import LONGEST, Handshakes
+from kubelb.discovery.kube.steps import Phase
+from kubelb.discovery.kube.token import TokenFile
+from kubelb.testing import LocalCluster
 
 from .build import piece, row
 from .feeding import Reader
@@ -65,3 +68,33 @@ def test_a_server_that_is_slow_to_shake_hands(made, tmp_path):
         server.drop_all()
         feed.until(lambda _: len(server.requests) > asked, timeout=20.0)
         assert server.accepted == begun + 1
+
+
+@pytest.mark.slow
+def test_handshakes_that_hang_and_are_all_answered_at_once(made):
+    """The kind: requests come when their connections are there. A server that stood still is asked by one, then more.
+
+    Twelve namespaces, so twelve streams: all but the last one or two have hung for long when it goes on.
+    """
+    with LocalCluster(tls=True) as cluster:
+        feeds = []
+        access = Access(cluster.url, ca_file=cluster.ca_file, credentials=TokenFile(cluster.token_file))
+        for number in range(12):
+            cluster.apply_slice(piece("a", [row("10.0.0.1")], ns=f"n{number}"))
+            feeds.append(Reader(made, access, target=f"reviews.n{number}:http", connect_timeout=30.0))
+        for feed in feeds:
+            feed.ips("10.0.0.1")
+        cluster.api.wait_for_watchers(12)
+        cluster.api.cut_streams("reset")
+        cluster.api.freeze()
+        feeds[0].until(lambda _: sum(each.phase is Phase.TLS for each in lines(feeds)) >= 10, timeout=30.0)
+        time.sleep(0.5)
+        cluster.api.clear_requests()
+        cluster.api.thaw()
+        cluster.api.wait_for_watchers(12, timeout=30.0)
+        asked = [request.at for request in cluster.api.requests]
+    assert sum(at < asked[0] + 1.0 for at in asked) <= 5
+
+
+def lines(feeds):
+    return [feed.source._seat.desk.owner._line for feed in feeds]

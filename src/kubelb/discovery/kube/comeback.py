@@ -17,6 +17,13 @@ proxy cuts the stream of another.
 So together they ask no more often than each for itself would, the first that is answered has all others catch up at
 once, and thirty streams find a server that was away for long within two seconds.
 
+A server may answer one and fall silent, or be away again. So a turn that is sooner than four a second holds only for
+as long as the server answers: not when a request has failed since, nor while `WINDOW` streams that had their turn
+still wait for an answer. A stream that has lost its turn takes another one, of four a second.
+
+A connection that hangs is no request yet. When it comes to be after all, as all do at once where a server stood still,
+its stream takes another turn before it asks.
+
 A stream notes the epoch before it asks. One whose request failed after the server was heard by another finds another
 epoch than it noted, and does not sleep at all; nor can one that is about to fall asleep miss the call.
 """
@@ -28,7 +35,7 @@ from typing import NamedTuple
 
 from kubelb.clock import Clock
 
-__all__ = ["AWAY", "JITTER", "PROBE", "RAMP", "Comeback"]
+__all__ = ["AWAY", "HUNG", "JITTER", "PROBE", "RAMP", "WINDOW", "Comeback"]
 
 AWAY = 0.25
 """Seconds between two turns of streams that broke."""
@@ -36,6 +43,10 @@ PROBE = 0.3
 """Seconds between two requests after failed ones, at least."""
 RAMP = (0.34, 0.05, 0.02, 0.01)
 """Seconds between two turns in each second after the server answered again."""
+WINDOW = 5
+"""Streams that may wait for an answer while others still have their turn soon."""
+HUNG = AWAY
+"""Seconds after which a connection has taken so long that the turn in which it was begun is over."""
 JITTER = 1.0
 """Seconds within which those that were roused come."""
 
@@ -65,6 +76,10 @@ class Comeback:
         self._back = False
         """Whether everybody was roused since then."""
         self._turn = float("-inf")
+        self._soon: set[object] = set()
+        """The streams whose turn holds only while the server answers."""
+        self._asking: set[object] = set()
+        """Those that had their turn, and no answer yet."""
         self._probes: list[float] = []
         """When the streams whose requests failed will ask again, in order."""
 
@@ -78,22 +93,47 @@ class Comeback:
         with self._lock:
             self._sleepers.discard(rouse)
             self._failing.pop(stream, None)
+            self._ended(stream)
 
-    def turn(self, troubled: bool) -> float:
+    def turn(self, stream: object, troubled: bool) -> float:
         """Reserve a turn; returns the seconds until it is there. Only `troubled` streams wait while all is well."""
         with self._lock:
             now = self._clock()
-            if not troubled and self._gap(now) is None:
+            self._ended(stream)
+            if not troubled and self._gap(now) is None and not self._away():
                 return 0.0
             slot = max(now, self._turn)
             gap = self._gap(slot)  # that of its own second: what is reserved now for later waits no longer than due
-            self._turn = slot + (AWAY if gap is None else gap)
+            if gap is None:
+                gap = AWAY
+            elif len(self._asking) >= WINDOW:
+                gap = max(gap, AWAY)
+            self._turn = slot + gap
+            if gap < AWAY:
+                self._soon.add(stream)
             return slot - now
+
+    def goes(self, stream: object, troubled: bool) -> bool:
+        """Whether the turn, which is there, still holds; then the stream asks."""
+        with self._lock:
+            soon = stream in self._soon
+            self._soon.discard(stream)
+            if soon and (self._opened is None or len(self._asking) >= WINDOW):
+                return False
+            if troubled:
+                self._asking.add(stream)
+            return True
+
+    def heard(self, stream: object) -> None:
+        """The stream was answered something, whatever it means."""
+        with self._lock:
+            self._ended(stream)
 
     def fails(self, stream: object, epoch: int, *, away: bool, services: int = 1) -> None:
         """A request of the stream, made in `epoch`, failed; it could not even connect where the server is `away`."""
         with self._lock:
             self._failing[stream] = _Failing(away, services)
+            self._ended(stream)
             if epoch == self.epoch:
                 self._opened = None
 
@@ -116,8 +156,9 @@ class Comeback:
         """A stream that broke, or whose requests failed, was answered."""
         with self._lock:
             now = self._clock()
-            back = any(each.away for each in self._failing.values()) or stream in self._failing
+            back = self._away() or stream in self._failing
             self._failing.pop(stream, None)
+            self._ended(stream)
             if self._gap(now) is None:
                 self._opened = self._turn = now
                 self.ramp += 1
@@ -130,6 +171,13 @@ class Comeback:
             sleepers = tuple(self._sleepers)
         for rouse in sleepers:
             rouse()
+
+    def _away(self) -> bool:
+        return any(each.away for each in self._failing.values())
+
+    def _ended(self, stream: object) -> None:
+        self._soon.discard(stream)
+        self._asking.discard(stream)
 
     def _gap(self, now: float) -> float | None:
         """Seconds between two turns while the streams come back, None at other times."""

@@ -5,6 +5,7 @@ be given handshakes that are all thrown away, by every process, again and again.
 """
 
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from kubelb.clock import monotonic
 from kubelb.discovery.kube.dial import dial
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.resolve import forget, resolve
@@ -28,10 +30,11 @@ _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
 
 class Handshakes:
-    """How long one may take: twice as long after each that took too long."""
+    """How long one may take: twice as long after each that took too long. And who hears how long one took."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, connected: Callable[[float], object] = float) -> None:
         self.seconds = seconds
+        self.connected = connected
 
     def took_too_long(self) -> None:
         """Have more patience with the next one; for good, or each reconnect would begin by throwing one away."""
@@ -41,7 +44,7 @@ class Handshakes:
 def pool_classes(lifeline: Lifeline, handshakes: Handshakes) -> dict[str, Any]:
     """For `PoolManager.pool_classes_by_scheme`: pools whose connections hang on this lifeline."""
     return {
-        "http": partial(_PlainPool, lifeline=lifeline),
+        "http": partial(_PlainPool, lifeline=lifeline, handshakes=handshakes),
         "https": partial(_TlsPool, lifeline=lifeline, handshakes=handshakes),
     }
 
@@ -50,6 +53,7 @@ class _Dialled:
     """What both kinds of connection have in common."""
 
     lifeline: Lifeline
+    handshakes: Handshakes
     host: str
     port: int
     timeout: Any
@@ -96,8 +100,10 @@ class _Dialled:
         return sock
 
     def connect(self) -> None:
+        began = monotonic()
         super().connect()  # type: ignore[misc]
         self.lifeline.phase = Phase.HEADERS
+        self.handshakes.connected(monotonic() - began)
 
 
 class _Plain(_Dialled, HTTPConnection):
@@ -105,8 +111,6 @@ class _Plain(_Dialled, HTTPConnection):
 
 
 class _Tls(_Dialled, HTTPSConnection):
-    handshakes: Handshakes
-
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         sock.settimeout(self.handshakes.seconds)
@@ -121,21 +125,8 @@ class _Tls(_Dialled, HTTPSConnection):
         self.is_verified = True  # or the user said not to; urllib3 would warn of it at every connection
 
 
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
-
-    def __init__(self, *args: Any, lifeline: Lifeline, **kw: Any) -> None:
-        super().__init__(*args, **kw)
-        self._lifeline = lifeline
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.lifeline = self._lifeline  # type: ignore[attr-defined]
-        return connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _Tls
+class _Pool:
+    """What both kinds of pool have in common."""
 
     def __init__(self, *args: Any, lifeline: Lifeline, handshakes: Handshakes, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -143,7 +134,15 @@ class _TlsPool(HTTPSConnectionPool):
         self._handshakes = handshakes
 
     def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.lifeline = self._lifeline  # type: ignore[attr-defined]
-        connection.handshakes = self._handshakes  # type: ignore[attr-defined]
+        connection = super()._new_conn()  # type: ignore[misc]
+        connection.lifeline = self._lifeline
+        connection.handshakes = self._handshakes
         return connection
+
+
+class _PlainPool(_Pool, HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _TlsPool(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _Tls

@@ -127,6 +127,7 @@ class Recovery:
     def accepted(self) -> None:
         """A watch was answered 200. Raises `Behind`."""
         self._accepted = self._watched = self._proven = True
+        self._comeback.heard(self)
         if not self._broke_later:
             self._caught_up()
 

@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable, Generator
 
 from kubelb.clock import Clock
-from kubelb.discovery.kube.comeback import Comeback
+from kubelb.discovery.kube.comeback import HUNG, Comeback
 from kubelb.discovery.kube.diagnose import PROXY, Code, Trouble, failed, refused
 from kubelb.discovery.kube.events import apply
 from kubelb.discovery.kube.lines import Lines, LineTooLongError
@@ -77,6 +77,11 @@ class Reflector:
             else:
                 yield from self._waits.pace(listed)
 
+    def connected(self, seconds: float) -> Steps:
+        """To be run where a request had to connect first, which took so long, before it is sent."""
+        if seconds >= HUNG:
+            yield from self._waits.turn(self.recovery, self.recovery.troubled)
+
     def _gather(self) -> Steps:
         """List newcomers, as long as there are any. The version stays that of the first list: nobody missed it."""
         scope = self._scope
@@ -95,7 +100,7 @@ class Reflector:
         recovery.asking()
         while True:
             version = "" if recovery.strict else self.cursor or "0"
-            yield from self._waits.turn(recovery.troubled)
+            yield from self._waits.turn(recovery, recovery.troubled)
             if recovery.failing is not None:
                 pick = self._scope.all
             query = Query(self._namespace, pick())
@@ -156,7 +161,7 @@ class Reflector:
         """One watch; returns whether somebody wants everything again."""
         recovery = self.recovery
         recovery.asking()
-        yield from self._waits.turn(recovery.troubled)
+        yield from self._waits.turn(recovery, recovery.troubled)
         wide = self._scope.widen(self.cursor, recovery.known)
         answer = yield self._open(wide)
         if wide.foreign and not _accepted(answer):

@@ -59,7 +59,12 @@ class Stream:
         self._wake = threading.Event()
         self._resync = False
         self._transport = Transport(
-            locator, self._line, self._warn, connect_timeout=connect_timeout, read_timeout=read_timeout
+            locator,
+            self._line,
+            self._warn,
+            connected=self._connected,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
         )
         self._comeback = comeback
         self._reflector = Reflector(namespace, self, self.desks, clock=clock, rng=rng, comeback=comeback)
@@ -138,6 +143,10 @@ class Stream:
             if self._line.stopped:
                 return
             step = steps.send(answer)
+
+    def _connected(self, seconds: float) -> None:
+        with contextlib.suppress(StopIteration):
+            self._drive(self._reflector.connected(seconds))
 
     def _answer(self, step: Step) -> Answer:
         if isinstance(step, Get):

@@ -51,13 +51,15 @@ class Transport:
         lifeline: Lifeline,
         warn: Callable[[str], None],
         *,
+        connected: Callable[[float], object] = float,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
     ) -> None:
+        """`connected` is called where a request had to connect, with the seconds that it took, before it is sent."""
         self._locator = locator
         self._line = lifeline
         self._warn = warn
-        self._handshakes = Handshakes(connect_timeout)
+        self._handshakes = Handshakes(connect_timeout, connected)
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
         self._dials = 0  # of the lifeline, when the last request was made
         self._access: Access | None = None

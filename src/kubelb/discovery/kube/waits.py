@@ -48,15 +48,16 @@ class Waits:
             yield from self.list_turn()
         return answer is RESYNC
 
-    def turn(self, troubled: bool) -> Steps:
+    def turn(self, stream: object, troubled: bool) -> Steps:
         """Wait until this process may ask again: while a server is away its streams ask one after the other."""
         turned, self._turned, comeback = self._turned, False, self._comeback
         while not turned:
             noted = comeback.ramp
-            delay = comeback.turn(troubled)
-            turned = delay <= 0 or (yield Sleep(delay, through=True, roused=_since(comeback, noted))) is not ROUSED
-            if not turned:
+            delay = comeback.turn(stream, troubled)
+            if delay > 0 and (yield Sleep(delay, through=True, roused=_since(comeback, noted))) is ROUSED:
                 yield Sleep(self._rng.random() * JITTER, through=True)
+            else:
+                turned = comeback.goes(stream, troubled)
         self.epoch = comeback.epoch
 
     def list_turn(self) -> Steps:
