@@ -2,6 +2,9 @@
 
     python benchmarks/discovery.py [--smoke]
 
+An event takes the way that it has in a process with a load balancer: lines, the desk that the service's load balancers
+share, the source, the balancer; so does the list. What is left out is the transport and the other thread.
+
 CPU time of one thread, the best of several runs, beside `json.loads` of the same bytes in the same run. Gates are the
 ratios and the size; the milliseconds are to be read on a quiet machine. `--smoke` makes fewer runs, and the exit status
 is 1 where a gate does not hold.
@@ -15,11 +18,17 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
+from kubelb.clock import monotonic
 from kubelb.core import Balancer
-from kubelb.discovery.kube.choose import View
-from kubelb.discovery.kube.reducer import Reducer
-from kubelb.discovery.kube.wire import decode_event, decode_list, decode_slice
+from kubelb.discovery.kube.access import Access
+from kubelb.discovery.kube.desk import Desk, Seat
+from kubelb.discovery.kube.dispatch import Desks
+from kubelb.discovery.kube.events import apply
+from kubelb.discovery.kube.lines import Lines
+from kubelb.discovery.kube.source import KubeDiscovery
+from kubelb.discovery.kube.wire import decode_list, decode_slice
 from kubelb.model import Snapshot
+from kubelb.target import parse_target
 
 EVENT_GATE = 3.0
 """For what events nearly always are: one pod of the slice has changed."""
@@ -82,12 +91,19 @@ def best(work: Callable[[], object], runs: int) -> float:
     return least / 1e6
 
 
-def loaded(body: bytes) -> tuple[Reducer, Snapshot]:
-    reducer = Reducer("reviews", "prod", "http", view=View(zone="eu-1a"))
-    reducer.replace([decode_slice(item) for item in decode_list(body).items or ()], 0.0)
-    snapshot = reducer.snapshot(0.0)
+def loaded(body: bytes) -> tuple[Desks, KubeDiscovery, Snapshot]:
+    """A desk with one seat, and the source that sits there, which know all that."""
+    owner = object()
+    source = KubeDiscovery(parse_target("reviews.prod:http"), access=Access("https://127.0.0.1:1"), zone="eu-1a")
+    desks = Desks(owner)
+    desk = Desk("reviews", monotonic, owner)
+    desk.seats = (Seat(desk, source, joined=True),)
+    desks.of = {"reviews": desk}
+    desks.listing = ("reviews",)
+    desks.replace([decode_slice(item) for item in decode_list(body).items or ()], version="5000")
+    snapshot, _ = source.poll(0.0)
     assert snapshot is not None
-    return reducer, snapshot
+    return desks, source, snapshot
 
 
 def list_body(slices: int) -> bytes:
@@ -97,9 +113,10 @@ def list_body(slices: int) -> bytes:
 
 def measure_events(slices: int, changed: int, runs: int) -> tuple[float, float]:
     """Milliseconds an event, ours and `json.loads`'s; each event changes `changed` of 100 endpoints there and back."""
-    reducer, first = loaded(list_body(slices))
+    desks, source, first = loaded(list_body(slices))
     balancer = Balancer()
     balancer.update(first)
+    lines = Lines()
     version = 10_000
     ours = theirs = float("inf")
     for _ in range(runs):
@@ -107,12 +124,13 @@ def measure_events(slices: int, changed: int, runs: int) -> tuple[float, float]:
         for number in range(40):
             version += 1
             down = frozenset(range(changed)) if number % 2 else frozenset()
-            events.append(dump({"type": "MODIFIED", "object": piece(0, version, down=down)}))
+            events.append(dump({"type": "MODIFIED", "object": piece(0, version, down=down)}) + b"\n")
 
         def work(events: list[bytes] = events) -> None:
-            for line in events:
-                reducer.upsert(decode_slice(decode_event(line).object), 0.0)
-                if news := reducer.snapshot(0.0):
+            for event in events:
+                for line in lines.feed(event):
+                    apply(line, desks, "prod")
+                if news := source.poll(0.0)[0]:
                     balancer.update(news)
 
         def bare(events: list[bytes] = events) -> None:
@@ -161,12 +179,12 @@ def main() -> int:
     )
     gc.collect()
     tracemalloc.start()
-    reducer, _ = loaded(body)
+    kept = loaded(body)
     gc.collect()
     size = tracemalloc.get_traced_memory()[0] / 1e6
     tracemalloc.stop()
     print(f"{'live MB':>10} {gate('live heap', size, HEAP_GATE)}")
-    print(f"{'full GC':>10} {best(gc.collect, runs):8.1f} ms with {reducer!r}")
+    print(f"{'full GC':>10} {best(gc.collect, runs):8.1f} ms with {len(kept[-1].endpoints)} endpoints")
     for line in failed:
         print(f"FAILED {line}")
     return 1 if failed else 0

@@ -27,6 +27,9 @@ def main() -> int:
         "--patience", type=float, default=1.0, help="factor of all bounds, on a busy machine (default: 1)"
     )
     parser.add_argument(
+        "--namespaces", type=int, default=1, metavar="N", help="of the services: a watch for each (default: 1)"
+    )
+    parser.add_argument(
         "--fault", type=fault, action="append", metavar="KIND:SECONDS", help="these in turn, not what the seed draws"
     )
     parser.add_argument("--logs", type=Path, help="an empty folder, in which the servers' logs are kept")
@@ -35,7 +38,14 @@ def main() -> int:
         sys.stderr.write("no pod network here: run `python -m tests.integration.netns -- python -m ...`\n")
         return netns.FORBIDDEN
     try:
-        report = soak(options.seconds, options.seed, patience=options.patience, script=options.fault, logs=options.logs)
+        report = soak(
+            options.seconds,
+            options.seed,
+            patience=options.patience,
+            namespaces=options.namespaces,
+            script=options.fault,
+            logs=options.logs,
+        )
     except MissingBinariesError as error:
         sys.stderr.write(f"{error}\n")
         return netns.FORBIDDEN

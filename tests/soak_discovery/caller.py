@@ -10,7 +10,7 @@
     {"left": [...]}                           the last line: threads that are left when all is closed
 
 `at` is of the monotonic clock, which is the machine's. It begins with one line on its standard input, a JSON object
-{"namespace", "nameserver", "port", "services": [[name, live, ladder], ...]}, and ends when that input does.
+{"nameserver", "port", "services": [[name, namespace, live, ladder], ...]}, and ends when that input does.
 """
 
 from __future__ import annotations
@@ -126,10 +126,9 @@ def main() -> None:
             dials.append(time.monotonic())
 
     sys.addaudithook(audit)
-    namespace = config["namespace"]
     balancers: list[Watched] = []
     requests: list[Requests] = []
-    for name, live, ladder in config["services"]:
+    for name, namespace, live, ladder in config["services"]:
         target = f"{name}.{namespace}:http" if ladder else f"kube:///{name}.{namespace}:http"
         lb = Watched(name, target, speaker.say, nameserver=config["nameserver"] if ladder else None)
         lb.feed()  # begins

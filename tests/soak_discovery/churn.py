@@ -30,7 +30,6 @@ class Churn:
         self._api = api
         self._cluster = Cluster(api)
         self._pause = 1.0 / rate
-        self._slices = f"/apis/discovery.k8s.io/v1/namespaces/{world.namespace}/endpointslices"
         self._may = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
@@ -95,25 +94,26 @@ class Churn:
                 return
 
     def _write_once(self, change: Change) -> None:
-        world, name = self._world, change.service.name
+        world, name, namespace = self._world, change.service.name, change.service.namespace
+        slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         if change.service_comes:
             with suppress_reason("AlreadyExists"):
-                self._cluster.service(world.namespace, name, {"http": PORT}, selector={}, headless=True)
+                self._cluster.service(namespace, name, {"http": PORT}, selector={}, headless=True)
         for piece in change.slices:
             body = world.body(change.service, piece)
             if body is None:
                 with suppress_reason("NotFound"):
-                    self._api.delete(f"{self._slices}/{piece}")
+                    self._api.delete(f"{slices}/{piece}")
                 continue
             try:
-                self._api.patch(f"{self._slices}/{piece}", {"endpoints": body["endpoints"]})
+                self._api.patch(f"{slices}/{piece}", {"endpoints": body["endpoints"]})
             except ApiError as error:
                 if error.reason != "NotFound":
                     raise
-                self._api.create(self._slices, body)
+                self._api.create(slices, body)
         if change.service_goes:
             with suppress_reason("NotFound"):
-                self._cluster.delete_service(world.namespace, name)
+                self._cluster.delete_service(namespace, name)
 
 
 class suppress_reason(suppress):  # noqa: N801  as its base

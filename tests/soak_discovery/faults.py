@@ -40,8 +40,6 @@ class Fault:
     mended: float = 0.0
     returned: bool = False
     """Whether every stream had to begin anew: then the first second after its return is looked at."""
-    silent: bool = False
-    """Whether it accepted connections meanwhile: then each stream hangs in a handshake until it goes on."""
 
     @property
     def lasted(self) -> float:
@@ -84,7 +82,7 @@ def stopped_and_cut(scene: Scene, seconds: float, fault: Fault) -> None:
     scene.rest(seconds)
     scene.plane.server.thaw()
     fault.away.append((began, time.monotonic()))
-    fault.returned = fault.silent = True
+    fault.returned = True
     scene.plane.wait_ready()
 
 

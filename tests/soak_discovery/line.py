@@ -36,8 +36,8 @@ class Line:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=ROOT, text=True
             )
-        services = [[each.name, each.live, each.ladder] for each in world.services]
-        config = {"namespace": world.namespace, "nameserver": nameserver, "port": port, "services": services}
+        services = [[each.name, each.namespace, each.live, each.ladder] for each in world.services]
+        config = {"nameserver": nameserver, "port": port, "services": services}
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(config) + "\n")

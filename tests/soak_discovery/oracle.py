@@ -6,25 +6,28 @@ It takes all slices at once, in no order, and keeps no state; so it cannot make 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
 from tests.integration.api import Api, Json
 from tests.integration.cluster import SERVICE_LABEL
 
 __all__ = ["cached", "read", "usable"]
 
-_PATH = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
+_PATH = "/apis/discovery.k8s.io/v1/endpointslices"
 
 
-def read(api: Api, namespace: str) -> list[Json]:
+def read(api: Api, namespaces: Collection[str]) -> list[Json]:
     """All slices as etcd has them: a list without a version is never from a cache that is behind."""
-    items: list[Json] = api.get(_PATH.format(namespace))["items"]
-    return items
+    return _of(namespaces, api.get(_PATH))
 
 
-def cached(api: Api, namespace: str) -> list[Json]:
+def cached(api: Api, namespaces: Collection[str]) -> list[Json]:
     """All slices as this server has them, which is what its watches tell."""
-    items: list[Json] = api.get(_PATH.format(namespace), resourceVersion="0")["items"]
-    return items
+    return _of(namespaces, api.get(_PATH, resourceVersion="0"))
+
+
+def _of(namespaces: Collection[str], slices: Json) -> list[Json]:
+    return [each for each in slices["items"] if each["metadata"]["namespace"] in namespaces]
 
 
 def usable(slices: list[Json]) -> dict[str, set[str]]:

@@ -10,7 +10,7 @@ import json
 import socket
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,9 +23,9 @@ from tests.integration.servers import ADMIN_TOKEN, ApiServer, CoreDns, Etcd, Ide
 from tests.integration.tokens import expired
 from tests.soak_discovery.network import Gate, Network
 
-__all__ = ["NAMESPACE", "Plane"]
+__all__ = ["Plane"]
 
-NAMESPACE, ACCOUNT, ROLE = "soak", "caller", "reads-slices"
+ACCOUNT, ROLE = "caller", "reads-slices"
 START = 90.0
 POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -39,9 +39,17 @@ POLICY = {
 
 
 class Plane:
-    """A context manager; its folder keeps the logs."""
+    """A context manager; its folder keeps the logs. The services are in these namespaces, the caller in the first."""
 
-    def __init__(self, binaries: Mapping[str, Path], folder: Path, network: Network, seconds: float) -> None:
+    def __init__(
+        self,
+        binaries: Mapping[str, Path],
+        folder: Path,
+        network: Network,
+        seconds: float,
+        namespaces: Sequence[str] = ("soak",),
+    ) -> None:
+        self.namespaces = namespaces
         identity = Identity(folder)
         self.audit_log = folder / "audit.log"
         policy = folder / "audit-policy.json"
@@ -61,7 +69,7 @@ class Plane:
         self.gate = Gate(network, int(self.server.url.rpartition(":")[2]))
         self._access = Access(self.api)
         self._token = ""
-        self._binding = ""
+        self._bindings: dict[str, str] = {}
         self.volume: TokenVolume | None = None
 
     def __enter__(self) -> Plane:
@@ -82,10 +90,11 @@ class Plane:
         self.other.start()
         for server in (self.other, self.server):
             server.wait_ready(server.ready, START)
-        Cluster(self.api).namespace(NAMESPACE)
-        self._access.service_account(NAMESPACE, ACCOUNT)
-        self._access.role(NAMESPACE, ROLE)
-        self._token = self._access.token(NAMESPACE, ACCOUNT, self._life)
+        for namespace in self.namespaces:
+            Cluster(self.api).namespace(namespace)
+            self._access.role(namespace, ROLE)
+        self._access.service_account(self.namespaces[0], ACCOUNT)
+        self._token = self._access.token(self.namespaces[0], ACCOUNT, self._life)
         self.volume = TokenVolume(self._folder / "volume", self._identity.ca_file, self._token)
         self.give_role()
         self.dns.start()
@@ -130,16 +139,19 @@ class Plane:
 
     def take_role(self) -> None:
         """Streams that are open go on; what is asked anew is forbidden."""
-        self._access.revoke(NAMESPACE, self._binding)
-        view = Api(self.server.url, self._identity.ca_file, self._token)
-        wait_for(lambda: not may(view, NAMESPACE, "list")["allowed"], what="the role to be without effect")
+        for namespace, binding in self._bindings.items():
+            self._access.revoke(namespace, binding)
+        view, last = Api(self.server.url, self._identity.ca_file, self._token), self.namespaces[-1]
+        wait_for(lambda: not may(view, last, "list")["allowed"], what="the role to be without effect")
         view.close()
 
     def give_role(self) -> None:
         """Returns when the first API server knows."""
-        self._binding = self._access.bind(NAMESPACE, ROLE, ACCOUNT)
+        for namespace in self.namespaces:
+            binding = self._access.bind(namespace, ROLE, ACCOUNT, sa_namespace=self.namespaces[0])
+            self._bindings[namespace] = binding
         view = Api(self.server.url, self._identity.ca_file, self._token)
-        wait_may(view, NAMESPACE, "list", "watch")
+        wait_may(view, self.namespaces[-1], "list", "watch")
         view.close()
 
     def take_token(self, *, forged: bool) -> None:
@@ -151,7 +163,7 @@ class Plane:
     def give_token(self) -> None:
         """Another one, as the kubelet would."""
         assert self.volume is not None
-        self._token = self._access.token(NAMESPACE, ACCOUNT, self._life)
+        self._token = self._access.token(self.namespaces[0], ACCOUNT, self._life)
         self.volume.write(self._token)
 
     # -- etcd

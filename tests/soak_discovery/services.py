@@ -57,6 +57,7 @@ class Service:
     name: str
     live: bool
     ladder: bool
+    namespace: str = "soak"
     slices: dict[str, list[Pod]] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -83,8 +84,7 @@ class Change:
 class World:
     """All services. One thread changes it; `over` may be read by any."""
 
-    def __init__(self, namespace: str, services: list[Service], dice: random.Random) -> None:
-        self.namespace = namespace
+    def __init__(self, services: list[Service], dice: random.Random) -> None:
         self.services = services
         self.over: dict[str, float] = {}
         """When each address was over."""
@@ -114,10 +114,10 @@ class World:
         if pods is None:
             return None
         return {
-            "metadata": {"name": name, "namespace": self.namespace, "labels": {SERVICE_LABEL: service.name}},
+            "metadata": {"name": name, "namespace": service.namespace, "labels": {SERVICE_LABEL: service.name}},
             "addressType": "IPv4",
             "ports": [{"name": "http", "port": PORT}],
-            "endpoints": [pod.endpoint(self.namespace) for pod in pods],
+            "endpoints": [pod.endpoint(service.namespace) for pod in pods],
         }
 
     def usable(self) -> dict[str, set[str]]:

@@ -17,7 +17,7 @@ from tests.soak_discovery.churn import Churn
 from tests.soak_discovery.faults import KINDS, Fault, Scene, lasting
 from tests.soak_discovery.line import Line
 from tests.soak_discovery.network import Network, Pods
-from tests.soak_discovery.plane import NAMESPACE, Plane
+from tests.soak_discovery.plane import Plane
 from tests.soak_discovery.services import PORT, Pod, Service, World
 from tests.soak_discovery.verdict import START, Quiet, Report
 from tests.stalls import Stalls
@@ -40,6 +40,7 @@ def soak(
     seed: int,
     *,
     patience: float = 1.0,
+    namespaces: int = 1,
     script: list[tuple[str, float]] | None = None,
     logs: Path | None = None,
 ) -> Report:
@@ -50,14 +51,22 @@ def soak(
     place = nullcontext(logs) if logs else tempfile.TemporaryDirectory(prefix="kubelb-soak-")
     with place as folder, Network() as network:
         dice = random.Random(seed)
-        with Plane(find_binaries(), Path(folder), network, seconds) as plane:
+        with Plane(find_binaries(), Path(folder), network, seconds, _named(namespaces)) as plane:
             return _Soak(plane, network, Path(folder), dice, patience).run(seconds, script)
+
+
+def _named(namespaces: int) -> list[str]:
+    return [f"soak-{number}" for number in range(namespaces)]
 
 
 class _Soak:
     def __init__(self, plane: Plane, network: Network, folder: Path, dice: random.Random, patience: float) -> None:
-        services = [Service(f"s{number}", number < LIVE, number < LADDER) for number in range(SERVICES)]
-        self._world = World(NAMESPACE, services, random.Random(dice.random()))
+        where = plane.namespaces
+        services = [
+            Service(f"s{number}", number < LIVE, number < LADDER, where[number % len(where)])
+            for number in range(SERVICES)
+        ]
+        self._world = World(services, random.Random(dice.random()))
         self._world.on_birth = self._birth
         self._pods = Pods(network, PORT)
         self._plane = plane
@@ -129,11 +138,13 @@ class _Soak:
         halted, line, server = time.monotonic(), self._line, self._plane.server.api
         written = self._world.usable()
         there = {name: used for name, used in written.items() if used}
-        if oracle.usable(oracle.read(self._plane.api, NAMESPACE)) != there:
+        if oracle.usable(oracle.read(self._plane.api, self._plane.namespaces)) != there:
             raise RuntimeError("what was written is not what the API server has: the soak itself is wrong")
         # What stood still has to read what it missed, and a reader cannot know it sooner.
         wait_for(
-            lambda: oracle.usable(oracle.cached(server, NAMESPACE)) == there, PATIENCE, what="the server's own cache"
+            lambda: oracle.usable(oracle.cached(server, self._plane.namespaces)) == there,
+            PATIENCE,
+            what="the server's own cache",
         )
         begun = time.monotonic()
         with Stalls() as machine:

@@ -20,7 +20,7 @@ from tests.soak_discovery.verdict import FIRST, Quiet, Report
 
 def world(seed: int = 1) -> World:
     services = [Service(f"s{number}", number < 2, number < 4) for number in range(6)]
-    return World("soak", services, random.Random(seed))
+    return World(services, random.Random(seed))
 
 
 def listed(made: World) -> list[dict[str, Any]]:

@@ -1,9 +1,4 @@
-"""What must hold, and what was seen: each line is a figure, and says so where it is out of bounds.
-
-Of a server that stands still while its streams are cut (`Fault.silent`) two bounds are not promised, and what was seen
-is told as a figure: each stream hangs in a handshake of its own, and all of these are answered in the moment in which
-the server goes on; and where it stood still within seconds of a return, its streams are still let in quickly.
-"""
+"""What must hold, and what was seen: each line is a figure, and says so where it is out of bounds."""
 
 from __future__ import annotations
 
@@ -25,8 +20,6 @@ FIRST = 5
 """Requests in the first second after it answered."""
 START = "start"
 """The kind of the first quiet point: nothing went wrong before it."""
-SOON = 8.0
-"""Seconds after a return within which streams may still be let in quickly: four from the first answer on."""
 
 
 @dataclass
@@ -132,15 +125,10 @@ class Report:
 
     def _requests_away(self, line: Line, asked: list[Asked]) -> None:
         received = [each.received for each in asked]
-        away, refused, flapping = [0], [0], [0]
-        back = float("-inf")
+        away, refused = [0], [0]
         for fault in self.faults:
             for span in fault.away:
-                most = busiest(line.dials, *span)
-                if fault.silent and fault.began < back + SOON:
-                    flapping.append(most)
-                    continue
-                away.append(most)
+                away.append(most := busiest(line.dials, *span))
                 if most > self.away_bound:
                     self.wrong.append(
                         f"{most} connects in one second while away, {fault.kind!r} of {fault.lasted:.1f} s"
@@ -149,7 +137,6 @@ class Report:
                 refused.append(most := busiest(received, *span))
                 if most > self.away_bound:
                     self.wrong.append(f"{most} requests in one second, {fault.kind!r} of {fault.lasted:.1f} s")
-            back = fault.mended if fault.returned or fault.refused else back
         self.facts.append(f"the API server itself was behind for {self.behind:.2f} s at most")
         self.facts.append(
             f"while the API server was away: {max(away)} connects in the busiest second (bound {self.away_bound:g})"
@@ -157,10 +144,9 @@ class Report:
         self.facts.append(
             f"while it let us do nothing: {max(refused)} requests in the busiest second (bound {self.away_bound:g})"
         )
-        self.facts.append(f"where it stood still within {SOON:g} s of its return: {max(flapping)} (no bound)")
 
     def _first_second(self, asked: list[Asked]) -> None:
-        firsts: dict[bool, list[int]] = {True: [], False: []}
+        firsts: list[int] = []
         for fault in self.faults:
             if not fault.returned:
                 continue
@@ -171,12 +157,11 @@ class Report:
                 continue
             back = max(again, first_one.received)
             first = sum(back <= each.received < back + 1.0 for each in asked)
-            firsts[fault.silent].append(first)
-            if first > self.first_bound and not fault.silent:
+            firsts.append(first)
+            if first > self.first_bound:
                 self.wrong.append(f"{first} requests in the first second after {fault.kind!r} of {fault.lasted:.1f} s")
-        for silent, bound in ((False, f"bound {self.first_bound:g}"), (True, "where it had stood still, no bound")):
-            seen = ", ".join(f"{count} x {number}" for number, count in sorted(Counter(firsts[silent]).items()))
-            self.facts.append(f"requests in the second from the first answered one on ({bound}): {seen or 'no return'}")
+        seen = ", ".join(f"{count} x {number}" for number, count in sorted(Counter(firsts).items())) or "no return"
+        self.facts.append(f"requests in the second from the first answered one on (bound {self.first_bound:g}): {seen}")
 
     def _again(self, line: Line) -> None:
         self.facts.append(

@@ -8,7 +8,7 @@
                                A stream that reads n services counts as n, so that it does not matter how many of them
                                are in one namespace
     one of them is answered    `answered`: all that wait are roused and come within a second, each in its turn: 3 in
-                               the first second, 20 in the next, then 50 and 100, then as many as there are
+                               the first second with that one, 20 in the next, then 50 and 100, then as many as are left
 
 That a stream which only broke was answered rouses those that wait for their turn, and where any could not connect at
 all, everybody; but none that was refused by a server that answers (403, 500), or it would be asked each time that a
@@ -160,7 +160,7 @@ class Comeback:
             self._failing.pop(stream, None)
             self._ended(stream)
             if self._gap(now) is None:
-                self._opened = self._turn = now
+                self._opened, self._turn = now, now + RAMP[0]  # the first turn of that second was its own
                 self.ramp += 1
             elif not back or self._back:
                 return
