@@ -41,7 +41,7 @@ AWAY = 0.25
 """Seconds between two turns of streams that broke."""
 PROBE = 0.3
 """Seconds between two requests after failed ones, at least."""
-RAMP = (0.34, 0.05, 0.02, 0.01)
+RAMP = (0.5, 0.05, 0.02, 0.01)
 """Seconds between two turns in each second after the server answered again."""
 WINDOW = 5
 """Streams that may wait for an answer while others still have their turn soon."""
@@ -160,7 +160,7 @@ class Comeback:
             self._failing.pop(stream, None)
             self._ended(stream)
             if self._gap(now) is None:
-                self._opened, self._turn = now, now + RAMP[0]  # the first turn of that second was its own
+                self._opened = self._turn = now
                 self.ramp += 1
             elif not back or self._back:
                 return
