@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, which calls would wait for
 import pytest
 from tests.adapters_grpc.servers import EchoServer
 

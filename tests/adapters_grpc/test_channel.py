@@ -42,7 +42,7 @@ def reviews_service(cluster: LocalCluster) -> Iterator[Any]:
 @pytest.fixture
 def channel(cluster: LocalCluster, reviews_service: Any) -> Iterator[Any]:
     """A channel over them, by way of EndpointSlices."""
-    options = {"policy": "round_robin", "ready_timeout": 20}  # what reads the credentials is imported by then
+    options = {"policy": "round_robin", "ready_timeout": 20}
     with (
         kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig, **options) as lb,
         balanced.insecure_channel(lb) as channel,

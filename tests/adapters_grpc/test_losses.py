@@ -2,7 +2,7 @@
 
 import pytest
 
-from kubelb.adapters._grpc.losses import KEPT, OUTLIVED, SHARED, TRUST, Losses
+from kubelb.adapters._grpc.losses import KEPT, LAG, OUTLIVED, SHARED, TRUST, Losses
 from kubelb.model import Incident
 
 AGED = "Stream removed (Socket closed (GOAWAY received; Error code: 0; Debug Text: max_age))"
@@ -48,6 +48,20 @@ def test_calls_that_are_told_before_the_state_changes() -> None:
     assert shared(losses, 3.0, 10.002) is one
     assert shared(losses, 4.0, 10.002 + SHARED * 2) is one, "it was seen, so it counts for as long as calls last"
     assert shared(losses, 11.0, 12.0) is not one, "trust was justified, so it is given again"
+
+
+def test_calls_that_begin_before_the_state_changes() -> None:
+    """Kind: a loss counted once for each call. Many begin on a busy machine until the state says that all is lost."""
+    losses = Losses()
+    one = shared(losses, 1.0, 10.0)
+    assert shared(losses, 10.0 + LAG / 2, 10.0 + LAG) is one
+    assert losses.of(10.0 + LAG / 2, 10.0 + LAG, "", trust=False) is None
+    assert losses.of(10.0 + LAG * 2, 10.0 + LAG * 3, "", trust=True) is None, (
+        "its connection is another, or none is lost"
+    )
+    losses.failed(10.0 + LAG, 10.0 + LAG * 2)
+    assert shared(losses, 10.0 + LAG * 1.5, 10.0 + LAG * 4) is one
+    assert losses.of(10.0 + LAG * 2.5, 10.0 + LAG * 4, "", trust=False) is None, "no lag where it was seen"
 
 
 def test_trust_that_nothing_justifies_is_short_and_rare() -> None:

@@ -8,9 +8,10 @@ began has lost its own, and all calls that began before the same loss share it:
     a call failed    the first loss since it began is its own; where there is none, see below
 
 grpcio tells the calls before it tells of the state, in three cuts of four, so the first call to fail may see a
-connection that is still READY. Its failure opens a loss on trust: it is shared by the calls that began before it and
-fail within half a second, and for good if the connection is then seen lost. Where it is not, there is no more trust
-for ten seconds: a server that ends all its calls by statuses has hidden what failed in one half second of ten.
+connection that is still READY. Its failure opens a loss on trust: it is shared by the calls that fail within half a
+second and began before it, or so soon after it that their connection was READY only because the state is told last; and
+for good if the connection is then seen lost. Where it is not, there is no more trust for ten seconds: a server that
+ends all its calls by statuses has hidden what failed in one half second of ten.
 
 A loss is planned where the server has announced it (GOAWAY without an error). The status says so, or does not (before
 1.85): then it is known by calls that outlive the loss, for core leaves them on a connection that was announced to end.
@@ -30,6 +31,8 @@ KEPT = 8
 """Losses remembered: a call that began before older ones shares the oldest of these."""
 SHARED = 0.5
 """Seconds that a loss which was not seen is shared for."""
+LAG = 0.02
+"""Seconds by which the state is told later than the calls, on a busy machine."""
 TRUST = 10.0
 """Seconds until another such loss is believed in."""
 OUTLIVED = 0.25
@@ -86,7 +89,8 @@ class Losses:
         `trust`: whether its status is one of those that grpcio makes of a lost connection.
         """
         for loss in self._known:
-            if loss.when >= start and (loss.seen or now - loss.when < SHARED):
+            lag = LAG if trust and not loss.seen else 0.0
+            if loss.when + lag >= start and (loss.seen or now - loss.when < SHARED):
                 if _announced(details) or (loss.seen and now - loss.when > OUTLIVED):
                     loss.incident.planned = True
                 return loss.incident
