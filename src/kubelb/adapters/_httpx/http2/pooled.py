@@ -7,8 +7,9 @@ from kubelb.adapters._httpx.http2.stream import Stream
 from kubelb.clock import monotonic
 from kubelb.process import here, on_settle
 
-__all__ = ["Pooled"]
+__all__ = ["FOREIGN", "Pooled"]
 
+FOREIGN = "the connection is the parent process's"
 _forks = [0]
 """How many forks are between this process and the first one."""
 

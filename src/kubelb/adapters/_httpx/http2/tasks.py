@@ -4,6 +4,10 @@ No request reads or writes by itself, so one that is cancelled, or whose time is
 neighbours need: it takes its stream out of the machine, lets RST_STREAM be written, and is gone without an await. The
 reading task runs as long as the connection and closes it at its end; so an idle connection answers a PING, and hears
 that its peer goes away.
+
+After a fork the child has a copy of all that, and the selector of the parent's event loop is one for both: even to
+close the socket there would make the parent deaf. So the child does nothing with a connection that it has not made, and
+keeps it for ever.
 """
 
 import asyncio
@@ -14,7 +18,7 @@ from typing import Any
 
 from kubelb.adapters._httpx.http2.headers import request_fields
 from kubelb.adapters._httpx.http2.machine import AT_ONCE
-from kubelb.adapters._httpx.http2.pooled import Pooled
+from kubelb.adapters._httpx.http2.pooled import FOREIGN, Pooled
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters.defaults import SETTLE
@@ -49,6 +53,8 @@ class Connection(Pooled):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send it on a stream of its own; returns when the headers of its response are here, or all of a short one."""
+        if self.foreign():
+            raise self._core.ConnectionNotAvailable
         timeouts = request.extensions["timeout"]
         fields, body = request_fields(request)
         if not self._machine.streams:
@@ -134,6 +140,8 @@ class Connection(Pooled):
 
     async def next(self, stream: Stream, timeouts: Any) -> bytes:
         """Return the next part of the body, empty at its end."""
+        if self.foreign():
+            raise self._core.ReadError(FOREIGN)
         if (left := timeouts.left("read")) is not None and left <= 0:
             raise self._core.ReadTimeout("timed out")
         if not stream.readable():
@@ -142,6 +150,8 @@ class Connection(Pooled):
 
     def drop(self, stream: Stream) -> None:
         """The request has ended, however it did; safe to call twice."""
+        if self.foreign():
+            return
         self._machine.drop(stream)
         self._rest()
         self._flush()
@@ -201,6 +211,8 @@ class Connection(Pooled):
         try:
             while not machine.ended:
                 data = await self._network.read(READ, None)
+                if self.foreign():
+                    return
                 if not data:
                     machine.lost(None)
                     break
@@ -213,10 +225,11 @@ class Connection(Pooled):
             machine.lost(error)
         finally:
             self._stopped = True
-            machine.close()
-            self._wake()
-            with suppress(Exception):
-                await self._network.aclose()
+            if not self.foreign():
+                machine.close()
+                self._wake()
+                with suppress(Exception):
+                    await self._network.aclose()
 
     def _flush(self) -> None:
         """Let what there is be written."""
@@ -234,7 +247,7 @@ class Connection(Pooled):
     async def _write(self, data: bytes) -> None:
         machine = self._machine
         try:
-            while data:
+            while data and not self.foreign():
                 await self._network.write(data, None)
                 data = machine.output()
         except Exception as error:  # noqa: BLE001
@@ -248,7 +261,7 @@ class Connection(Pooled):
 
     def _stop(self) -> None:
         """The connection has ended: so does what reads it, which closes it."""
-        if not self._stopped and asyncio.current_task() is not self._reader:
+        if not (self._stopped or self.foreign()) and asyncio.current_task() is not self._reader:
             self._stopped = True
             self._reader.cancel()
 
@@ -256,6 +269,8 @@ class Connection(Pooled):
 
     async def aclose(self) -> None:
         """End it, and every request on it."""
+        if self.foreign():
+            return
         self._machine.close()
         self._flush()
         try:

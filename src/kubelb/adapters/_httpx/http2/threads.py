@@ -18,6 +18,7 @@ from typing import Any
 
 from kubelb.adapters._httpx.http2.headers import request_fields
 from kubelb.adapters._httpx.http2.machine import AT_ONCE
+from kubelb.adapters._httpx.http2.pooled import FOREIGN
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
 from kubelb.adapters._httpx.http2.wire import Wire
 from kubelb.adapters._httpx.produced import Produced
@@ -28,7 +29,6 @@ __all__ = ["Connection"]
 
 SLICE = 0.05
 """Seconds."""
-FOREIGN = "the connection is the parent process's"
 
 
 class Connection(Wire):
