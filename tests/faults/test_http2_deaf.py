@@ -78,7 +78,7 @@ def tasks() -> list[str]:
 
 
 async def gone() -> bool:
-    for _ in range(500):
+    for _ in range(2000):
         if not tasks():
             return True
         await asyncio.sleep(0.01)
@@ -117,7 +117,7 @@ def test_uploads_take_turns(pod: Pod, lb: kubelb.LoadBalancer) -> None:
     async def main() -> None:
         async with client(lb) as aio:
             await aio.get(URL)
-            each = [aio.post(URL, content=AsyncParts(name, order, most=50)) for name in "abc"]
+            each = [aio.post(URL, content=AsyncParts(name, order, most=50), timeout=30) for name in "abc"]
             responses = await asyncio.gather(*each)
             assert [response.status_code for response in responses] == [200] * 3
 
