@@ -76,13 +76,13 @@ def test_headers_of_a_body_that_is_long_or_of_unknown_length_are_handed_over_at_
 
 def test_a_short_body_in_pieces_has_the_read_timeout_for_each(client: Any, pods: tuple[Pod, Pod]) -> None:
     def handler(told: Told) -> None:
-        told.headers(200, ("content-length", "5"))
-        for number in range(5):
-            time.sleep(0.2)
-            told.data(b"x", end=number == 4)
+        told.headers(200, ("content-length", "7"))
+        for number in range(7):
+            time.sleep(0.3)
+            told.data(b"x", end=number == 6)
 
     pods[0].handler = pods[1].handler = handler
-    assert client.ask(Ask(Allowed.NO, timeout=0.6)).how is How.ANSWERED
+    assert client.ask(Ask(Allowed.NO, timeout=1.8)).how is How.ANSWERED
 
 
 def test_a_short_body_that_never_comes_ends_with_the_read_timeout(client: Any, pods: tuple[Pod, Pod]) -> None:
