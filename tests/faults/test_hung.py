@@ -99,8 +99,8 @@ def test_all_are_slow_alike(stage: Callable[..., Scene], kind: type[Client]) -> 
         assert asked(scene, deadline=LONG).how is How.ANSWERED
     for pod in scene.pods:
         pod.slow(5.0)
-    for _ in range(24):
-        assert asked(scene, deadline=0.05).how is How.LATE
+    for _ in range(18):
+        assert asked(scene, deadline=0.1).how is How.LATE
     assert [state.ejections for state in scene.states] == [0, 0, 0]
     assert sum(scene.blamed()) > 0
     scene.let_go()
