@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import kubernetes.config  # noqa: F401  # a watch imports it: for seconds on a busy machine, which its first caller waits
 import pytest
 from tests.adapters.raw import RawServer
 from tests.adapters.world import NAMES, AioWorld, World

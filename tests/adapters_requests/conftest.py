@@ -18,7 +18,7 @@ class Session(requests.Session):
     """A session whose requests do not wait for ever."""
 
     def request(self, *args: Any, **options: Any) -> requests.Response:
-        options.setdefault("timeout", 5.0)
+        options.setdefault("timeout", 30.0)
         return super().request(*args, **options)
 
 

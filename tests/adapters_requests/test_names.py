@@ -165,7 +165,7 @@ def test_hooks(session, service, balance):
     client.get(URL + "yes")
     with pytest.raises(requests.HTTPError):
         client.get(URL + "no")
-    assert seen == [(200, 5.0), (404, 5.0)]
+    assert seen == [(200, 30.0), (404, 30.0)]
 
 
 def test_what_is_refused_is_requests_own_error_too(session, cluster, service):

@@ -49,7 +49,7 @@ def left(side: Side) -> list[str]:
 
 async def quiet(side: Side) -> bool:
     """Whether all is written soon (RST_STREAM is, in turns of its own), and nothing runs but what reads."""
-    for _ in range(400):
+    for _ in range(4000):
         if {*alive()} == {each._reader for each in shells(side)}:
             return True
         await asyncio.sleep(0.005)
