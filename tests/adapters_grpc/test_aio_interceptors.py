@@ -13,7 +13,7 @@ from tests.adapters_grpc.servers import free_port
 from tests.adapters_grpc.test_aio_failures import UNAVAILABLE, aborts, every_kind, result_of
 
 import kubelb
-from kubelb.adapters._grpc.aio_interceptors import KINDS, guarded
+from kubelb.adapters._grpc.aio_interceptors import KINDS, flat
 from kubelb.adapters.grpc import aio
 
 
@@ -23,7 +23,7 @@ def each_kind(intercept: Any) -> list[Any]:
     async def method(self: Any, continuation: Any, details: Any, request: Any) -> Any:
         return await intercept(continuation, details, request)
 
-    return [type("Mine", (kind,), {name: method})() for kind, name in KINDS.items()]
+    return [type("Mine", (kind,), {f"intercept_{name}": method})() for kind, name in KINDS.items()]
 
 
 async def raises(continuation: Any, details: Any, request: Any) -> Any:
@@ -135,15 +135,76 @@ async def test_one_that_adds_what_cannot_be_sent(server: Any, balance: Any) -> N
     assert lb.balancer.states()[0].failures == 0
 
 
-def test_only_kinds_that_are_intercepted_are() -> None:
+def test_only_kinds_that_are_intercepted_are(balance: Any) -> None:
     """Others stay as quick as they are without."""
     mine = each_kind(raises)[1]
-    guards = guarded([mine])
-    assert guards is not None
+    guards = flat(aio.insecure_channel(balance("127.0.0.1:9"), interceptors=[mine]))
     assert [isinstance(each, grpc.aio.UnaryStreamClientInterceptor) for each in guards] == [True] * 3
     assert guards[1] is mine
-    assert guarded(None) is None
-    assert guarded([]) == []
+    assert flat(aio.insecure_channel(balance("127.0.0.1:9"))) == []
+
+
+LISTS = [f"_{name}_interceptors" for name in KINDS.values()]
+
+
+def seen_by(told: list[str], name: str) -> list[Any]:
+    """One for each kind of call, which put down that they were there."""
+
+    async def intercept(continuation: Any, details: Any, request: Any) -> Any:
+        told.append(name)
+        return await continuation(details, request)
+
+    return each_kind(intercept)
+
+
+@pytest.mark.parametrize("private", [False, True], ids=["as grpcio is", "without lists of its own"])
+@on_loop
+async def test_what_is_appended_to_its_lists(server: Any, balance: Any, monkeypatch: Any, private: bool) -> None:
+    """Kind: attributes of a grpcio channel that others rely on. Generated Google clients and pymilvus append to the
+    four lists of a channel: later, too, and to a channel whose multicallables and connections are made."""
+    if private:  # as a grpcio would be that keeps them elsewhere: what is there when a connection is made counts
+        monkeypatch.setattr("kubelb.adapters._grpc.aio_channel.put_into", lambda channel, owner: False)
+    told: list[str] = []
+    async with aio.insecure_channel(balance(server()), interceptors=seen_by(told, "given")) as channel:
+        assert [len(getattr(channel, name)) for name in LISTS] == [1, 1, 1, 1]
+        for name, each in zip(LISTS, seen_by(told, "appended"), strict=True):
+            getattr(channel, name).append(each)
+        for way in ways:
+            told.clear()
+            assert await way(channel)
+            assert told == ["given", "appended"]
+        if private:
+            return
+        for name, late, put in zip(LISTS, seen_by(told, "late"), seen_by(told, "put"), strict=True):
+            getattr(channel, name).append(late)
+            setattr(channel, name, [put, *getattr(channel, name)])
+        for way in ways:
+            told.clear()
+            assert await way(channel)
+            assert told == ["put", "given", "appended", "late"]
+        for name in LISTS:
+            setattr(channel, name, [])
+        for way in ways:
+            told.clear()
+            assert await way(channel)
+            assert told == []
+
+
+@on_loop
+async def test_beside_those_of_an_instrumentation(server: Any, balance: Any, monkeypatch: Any) -> None:
+    """What an instrumentation puts on the sub-channels sees the call before the user's, as on a channel of grpcio's."""
+    told: list[str] = []
+    make = grpc.aio.insecure_channel
+
+    def instrumented(*said: Any, interceptors: Any = None, **named: Any) -> Any:
+        return make(*said, interceptors=[*seen_by(told, "instrumentation"), *(interceptors or [])], **named)
+
+    monkeypatch.setattr(grpc.aio, "insecure_channel", instrumented)
+    async with aio.insecure_channel(balance(server()), interceptors=seen_by(told, "mine")) as channel:
+        for way in ways:
+            told.clear()
+            assert await way(channel)
+            assert told == ["instrumentation", "mine"]
 
 
 @on_loop

@@ -7,6 +7,7 @@ subchannels.py  the sub-channels of one channel: made, watched, picked among, dr
 watch.py        how a sub-channel's state is learnt, by grpcio's quick way or by its public one
 tls.py          credentials from files, as fresh as these
 common.py       what a channel is besides: the sub-channels, the multicallables
+below.py        what public code reads of a channel's inside
 calling.py      what a multicallable is besides
 
 channel.py      the sync channel

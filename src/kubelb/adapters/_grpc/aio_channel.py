@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from kubelb.adapters._grpc.aio_interceptors import guarded
+from kubelb.adapters._grpc.aio_interceptors import flat, put_into, sorted_out
 from kubelb.adapters._grpc.aio_waiting import AioWaiting
 from kubelb.adapters._grpc.common import Common, address_of
 from kubelb.adapters._grpc.lastwords import aio_asked
@@ -52,7 +52,12 @@ class AioChannel(Common, grpc.aio.Channel):
         idempotent: Idempotent,
     ) -> None:
         super().__init__(lb_or_target, credentials, options, compression, idempotent)
-        self._interceptors = guarded(interceptors)
+        lists = sorted_out(interceptors)
+        # grpcio's names for them, which others append to (see `aio_interceptors.py`).
+        self._unary_unary_interceptors = lists["unary_unary"]
+        self._unary_stream_interceptors = lists["unary_stream"]
+        self._stream_unary_interceptors = lists["stream_unary"]
+        self._stream_stream_interceptors = lists["stream_stream"]
         self.waiting = AioWaiting(self.lb, self.subs, patient=False)
         self.patient = AioWaiting(self.lb, self.subs, patient=True)
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -109,8 +114,7 @@ class AioChannel(Common, grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the state of the whole: READY while any endpoint is."""
-        if try_to_connect and not self.subs.closed:
-            self.here()
+        if try_to_connect:
             self.start()
         return self.subs.connectivity(try_to_connect)
 
@@ -204,6 +208,21 @@ class AioChannel(Common, grpc.aio.Channel):
             _process.used = True
         return running
 
+    def start(self) -> None:
+        """On the loop that the channel belongs to, which may be found by this."""
+        if not self.subs.closed:
+            self.here()
+        super().start()
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        """grpcio's name for it: the loop it belongs to; before that the one that runs here, which it may belong to."""
+        if self.loop is not None:
+            return self.loop
+        with suppress(RuntimeError):
+            return asyncio.get_running_loop()
+        return None
+
     def _start_anew(self) -> None:
         self.subs.forget()
         self.keeper.after_fork_in_child()
@@ -220,20 +239,20 @@ class AioChannel(Common, grpc.aio.Channel):
     # Sub-channels
 
     def _make(self, state: EndpointState) -> tuple[grpc.aio.Channel, Check]:
-        # By the module's attribute: instrumentations put theirs there.
+        channel = self._made(state, None)
+        if not put_into(channel, self):
+            self.aside(_closed(channel))
+            channel = self._made(state, flat(self))
+        return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
+
+    def _made(self, state: EndpointState, interceptors: Sequence[Any] | None) -> grpc.aio.Channel:
+        # By the module's attribute: instrumentations put theirs there. By their names, for they add interceptors.
         target = address_of(state)
         credentials = self._credentials_now()
-        # By their names, for instrumentations add interceptors of theirs.
-        given: Any = {
-            "options": self._options,
-            "compression": self._compression,
-            "interceptors": self._interceptors,
-        }
+        given: Any = {"options": self._options, "compression": self._compression, "interceptors": interceptors}
         if credentials is None:
-            channel = grpc.aio.insecure_channel(target, **given)
-        else:
-            channel = grpc.aio.secure_channel(target, credentials, **given)
-        return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
+            return grpc.aio.insecure_channel(target, **given)
+        return grpc.aio.secure_channel(target, credentials, **given)
 
     def _ask(self, sub: SubChannel) -> None:
         hearing = self.subs.hearing

@@ -1,13 +1,20 @@
-"""Two interceptors of our own around the user's, for what grpcio does not bear of them.
+"""The interceptors of an asyncio channel: four lists, and two of our own around them.
 
+grpcio keeps one list for each kind of call, and its calls look into them as they begin. Generated Google clients and
+others append to these lists of a channel that they are given, whenever it suits them. So a channel of ours has the same
+four, by the same names, and each sub-channel reads them in the place of its own: what is appended counts from the next
+try on, whatever was made before it.
+
+    what an instrumentation has put on the sub-channel
     outermost   what a user's interceptor raises is carried out as an error of gRPC's and unpacked by the call
+    the lists
     innermost   metadata that an interceptor has added and that cannot be sent are refused as anywhere else
 
 grpcio 1.80 takes only its own errors from interceptors: any other is raised a second time in a callback of the event
 loop and a third time in a finalizer, and the end of the call is not told.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc.aio
@@ -16,7 +23,7 @@ from grpc.aio import ClientInterceptor
 
 from kubelb.adapters._grpc.aio_metadata import sendable
 
-__all__ = ["RAISED", "Raised", "guarded"]
+__all__ = ["KINDS", "RAISED", "Live", "Raised", "flat", "put_into", "sorted_out"]
 
 RAISED = "kubelb: an interceptor raised"
 
@@ -44,27 +51,70 @@ async def _innermost(_: Any, continuation: Callable[[Any, Any], Any], details: A
 
 
 KINDS = {
-    grpc.aio.UnaryUnaryClientInterceptor: "intercept_unary_unary",
-    grpc.aio.UnaryStreamClientInterceptor: "intercept_unary_stream",
-    grpc.aio.StreamUnaryClientInterceptor: "intercept_stream_unary",
-    grpc.aio.StreamStreamClientInterceptor: "intercept_stream_stream",
+    grpc.aio.UnaryUnaryClientInterceptor: "unary_unary",
+    grpc.aio.UnaryStreamClientInterceptor: "unary_stream",
+    grpc.aio.StreamUnaryClientInterceptor: "stream_unary",
+    grpc.aio.StreamStreamClientInterceptor: "stream_stream",
 }
+"""With the name of each, which is in those of its method and of its list: `_unary_unary_interceptors`."""
 
 
-def guarded(given: Sequence[Any] | None) -> Sequence[Any] | None:
-    """Return the interceptors of a sub-channel; kinds of calls that are not intercepted stay as quick as they are."""
+def _made(kind: type[Any], way: Callable[..., Any]) -> Any:
+    return type(way.__name__.strip("_").title(), (kind,), {f"intercept_{KINDS[kind]}": way})()
+
+
+_GUARDS = {name: (_made(kind, _outermost), _made(kind, _innermost)) for kind, name in KINDS.items()}
+
+
+def sorted_out(given: Sequence[Any] | None) -> dict[str, list[Any]]:
+    """Return the list of each kind, by its name; TypeError for what is no interceptor.
+
+    One of several kinds is put where grpcio puts it: into the list of the first of them.
+    """
+    lists: dict[str, list[Any]] = {name: [] for name in KINDS.values()}
     if given is None:
-        return None
+        return lists
     if isinstance(given, ClientInterceptor) or not isinstance(given, Iterable):
         raise TypeError(f"interceptors={given!r}: give a list of them")
-    given = tuple(given)
     for each in given:
-        if not isinstance(each, ClientInterceptor):
+        name = next((name for kind, name in KINDS.items() if isinstance(each, kind)), None)
+        if name is None:
             raise TypeError(f"interceptors=[{each!r}]: give objects of classes that derive from grpc.aio's")
-    kinds = [kind for kind in KINDS if any(isinstance(each, kind) for each in given)]
-    first, last = ([_made(kind, KINDS[kind], way) for kind in kinds] for way in (_outermost, _innermost))
-    return [*first, *given, *last]
+        lists[name].append(each)
+    return lists
 
 
-def _made(kind: type[Any], name: str, way: Callable[..., Any]) -> Any:
-    return type(way.__name__.strip("_").title(), (kind,), {name: way})()
+class Live:
+    """A sub-channel's list of one kind: its own interceptors, then those that `owner` has now, with their guards.
+
+    Kinds of calls that are not intercepted stay as quick as they are.
+    """
+
+    __slots__ = ("_first", "_last", "_name", "_own", "_owner")
+
+    def __init__(self, owner: Any, name: str, own: Iterable[Any] = ()) -> None:
+        self._owner, self._name = owner, f"_{name}_interceptors"
+        self._first, self._last = _GUARDS[name]
+        self._own = tuple(own)
+
+    def __bool__(self) -> bool:
+        return bool(getattr(self._owner, self._name) or self._own)
+
+    def __iter__(self) -> Iterator[Any]:
+        ours = getattr(self._owner, self._name)
+        return iter((*self._own, self._first, *ours, self._last) if ours else self._own)
+
+
+def put_into(channel: Any, owner: Any) -> bool:
+    """Have a channel of grpcio's read the lists of `owner`; False where it has none of its own (they are private)."""
+    names = {name: f"_{name}_interceptors" for name in KINDS.values()}
+    if not all(isinstance(getattr(channel, attribute, None), list) for attribute in names.values()):
+        return False
+    for name, attribute in names.items():
+        setattr(channel, attribute, Live(owner, name, getattr(channel, attribute)))
+    return True
+
+
+def flat(owner: Any) -> list[Any]:
+    """Return what is in the lists of `owner` now, as a channel's constructor takes it."""
+    return [each for name in KINDS.values() for each in Live(owner, name)]

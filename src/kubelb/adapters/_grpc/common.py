@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 import grpc
 
+from kubelb.adapters._grpc.below import Below
 from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.keeping import Keeper
 from kubelb.adapters._grpc.options import Options, advice, check_compression, default_authority, sub_options
@@ -85,6 +86,16 @@ class Common(Connected):
         """Those of a new sub-channel: by then an own namespace is known, which the authority needs."""
         return sub_options(default_authority(self.lb.target, self.lb.cluster_domain), self._given)
 
+    # grpcio's names, for those that read them
+
+    @property
+    def _channel(self) -> Below:
+        return Below(self)
+
+    @property
+    def _target(self) -> str:
+        return str(self.lb.target)
+
     # For its calls
 
     def start(self) -> None:
@@ -150,6 +161,8 @@ class Common(Connected):
 
 
 def address_of(state: EndpointState) -> str:
-    """Return the target of one endpoint in gRPC's name syntax, so that nothing is looked up."""
-    endpoint = state.endpoint
-    return f"ipv6:{endpoint.authority}" if ":" in endpoint.ip else f"ipv4:{endpoint.authority}"
+    """Return the target of one endpoint: "10.0.0.7:80", "[fd00::7]:80"; gRPC looks nothing up for an address.
+
+    Without a scheme (`ipv4:`), for instrumentations read host and port in it.
+    """
+    return state.endpoint.authority
