@@ -79,6 +79,51 @@ def test_timeouts_of_the_waiter(server: Any, balance: Any) -> None:
         assert future.result(timeout=10)
 
 
+@pytest.mark.parametrize("moment", ["running", "waiting"])
+@pytest.mark.parametrize("kind", ["future", "stream"])
+def test_cancel_is_told_at_once(server: Any, balance: Any, kind: str, moment: str) -> None:
+    """Kind: an answer that comes true later. What has been cancelled says so from then on, as with grpcio, whatever
+    its RPC comes to; a second cancel has nothing to end."""
+    alone, hold = server(), threading.Event()
+    alone.behave = lambda method, context: hold.wait(20)
+    address = f"127.0.0.1:{free_port()}" if moment == "waiting" else alone
+    with balanced.insecure_channel(balance(address)) as channel:
+        if kind == "future":
+            call = channel.unary_unary("/test.Echo/UU").future(b"x", wait_for_ready=True)
+        else:
+            call = channel.unary_stream("/test.Echo/US")(b"x", wait_for_ready=True)
+        if moment == "running":
+            assert until(lambda: alone.active == 1)
+        assert call.cancel()
+        assert (call.cancelled(), call.done(), call.running(), call.is_active()) == (True, True, False, False)
+        assert not call.cancel()
+        with pytest.raises(grpc.FutureCancelledError):
+            call.result(timeout=20)
+        assert call.code() is grpc.StatusCode.CANCELLED
+        assert call.details() == "Locally cancelled by application!"
+        hold.set()
+
+
+def test_a_cancel_beside_the_end(server: Any, balance: Any) -> None:
+    """Either it was in time and the call is cancelled, or it says no and the response is there."""
+    rng = random.Random(5)
+    with balanced.insecure_channel(balance(server())) as channel:
+        echo = channel.unary_unary("/test.Echo/UU")
+        assert echo(b"x", timeout=20)
+        for _ in range(100):
+            future, told = echo.future(b"x", timeout=20), []
+            future.add_done_callback(told.append)
+            time.sleep(rng.random() * 0.002)
+            if future.cancel():
+                assert future.cancelled()
+                with pytest.raises(grpc.FutureCancelledError):
+                    future.result(timeout=20)
+            else:
+                assert future.result(timeout=20)
+                assert future.code() is grpc.StatusCode.OK
+            assert until(lambda told=told, future=future: told == [future])
+
+
 @pytest.mark.parametrize("moment", ["running", "waiting", "between"])
 def test_cancel(server: Any, balance: Any, moment: str) -> None:
     """While the RPC runs, while a connection is waited for, between two tries: ended at once, nothing in flight."""

@@ -3,7 +3,8 @@
     except kubelb.NoEndpoints ...      either of them catches it
     except httpx.ConnectError ...
 
-They keep service, reason and counts, and pickle as kubelb's own.
+They keep service, reason and counts. A copy is the same; pickled they are kubelb's own, for what unpickles may not have
+that client.
 """
 
 from typing import Any
@@ -54,5 +55,16 @@ def _both(refusal: type[errors.LoadBalancerError], caught: type[Exception], attr
     def __reduce__(self: Any) -> Any:  # noqa: N807
         return refusal, (self.service, self.reason, self.counts)  # another process may not have this client
 
-    members = {"__init__": __init__, "__reduce__": __reduce__, "__doc__": refusal.__doc__, "__module__": __name__}
-    return type(refusal.__name__, (refusal, caught), {**attributes, **members})
+    def __copy__(self: Any) -> Any:  # noqa: N807
+        twin = type(self)(self.service, self.reason, self.counts)
+        twin.__dict__.update(self.__dict__, counts=dict(self.counts))
+        if notes := getattr(self, "__notes__", None):
+            twin.__notes__ = [*notes]
+        return twin
+
+    def __deepcopy__(self: Any, memo: Any) -> Any:  # noqa: N807, ARG001
+        return __copy__(self)  # what it holds besides is the client's request
+
+    copies = {"__copy__": __copy__, "__deepcopy__": __deepcopy__}
+    own = {"__init__": __init__, "__reduce__": __reduce__, "__doc__": refusal.__doc__, "__module__": __name__}
+    return type(refusal.__name__, (refusal, caught), {**attributes, **own, **copies})

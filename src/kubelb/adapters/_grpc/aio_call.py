@@ -24,6 +24,7 @@ from kubelb.adapters._grpc.aio_endings import LOCALLY, cancelled, status_of, tel
 from kubelb.adapters._grpc.aio_metadata import sendable
 from kubelb.adapters._grpc.codes import made_here
 from kubelb.adapters._grpc.refusals import asked
+from kubelb.adapters._grpc.speaking import told
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
@@ -233,6 +234,22 @@ class AioCall:
             moved.set_result(None)
 
     # What may be asked of a call
+
+    def __repr__(self) -> str:
+        return told(self, self._calling.method, self._how())
+
+    def _how(self) -> tuple[Any, Any] | None:
+        if self._cancelling:
+            return StatusCode.CANCELLED, LOCALLY
+        if not self._over:
+            return None
+        ended: Any = self._error or self._status
+        if ended is None:
+            try:
+                ended = status_of(self._inner)
+            except Exception as error:  # noqa: BLE001  # an interceptor's own
+                ended = error
+        return asked(ended, "code", StatusCode.UNKNOWN), asked(ended, "details", ended)
 
     def cancel(self) -> bool:
         """End the call; False where it has ended."""

@@ -38,18 +38,14 @@ class Endings:
         self._left = left
         self._lock = threading.Lock()
         self._committed = False
-        self._over = False
+        self.over = False
+        """Whether the call has ended."""
         self.last: Outcome | None = None
         """How the latest attempt has ended."""
         self._callbacks: list[Callable[[], object]] = []
 
-    def watch(self, inner: Any, lease: Lease) -> bool:
-        """Release the lease when this RPC ends, however it does; False for a bare iterator, which some interceptors
-        make of a call: its reader sees the end.
-        """
-        add = getattr(inner, "add_callback", None)
-        if add is None:
-            return False
+    def watch(self, inner: Any, lease: Lease) -> None:
+        """Release the lease when this RPC ends, however it does."""
         weak = ref(inner)
 
         def over() -> None:
@@ -59,9 +55,8 @@ class Endings:
                 outcome = SUCCESS if call.code() is StatusCode.OK else self._judged(call, lease, self.overdue())
             self.ended(outcome, lease)
 
-        if not add(over):
+        if not inner.add_callback(over):
             over()
-        return True
 
     def commit(self, over: bool) -> None:
         """No other attempt will follow; `over`: the one there is has ended."""
@@ -73,9 +68,9 @@ class Endings:
     def add(self, callback: Callable[[], object]) -> bool:
         """Have it called at the call's end; False where that is past."""
         with self._lock:
-            if not self._over:
+            if not self.over:
                 self._callbacks.append(callback)
-            return not self._over
+            return not self.over
 
     def ended(self, outcome: Outcome, lease: Lease) -> None:
         """In grpcio's thread of the sub-channel, or in whatever thread dropped the call: nothing here blocks."""
@@ -87,7 +82,7 @@ class Endings:
 
     def _fire(self) -> None:
         with self._lock:
-            self._over = True
+            self.over = True
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             try:

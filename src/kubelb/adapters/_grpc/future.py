@@ -22,6 +22,7 @@ import grpc
 from grpc import StatusCode
 
 from kubelb.adapters._grpc.refusals import Cancelled, asked
+from kubelb.adapters._grpc.speaking import Speaking
 from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
@@ -34,8 +35,8 @@ from kubelb.runtime.driving import settle
 __all__ = ["CallFuture"]
 
 
-class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic in the stubs only
-    """A `grpc.Future` that is a `grpc.Call`."""
+class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic in the stubs only
+    """A `grpc.Future` that is a `grpc.Call`, and the `grpc.RpcError` that it may end with."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
         wait_for_ready: bool | None,
         replay: Any = None,
     ) -> None:
+        self.args = ()
         self._calling = calling
         self._invoke = invoke
         self._wanted = wanted
@@ -148,9 +150,10 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
                 error = calling.lb.explained(error)
             error = calling.refused(error)
         with self._lock:
-            self._error = error
-            if outcome is not None:
-                self._value = outcome.value
+            if not self._finished.is_set():
+                self._error = error
+                if outcome is not None:
+                    self._value = outcome.value
             self._driver = None
             callbacks, self._callbacks = self._callbacks, []
             self._finished.set()
@@ -164,12 +167,14 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
     # grpc.Future
 
     def cancel(self) -> bool:
-        """End the call; False where it has ended."""
+        """End the call; False where it has ended. Then it is cancelled, whatever its RPC comes to."""
         with self._lock:
             if self._finished.is_set():
                 return False
             self._cancelling = True
+            self._error = Cancelled()
             inner, driver = self._inner, self._driver
+            self._finished.set()  # its callbacks are called when its RPC has ended, not in this thread
         if driver is not None:
             driver.cancel()
         elif inner is not None:
@@ -178,7 +183,7 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
 
     def cancelled(self) -> bool:
         """Whether the caller ended it."""
-        return self._finished.is_set() and self._cancelling and self._code() is StatusCode.CANCELLED
+        return self._cancelling
 
     def running(self) -> bool:
         """Whether it has not ended."""
@@ -222,6 +227,9 @@ class CallFuture(grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic i
     def _ended(self) -> Any:
         self._finished.wait()
         return self._inner if self._error is None else self._error
+
+    def _said(self) -> tuple[Any, Any] | None:
+        return (self.code(), self.details()) if self._finished.is_set() else None
 
     def _code(self) -> Any:
         return StatusCode.OK if self._error is None else asked(self._error, "code", StatusCode.UNKNOWN)

@@ -17,7 +17,7 @@ from kubelb.errors import LoadBalancerError
 __all__ = ["Cancelled", "aio_refusal", "asked", "refusal"]
 
 
-class _Ended(grpc.RpcError, grpc.Call):
+class _Ended(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the stubs only
     """The sync half: a call that ended before it began."""
 
     status = StatusCode.UNAVAILABLE
@@ -48,6 +48,29 @@ class _Ended(grpc.RpcError, grpc.Call):
 
     def add_callback(self, callback: Any) -> bool:  # noqa: ARG002
         return False
+
+    def cancelled(self) -> bool:
+        return self.status is StatusCode.CANCELLED
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise self.exception(timeout)
+
+    def exception(self, timeout: float | None = None) -> Any:  # noqa: ARG002
+        if self.cancelled():
+            raise grpc.FutureCancelledError
+        return self
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        return self.exception(timeout).__traceback__
+
+    def add_done_callback(self, fn: Any) -> None:
+        fn(self)
 
 
 class _Late(_Ended):

@@ -101,7 +101,7 @@ class _Within:
         return message
 
     def close(self) -> None:
-        """End it."""
+        """End it, which it cannot be while it is read: raises ValueError then, AttributeError where it never can."""
         self._inner.close()
 
 

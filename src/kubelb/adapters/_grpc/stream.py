@@ -13,7 +13,6 @@ import contextvars
 import math
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +24,7 @@ from kubelb.adapters._grpc.calling import ended
 from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.adapters._grpc.endings import Endings
 from kubelb.adapters._grpc.refusals import Cancelled, asked
+from kubelb.adapters._grpc.speaking import Speaking
 from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
@@ -40,7 +40,7 @@ _END = object()
 """Stands for the end of a stream that had no message."""
 
 
-class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the stubs only
+class ResponseStream(Speaking, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in the stubs only
     """An iterator over responses that is the Call, as grpcio's own is."""
 
     def __init__(
@@ -52,6 +52,7 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         wait_for_ready: bool | None,
         replay: Any = None,
     ) -> None:
+        self.args = ()
         self._calling = calling
         self._invoke = invoke
         self._wanted = wanted
@@ -68,7 +69,7 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         self._inner: Any = None
         """The RPC of the latest attempt; None before the first, or where there is none."""
         self._watched = True
-        """Whether the RPC tells of its end by itself."""
+        """Whether the RPC tells of its end by itself; not a bare iterator, which some interceptors make of one."""
         self._unsent: Outcome | None = None
         """How a first attempt ended that could not be started."""
         self._refusal: Any = None
@@ -102,12 +103,19 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
             raise self._refusal
         try:
             return next(self._inner)
-        except (StopIteration, grpc.RpcError) as error:
+        except Exception as error:
             if not self._watched and self._lease is not None:
-                judged = self._calling.judged
-                outcome = judged(error, self._lease) if isinstance(error, grpc.RpcError) else SUCCESS
-                self._endings.ended(outcome, self._lease)
+                self._endings.ended(self._broken_by(error, self._lease), self._lease)
             raise
+
+    def _broken_by(self, error: Exception, lease: Lease) -> Outcome:
+        """Return how a bare iterator has ended that raised this."""
+        if isinstance(error, StopIteration):
+            return SUCCESS
+        if isinstance(error, grpc.RpcError):
+            outcome: Outcome = self._calling.judged(error, lease)
+            return outcome
+        return Outcome(Verdict.NEUTRAL, reason="interceptor", error=error)  # what made the iterator has raised it
 
     def _open_when_ready(self) -> None:
         """Start the first attempt from the background as soon as there is a connection: a call does not block.
@@ -178,6 +186,8 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
             self._begun = True
             if self._replay is not None:
                 self._replay.commit()
+            if not self._watched and self._endings.last is None:
+                self._endings.last = outcome
             self._endings.commit(outcome is None or not outcome.open)
 
     def _flow(self, first: Outcome) -> Outcome:
@@ -207,11 +217,13 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
             lease.release(CANCELLED)
             raise
         with self._lock:
+            self._watched = hasattr(inner, "add_callback")
             self._lease, self._inner = lease, inner
             cancelled = self._cancelled
-        self._watched = self._endings.watch(inner, lease)
+        if self._watched:
+            self._endings.watch(inner, lease)
         if cancelled:
-            inner.cancel()
+            inner.cancel() if self._watched else self._close(inner)
         return None
 
     def _pull(self) -> Outcome:
@@ -226,6 +238,10 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         except grpc.RpcError as error:
             outcome = self._calling.judged(error, lease, endings.overdue())
             outcome.fresh = self._replay is not None and self._replay.whole
+        except Exception as error:
+            if not self._watched:
+                self._endings.ended(self._broken_by(error, lease), lease)
+            raise
         else:
             if not lease.released:
                 lease.observe(FIRST)
@@ -236,35 +252,70 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
 
     # grpc.Call and grpc.Future: the latest attempt's
 
-    def _call(self) -> Any:
-        """Return what speaks for the call; waits where there is no attempt yet.
+    def _call(self, timeout: float | None = None) -> Any:
+        """Return what speaks for the call: its RPC, or what it has ended with, None where that is OK.
 
-        Once there is one it can be asked, also by a callback in the thread that has just started it.
+        It waits where there is no attempt yet. Once there is one it can be asked, also by a callback in the thread that
+        has just started it. An RPC waits by itself; a bare iterator cannot say, so its end is waited for here.
         """
         if self._opened is not None and self._inner is None:
-            self._opened.wait()
-        return self._inner if self._refusal is None else self._refusal
+            self._opened.wait(timeout)
+        if self._refusal is not None:
+            return self._refusal
+        if self._watched and self._inner is not None:
+            return self._inner
+        over = threading.Event()
+        if self._endings.add(over.set) and not over.wait(timeout):
+            raise grpc.FutureTimeoutError
+        last = self._endings.last
+        return self._refusal if last is None else last.error
+
+    def _said(self) -> tuple[Any, Any] | None:
+        if self._refusal is None and (self._inner is None or self.is_active()):
+            return None
+        return self.code(), self.details()
 
     def cancel(self) -> Any:
-        """End the call."""
+        """End the call; False where it has ended, or where it cannot be: see the docs on bare iterators."""
+        if self._refusal is not None:
+            return False
         with self._lock:
-            self._cancelled = True
+            before, self._cancelled = self._cancelled, True
             inner = self._inner
-        if inner is None or self._watched:
-            return inner is None or inner.cancel()
-        with suppress(ValueError):  # it is being read at this moment
+        if inner is None:
+            return not before
+        return inner.cancel() if self._watched else self._close(inner)
+
+    def _close(self, inner: Any) -> bool:
+        """End a bare iterator, which some interceptors make of a call: nothing can be told to one that is being read.
+
+        What reads it then goes on, and so does its RPC; a deadline or `close()` of the channel ends them.
+        """
+        if self._endings.over:
+            return False
+        try:
             inner.close()
+        except (ValueError, AttributeError):  # it is being read at this moment, or is none that can be closed
+            self._cancelled = False
+            return False
+        self._refusal = Cancelled()
+        self._begun = True
+        assert self._lease is not None
+        self._endings.commit(over=False)
+        self._endings.ended(CANCELLED, self._lease)
         return True
 
     def cancelled(self) -> bool:
         """Whether the caller ended it."""
-        return self._cancelled if self._inner is None else bool(self._inner.cancelled())
+        return bool(self._inner.cancelled()) if self._inner is not None and self._watched else self._cancelled
 
     def is_active(self) -> bool:
         """Whether it has not ended."""
         if self._refusal is not None:
             return False
-        return self._inner is None or bool(self._inner.is_active())
+        if self._inner is None:
+            return not self._cancelled
+        return bool(self._inner.is_active()) if self._watched else not self._endings.over
 
     def running(self) -> bool:
         """Whether it has not ended."""
@@ -281,8 +332,10 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
         return float(max(0.0, self._start + self._timeout - self._calling.clock()))
 
     def initial_metadata(self) -> Any:
-        """Wait for the server's and return it."""
-        return asked(self._call(), "initial_metadata", ())
+        """Wait for the server's and return it; a bare iterator knows of none."""
+        if self._opened is not None and self._inner is None:
+            self._opened.wait()
+        return asked(self._call() if self._watched else None, "initial_metadata", ())
 
     def trailing_metadata(self) -> Any:
         """Wait for the end and return the server's."""
@@ -290,10 +343,8 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
 
     def code(self) -> Any:
         """Wait for the end and return the status."""
-        if not self._watched and (last := self._endings.last) is not None:  # a bare iterator could not say
-            error: Any = last.error
-            return grpc.StatusCode.OK if error is None else error.code()
-        return asked(self._call(), "code", grpc.StatusCode.UNKNOWN)
+        call = self._call()
+        return grpc.StatusCode.OK if call is None else asked(call, "code", grpc.StatusCode.UNKNOWN)
 
     def details(self) -> Any:
         """Wait for the end and return the status's text."""
@@ -314,20 +365,24 @@ class ResponseStream(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # gener
 
     def result(self, timeout: float | None = None) -> Any:
         """As grpcio's: wait for the end; raises the RpcError, FutureTimeoutError or FutureCancelledError."""
-        call = self._call()
-        if call is self._refusal:
-            raise call
-        return call.result(timeout)
+        call = self._call(timeout)
+        if call is not None and call is self._inner:
+            return call.result(timeout)
+        if call is not None:
+            raise asked(call, "exception", call)
+        return None
 
     def exception(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the RpcError, None where there is none."""
-        call = self._call()
-        return call if call is self._refusal else call.exception(timeout)
+        call = self._call(timeout)
+        if call is not None and call is self._inner:
+            return call.exception(timeout)
+        return asked(call, "exception", call)
 
     def traceback(self, timeout: float | None = None) -> TracebackType | None:
         """Wait for the end and return where the RpcError was raised."""
-        call = self._call()
-        found: TracebackType | None = call.__traceback__ if call is self._refusal else call.traceback(timeout)
+        error = self.exception(timeout)
+        found: TracebackType | None = None if error is None else error.__traceback__
         return found
 
 
