@@ -26,15 +26,14 @@ _bytes = re.compile(rb"[ -~]*").fullmatch
 
 
 def sendable(metadata: Any) -> Any:
-    """Return the same metadata, so that they can be read again for another attempt.
+    """Return the same metadata as a tuple: each attempt makes its own of it, for interceptors change them in place.
 
     Raises an AioRpcError with INTERNAL for what cannot be sent, TypeError and ValueError for what is no metadata.
     """
-    if not isinstance(metadata, grpc.aio.Metadata):
-        try:
-            metadata = tuple(metadata)
-        except TypeError:
-            raise TypeError(f"metadata={shown(metadata)}: give pairs of a key and a value") from None
+    try:
+        metadata = tuple(metadata)
+    except TypeError:
+        raise TypeError(f"metadata={shown(metadata)}: give pairs of a key and a value") from None
     for pair in metadata:
         try:
             key, value = pair

@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, TypeAlias
 
+from grpc.aio import Metadata
+
 from kubelb.adapters.http import balanced
 from kubelb.model import Request
 from kubelb.printable import shown
 from kubelb.runtime.hinting import Hinted
 
-__all__ = ["Idempotent", "header_in", "lasting", "repeatable", "wanted_by"]
+__all__ = ["Idempotent", "fresh", "header_in", "lasting", "repeatable", "wanted_by"]
 
 ReadKey: TypeAlias = Callable[[], str | bytes | None]
 
@@ -58,9 +60,16 @@ def wanted_by(
 
 def lasting(metadata: Any) -> Any:
     """Return metadata that every try can send: what an iterator gives, it gives once."""
-    if metadata is None or isinstance(metadata, tuple | list):
-        return metadata
     return list(metadata) if isinstance(metadata, Iterator) else metadata
+
+
+def fresh(metadata: Any) -> Any:
+    """Return them for one try: its interceptors may change a list in place, which the next try, and the caller, keep."""
+    if metadata is None or isinstance(metadata, tuple):
+        return metadata
+    if isinstance(metadata, list):
+        return metadata.copy()
+    return Metadata(*metadata) if isinstance(metadata, Metadata) else metadata
 
 
 def header_in(metadata: Any) -> Callable[[str], str | bytes | None]:

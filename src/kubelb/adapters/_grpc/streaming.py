@@ -7,7 +7,7 @@ import grpc
 
 from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.replay import Replay
-from kubelb.adapters._grpc.requesting import lasting
+from kubelb.adapters._grpc.requesting import fresh, lasting
 from kubelb.adapters._grpc.stream import ResponseStream
 
 __all__ = ["StreamStream", "UnaryStream"]
@@ -33,7 +33,7 @@ class UnaryStream(Calling, grpc.UnaryStreamMultiCallable):  # type: ignore[type-
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound(request, left, metadata, credentials, None, compression)
+            return bound(request, left, fresh(metadata), credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
         return self.started(ResponseStream, invoke, wanted, timeout, wait_for_ready)
@@ -60,7 +60,7 @@ class StreamStream(Calling, grpc.StreamStreamMultiCallable):  # type: ignore[typ
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound(iter(replay), left, metadata, credentials, None, compression)
+            return bound(iter(replay), left, fresh(metadata), credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
         return self.started(ResponseStream, invoke, wanted, timeout, wait_for_ready, replay)

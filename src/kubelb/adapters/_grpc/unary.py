@@ -12,7 +12,7 @@ import grpc
 from kubelb.adapters._grpc.calling import Calling, ended
 from kubelb.adapters._grpc.future import CallFuture
 from kubelb.adapters._grpc.replay import Replay
-from kubelb.adapters._grpc.requesting import lasting
+from kubelb.adapters._grpc.requesting import fresh, lasting
 from kubelb.adapters._grpc.seen import Attempts
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
@@ -126,7 +126,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound(request, left, metadata, credentials, None, compression)
+            return bound(request, left, fresh(metadata), credentials, None, compression)
 
         return self.block(invoke, timeout, metadata, wait_for_ready)
 
@@ -144,7 +144,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound.with_call(request, left, metadata, credentials, None, compression)
+            return bound.with_call(request, left, fresh(metadata), credentials, None, compression)
 
         return self.block(invoke, timeout, metadata, wait_for_ready)
 
@@ -162,7 +162,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound.future(request, left, metadata, credentials, None, compression)
+            return bound.future(request, left, fresh(metadata), credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
         return self.started(CallFuture, invoke, wanted, timeout, wait_for_ready)
@@ -189,7 +189,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound(iter(replay), left, metadata, credentials, None, compression)
+            return bound(iter(replay), left, fresh(metadata), credentials, None, compression)
 
         return self.block(invoke, timeout, metadata, wait_for_ready, replay)
 
@@ -208,7 +208,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound.with_call(iter(replay), left, metadata, credentials, None, compression)
+            return bound.with_call(iter(replay), left, fresh(metadata), credentials, None, compression)
 
         return self.block(invoke, timeout, metadata, wait_for_ready, replay)
 
@@ -227,7 +227,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
-            return bound.future(iter(replay), left, metadata, credentials, None, compression)
+            return bound.future(iter(replay), left, fresh(metadata), credentials, None, compression)
 
         wanted, timeout = self.begin(timeout, metadata)
         return self.started(CallFuture, invoke, wanted, timeout, wait_for_ready, replay)
