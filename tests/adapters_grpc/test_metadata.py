@@ -1,5 +1,5 @@
-"""Kind: one object that several tries share. An interceptor changes metadata in place: the next try, and the caller, must
-not see it."""
+"""Kind: one object that several tries share. An interceptor changes metadata in place: neither the next try nor the
+caller may see it."""
 
 from typing import Any
 

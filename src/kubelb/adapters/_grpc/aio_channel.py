@@ -8,7 +8,7 @@ The state of the whole is looked at only while somebody waits for it.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from kubelb.adapters._grpc.aio_endings import now
 from kubelb.adapters._grpc.aio_interceptors import flat, put_into, sorted_out
 from kubelb.adapters._grpc.aio_waiting import AioWaiting
 from kubelb.adapters._grpc.common import Common, address_of
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from kubelb.adapters._grpc.common import Q, R
 
 __all__ = ["AioChannel"]
+
+PATIENCE = 5.0
+"""Seconds until a loop that runs in another thread has to begin to close its channel."""
 
 
 class AioChannel(Common, grpc.aio.Channel):
@@ -136,12 +140,47 @@ class AioChannel(Common, grpc.aio.Channel):
         """End every call and connection, and the load balancer if it was made from a target here. Idempotent.
 
         Calls that run have `grace` seconds to end, none by default; then they are cancelled. So they are when this is.
+        It may be awaited on another event loop than the channel's: on a later one, where nothing of it runs any more,
+        or beside it, in another thread, and is then done where the channel belongs.
         """
         if grace is not None and grace < 0:
             raise ValueError(f"close(grace={grace!r}): give seconds, 0 or more")
         settled()
-        if self.loop is not None and not self.loop.is_closed():
-            self.here()
+        loop = self.loop
+        if loop is None or loop is asyncio.get_running_loop():
+            await self._close_here(grace)
+        elif not await self._closed_there(loop, grace):
+            self._start_anew(self.subs.take_all())
+            await self._close_here(None)
+
+    async def _closed_there(self, loop: asyncio.AbstractEventLoop, grace: float | None) -> bool:
+        """Close on the loop that the channel belongs to; False where that does not run, or stops before it is done."""
+        if not loop.is_running():
+            return False
+        begun: list[bool] = []
+
+        async def close() -> None:
+            begun.append(True)
+            await self._close_here(grace)
+
+        closing, poll, clock = asyncio.run_coroutine_threadsafe(close(), loop), Poll(), asyncio.get_running_loop().time
+        until = clock() + PATIENCE
+        try:
+            while not closing.done():
+                if not loop.is_running():
+                    return False
+                if not begun and clock() > until:  # it may be waiting for what runs here
+                    raise RuntimeError(
+                        f"{self!r} is bound to another event loop, which does not come to close it; close it there"
+                    )
+                await asyncio.sleep(poll.pause())
+        finally:
+            if not (closing.done() or loop.is_closed()):
+                closing.cancel()
+        closing.result()
+        return True
+
+    async def _close_here(self, grace: float | None) -> None:
         channels = self.subs.take_all()
         self._kept.clear()
         try:
@@ -223,12 +262,17 @@ class AioChannel(Common, grpc.aio.Channel):
             return asyncio.get_running_loop()
         return None
 
-    def _start_anew(self) -> None:
+    def _start_anew(self, gone: Iterable[grpc.aio.Channel] = ()) -> None:
+        """Forget what belonged to a loop that does not run any more; `gone`: channels that were made there."""
+        closed = self.subs.closed
         self.subs.forget()
+        self.subs.closed = closed
         self.keeper.after_fork_in_child()
-        self.flows, self.running, self._closing = set(), set(), set()
+        self.loop, self.flows, self.running, self._closing = None, set(), set(), set()
         for calling in self._callings:
             calling.forget_all()
+        for channel in gone:
+            _close_now(channel)
 
     def _on_change(self, difference: Difference) -> None:  # noqa: ARG002
         loop = self.loop
@@ -305,6 +349,18 @@ _process = _Process()
 
 async def _put_down(sub: SubChannel) -> None:
     sub.words = await aio_asked(sub.channel)
+
+
+def _close_now(channel: grpc.aio.Channel) -> None:
+    """Close a channel whose loop does not run: what it has to do there is not waited for.
+
+    Its calls first, for a loop that is closed refuses what their cancelling asks of it, and grpcio gives up there.
+    """
+    for call in tuple(getattr(channel, "_active_calls", ())):
+        with suppress(Exception):
+            call.cancel()
+    with suppress(Exception):
+        now(channel.close())
 
 
 async def _closed(channel: grpc.aio.Channel) -> None:

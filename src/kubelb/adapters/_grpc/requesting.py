@@ -64,7 +64,7 @@ def lasting(metadata: Any) -> Any:
 
 
 def fresh(metadata: Any) -> Any:
-    """Return them for one try: its interceptors may change a list in place, which the next try, and the caller, keep."""
+    """Return them for one try: its interceptors may change a list in place, and the next try has it as it was."""
     if metadata is None or isinstance(metadata, tuple):
         return metadata
     if isinstance(metadata, list):
