@@ -14,6 +14,7 @@ import grpc
 from kubelb.adapters._grpc.below import Below
 from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.keeping import Keeper
+from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options, advice, check_compression, default_authority, sub_options
 from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannel, SubChannels
@@ -100,6 +101,7 @@ class Common(Connected):
 
     def start(self) -> None:
         """Begin discovery and connecting, which the constructor leaves to the first call."""
+        library.use()
         if not self.subs.closed:
             self.lb.feed()
             self.subs.connect()

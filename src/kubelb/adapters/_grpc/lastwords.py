@@ -20,7 +20,7 @@ from grpc import StatusCode
 
 from kubelb.runtime.links import UNREACHABLE
 
-__all__ = ["FEW", "PAUSE", "aio_asked", "asked", "commonest", "cure"]
+__all__ = ["FEW", "PAUSE", "UNMADE", "aio_asked", "asked", "commonest", "cure"]
 
 PAUSE = 1.0
 """Seconds between two times that channels are asked."""
@@ -29,6 +29,8 @@ FEW = 3
 WITHIN = 0.1
 """Seconds for the call, should the channel be about to connect."""
 CHECK = "/grpc.health.v1.Health/Check"
+UNMADE = "its channel could not be made: "
+"""Begins the words for one that does not connect because there is none."""
 
 _core = re.compile(r".*last error: (?:[A-Z_]+: )?(?:(?:ipv[46]|unix):\S+: )?", re.DOTALL)
 """What stands before the reason itself: `failed to connect to all addresses; last error: UNKNOWN: ipv4:IP:PORT: `."""
@@ -81,4 +83,6 @@ def commonest(words: Iterable[str]) -> str:
 
 def cure(words: str, advice: str) -> str:
     """Return what to look at: the network where nothing answers, what is spoken (`advice`) where something does."""
+    if words.startswith(UNMADE):
+        return "grpc.insecure_channel or secure_channel raised it: look at `options=`, and at what instruments them"
     return UNREACHABLE if "connect to remote host" in words else advice

@@ -16,6 +16,9 @@ pick is worth waiting for; TRANSIENT_FAILURE where all have failed, and a call f
 `make(state)` returns a new channel to an endpoint and the question for its state, `close(channel)` closes it, from
 whatever thread notices. `edition()` is another number when what channels are made with has changed: those that are not
 READY are then made anew. `closed()` is what a closed channel raises.
+
+What wraps the making of channels, as instrumentations do, may raise for one endpoint and not for others. So one that could
+not be made is there all the same, fails like one that cannot connect, and is tried again after a pause.
 """
 
 import threading
@@ -25,7 +28,7 @@ from typing import Any
 import grpc
 
 from kubelb.adapters._grpc.codes import BROKEN
-from kubelb.adapters._grpc.lastwords import FEW, PAUSE, commonest, cure
+from kubelb.adapters._grpc.lastwords import FEW, PAUSE, UNMADE, commonest, cure
 from kubelb.adapters._grpc.losses import Losses
 from kubelb.adapters._grpc.watch import Check
 from kubelb.core.balancer import Balancer
@@ -34,6 +37,7 @@ from kubelb.core.refusal import Unconnected
 from kubelb.core.state import NEVER, EndpointState
 from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
 from kubelb.model import Outcome, Request, Verdict
+from kubelb.printable import printable
 
 __all__ = ["POLL", "SubChannel", "SubChannels"]
 
@@ -45,7 +49,7 @@ POLL = (0.001, 0.032)
 
 
 class SubChannel:
-    """A channel to one endpoint; `check` asks for its state."""
+    """A channel to one endpoint, None where it could not be made; `check` asks for its state."""
 
     __slots__ = ("asked", "channel", "check", "edition", "losses", "words")
 
@@ -58,7 +62,7 @@ class SubChannel:
         self.words = ""
         """Why it cannot connect, as it was last told; "" before that."""
         self.asked = NEVER
-        """When that was."""
+        """When that was, or when it could not be made."""
 
 
 class SubChannels:
@@ -143,8 +147,9 @@ class SubChannels:
         """Return the state of a sub-channel, which begins to connect if it has not: by what is in the files now."""
         if (found := state_of(sub, False)) == READY:
             return found
-        sub.losses.passed_over(state.picks, self._balancer.clock())
-        if sub.edition != self._edition():
+        now = self._balancer.clock()
+        sub.losses.passed_over(state.picks, now)
+        if sub.edition != self._edition() or (sub.channel is None and now - sub.asked >= PAUSE):
             sub = self._renewed(state, sub)
         return state_of(sub, True)
 
@@ -162,7 +167,12 @@ class SubChannels:
 
     def _new(self, state: EndpointState) -> SubChannel:
         edition = self._edition()
-        sub = SubChannel(*self._make(state), edition)
+        try:
+            sub = SubChannel(*self._make(state), edition)
+        except Exception as error:  # noqa: BLE001  # of this endpoint, or of all: each is told of by itself
+            sub = SubChannel(None, _unmade, edition)
+            sub.words = printable(f"{UNMADE}{type(error).__name__}: {error}")
+            sub.asked = self._balancer.clock()
         sub.check(True)
         return sub
 
@@ -173,7 +183,8 @@ class SubChannels:
                 return self._subs.get(state, old)
             sub = self._subs[state] = self._new(state)
         self.dropped(state)
-        self._close(old.channel)
+        if old.channel is not None:
+            self._close(old.channel)
         return sub
 
     # What has become of a call
@@ -247,7 +258,8 @@ class SubChannels:
         for state in idle:
             self.dropped(state)
         for sub in closing:
-            self._close(sub.channel)
+            if sub.channel is not None:
+                self._close(sub.channel)
 
     def take_all(self) -> list[Any]:
         """Close the whole: no more picks; returns the channels that there were."""
@@ -255,7 +267,7 @@ class SubChannels:
             self.closed = True
             subs, self._subs = self._subs, {}
             self.leaving.clear()
-        return [sub.channel for sub in subs.values()]
+        return [sub.channel for sub in subs.values() if sub.channel is not None]
 
     def forget(self) -> None:
         """Start anew: what these channels belong to, an event loop, is gone."""
@@ -292,7 +304,7 @@ class SubChannels:
             self._asked, self._questions = now, FEW
         if self._questions:
             subs = (self._subs[state] for state in self.failing() if state in self._subs)
-            due = (sub for sub in subs if now - sub.asked >= PAUSE)
+            due = (sub for sub in subs if sub.channel is not None and now - sub.asked >= PAUSE)
             for sub in sorted(due, key=lambda sub: sub.asked)[: self._questions]:
                 self._questions -= 1
                 sub.asked = now
@@ -324,6 +336,10 @@ def state_of(sub: SubChannel, connect: bool) -> Any:
         return sub.check(connect)
     except ValueError:
         return IDLE
+
+
+def _unmade(connect: bool) -> Any:  # noqa: ARG001
+    return FAILING
 
 
 def _nothing(state: EndpointState) -> None:
