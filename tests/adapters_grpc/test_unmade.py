@@ -1,5 +1,5 @@
-"""Kind: one endpoint's trouble that is all endpoints'. What instruments the making of channels, or an option, raises for
-one sub-channel: no other suffers, nothing is raised where endpoints are learnt, and it is told where people look."""
+"""Kind: one endpoint's trouble that is all endpoints'. What instruments the making of channels, or an option, raises
+for one sub-channel: no other suffers, nothing is raised where endpoints are learnt, and it is told where people look."""
 
 import random
 from typing import Any

@@ -16,5 +16,5 @@ future.py       the same, not blocking
 stream.py       its calls with a stream of responses
 replay.py       request streams that can be sent again
 
-aio_*.py        the same for asyncio
+aio_*.py        the same for asyncio, and what only that has: interceptors on each channel
 """

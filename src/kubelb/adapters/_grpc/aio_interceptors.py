@@ -6,7 +6,8 @@ four, by the same names, and each sub-channel reads them in the place of its own
 try on, whatever was made before it.
 
     what an instrumentation has put on the sub-channel
-    outermost   what a user's interceptor raises is carried out as an error of gRPC's and unpacked by the call
+    outermost   what a user's interceptor raises is carried out as an error of gRPC's and unpacked by the call; what it
+                answers by itself gets an end (see `aio_canned.py`)
     the lists
     innermost   metadata that an interceptor has added and that cannot be sent are refused as anywhere else
 
@@ -21,6 +22,7 @@ import grpc.aio
 from grpc import StatusCode
 from grpc.aio import ClientInterceptor
 
+from kubelb.adapters._grpc.aio_canned import answered
 from kubelb.adapters._grpc.aio_metadata import sendable
 
 __all__ = ["KINDS", "RAISED", "Live", "Raised", "flat", "put_into", "sorted_out"]
@@ -35,13 +37,20 @@ class Raised(grpc.aio.AioRpcError):
         super().__init__(StatusCode.UNKNOWN, grpc.aio.Metadata(), grpc.aio.Metadata(), RAISED, "")
 
 
-async def _outermost(_: Any, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
+async def _outermost(guard: Any, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
     try:
-        return await continuation(details, request)
+        call = await continuation(details, request)
     except grpc.aio.AioRpcError:
         raise
     except Exception as error:
         raise Raised from error
+    return answered(call, guard.kind, _carried)
+
+
+def _carried(error: Exception) -> Raised:
+    raised = Raised()
+    raised.__cause__ = error
+    return raised
 
 
 async def _innermost(_: Any, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
@@ -60,7 +69,8 @@ KINDS = {
 
 
 def _made(kind: type[Any], way: Callable[..., Any]) -> Any:
-    return type(way.__name__.strip("_").title(), (kind,), {f"intercept_{KINDS[kind]}": way})()
+    members = {f"intercept_{KINDS[kind]}": way, "kind": KINDS[kind]}
+    return type(way.__name__.strip("_").title(), (kind,), members)()
 
 
 _GUARDS = {name: (_made(kind, _outermost), _made(kind, _innermost)) for kind, name in KINDS.items()}

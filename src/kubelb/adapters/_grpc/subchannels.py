@@ -17,8 +17,8 @@ pick is worth waiting for; TRANSIENT_FAILURE where all have failed, and a call f
 whatever thread notices. `edition()` is another number when what channels are made with has changed: those that are not
 READY are then made anew. `closed()` is what a closed channel raises.
 
-What wraps the making of channels, as instrumentations do, may raise for one endpoint and not for others. So one that could
-not be made is there all the same, fails like one that cannot connect, and is tried again after a pause.
+What wraps the making of channels, as instrumentations do, may raise for one endpoint and not for others. So one that
+could not be made is there all the same, fails like one that cannot connect, and is tried again after a pause.
 """
 
 import threading
