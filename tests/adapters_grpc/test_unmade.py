@@ -1,5 +1,6 @@
 """Kind: one endpoint's trouble that is all endpoints'. What instruments the making of channels, or an option, raises
-for one sub-channel: no other suffers, nothing is raised where endpoints are learnt, and it is told where people look."""
+for one sub-channel: no other suffers, nothing is raised where endpoints are learnt, and people find it where they look.
+"""
 
 import random
 from typing import Any

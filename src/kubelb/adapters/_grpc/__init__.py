@@ -1,6 +1,7 @@
 """gRPC, sync and asyncio: one sub-channel per endpoint, under a channel that looks like any other.
 
 options.py      what every sub-channel is told: authority, no proxy, quick reconnects
+methods.py      what a service config says of methods
 codes.py        what a status means for health and retry
 refusals.py     kubelb's own errors as what gRPC's users catch
 subchannels.py  the sub-channels of one channel: made, watched, picked among, drained

@@ -67,6 +67,8 @@ class AioCall:
         wait_for_ready: bool | None,
         *said: Any,
     ) -> None:
+        if wait_for_ready is None:
+            wait_for_ready = calling.waits
         self._calling = calling
         self._request = request
         self._timeout = timeout
@@ -87,7 +89,7 @@ class AioCall:
         try:
             if said[0]:
                 self._said = (sendable(said[0]), *said[1:])
-            if (timeout is None or timeout > 0) and calling.key_source is None and current() is None:
+            if (timeout is None or timeout > 0) and calling.plain and current() is None:
                 self._wanted = calling.wanted
             else:
                 self._wanted, self._timeout = calling.begin(timeout, self._said[0])

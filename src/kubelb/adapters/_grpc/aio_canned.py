@@ -20,7 +20,8 @@ LOCALLY = "Locally cancelled by application!"
 def answered(call: Any, kind: str, failed: Callable[[Exception], Exception]) -> Any:
     """Return a call of grpcio's as it is where there is an RPC below, else one that knows its own end.
 
-    `kind`: "unary_stream" and so on; calls with one response are done when they are returned. `failed` returns what carries an exception of the messages' to the end of the call, as its `__cause__`.
+    `kind`: "unary_stream" and so on; calls with one response are done when they are returned. `failed` returns what
+    carries an exception of the messages' to the end of the call, as its `__cause__`.
     """
     below = call
     while kind in _KINDS:

@@ -37,18 +37,22 @@ class Calling:
     gone: type[Exception] = ValueError
     """What grpcio raises for a call on a sub-channel that was closed."""
 
-    def __init__(self, channel: Any, method: str, serializer: Any, deserializer: Any, registered: Any) -> None:
+    def __init__(self, channel: Any, method: str | bytes, serializer: Any, deserializer: Any, registered: Any) -> None:
         self.channel = channel
         self.lb = channel.lb
         self.clock = channel.lb.balancer.clock
-        self.method = method
+        self.method = name = method.decode("latin-1") if isinstance(method, bytes) else method
         self.serializer = serializer
         self._facts = (method, serializer, deserializer)
         self._registered = registered
-        self._idempotent = channel.repeatable(method)
+        self._idempotent = channel.repeatable(name)
+        self.waits, self.longest = channel.configured(name)
+        """What the service config says: the default of `wait_for_ready`, and the most seconds of a call."""
         self.wanted = balanced(self._idempotent, self.replayable)
         """Of a call that has no hints around it and no key to be read."""
         self.key_source = self.lb.balancer.key_source
+        self.plain = self.key_source is None and self.longest is None
+        """Whether nothing but hints around a call changes what it wants."""
         self.bound: dict[EndpointState, Any] = {}
         """What `at` has made so far."""
         self._abandoned: list[object] = []
@@ -84,6 +88,8 @@ class Calling:
         if hinted is not None or source is not None:
             read_key = None if source is None else lambda: source.read(header_in(metadata), lambda: self.method)
             wanted, timeout = wanted_by(hinted, self._idempotent, self.replayable, timeout, read_key)
+        if self.longest is not None:
+            timeout = self.longest if timeout is None else min(timeout, self.longest)
         if timeout is not None and timeout <= 0:  # no pod would be to blame for its silence
             raise self.refused(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"))
         return wanted, timeout

@@ -15,7 +15,15 @@ from kubelb.adapters._grpc.below import Below
 from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.keeping import Keeper
 from kubelb.adapters._grpc.library import library
-from kubelb.adapters._grpc.options import Options, advice, check_compression, default_authority, sub_options
+from kubelb.adapters._grpc.methods import configured
+from kubelb.adapters._grpc.options import (
+    Options,
+    advice,
+    check_compression,
+    check_options,
+    default_authority,
+    sub_options,
+)
 from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannel, SubChannels
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
@@ -55,7 +63,7 @@ class Common(Connected):
         self._owns = isinstance(lb_or_target, str)
         self.repeatable = repeatable(idempotent)
         self.lb = balancer_of(lb_or_target)
-        self._given = options
+        self._given, self.configured = configured(check_options(options))
         check_compression(compression)
         self._compression = compression
         self._files: Fresh[grpc.ChannelCredentials] | None = None

@@ -48,6 +48,8 @@ class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  #
         replay: Any = None,
     ) -> None:
         self.args = ()
+        if wait_for_ready is None:
+            wait_for_ready = calling.waits
         self._calling = calling
         self._invoke = invoke
         self._wanted = wanted

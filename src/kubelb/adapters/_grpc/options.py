@@ -21,7 +21,7 @@ import grpc
 from kubelb.masking import masked
 from kubelb.target import Target
 
-__all__ = ["Options", "advice", "check_compression", "default_authority", "sub_options"]
+__all__ = ["Options", "advice", "check_compression", "check_options", "default_authority", "sub_options"]
 
 Options: TypeAlias = Sequence[tuple[str, Any]]
 """As gRPC has them: pairs of a name and a number, a text, or one of gRPC's own objects."""
@@ -48,7 +48,7 @@ def default_authority(target: Target, cluster_domain: str) -> str | None:
 
 def sub_options(authority: str | None, given: Options | None) -> Options:
     """Return the options of every sub-channel; raises TypeError or ValueError for what is none."""
-    given = _checked(given)
+    given = check_options(given)
     named = {name for name, _ in given}
     ours = [*_DEFAULTS, *([("grpc.default_authority", authority)] if authority else [])]
     return (*((name, value) for name, value in ours if name not in named), *given)
@@ -72,8 +72,11 @@ def check_compression(compression: Any) -> None:
         raise TypeError(f"compression={compression!r}: give a grpc.Compression, such as grpc.Compression.Gzip")
 
 
-def _checked(given: Any) -> Options:
-    """gRPC would look at them when the first connection is made, and take a float for an address in memory."""
+def check_options(given: Any) -> Options:
+    """Return them as a tuple; raises for what is none.
+
+    gRPC would look at them when the first connection is made, and take a float for an address in memory.
+    """
     if given is None:
         return ()
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):

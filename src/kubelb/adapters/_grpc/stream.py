@@ -53,6 +53,8 @@ class ResponseStream(Speaking, grpc.Call, grpc.Future):  # type: ignore[type-arg
         replay: Any = None,
     ) -> None:
         self.args = ()
+        if wait_for_ready is None:
+            wait_for_ready = calling.waits
         self._calling = calling
         self._invoke = invoke
         self._wanted = wanted

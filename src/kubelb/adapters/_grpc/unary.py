@@ -33,6 +33,8 @@ class _OneResponse(Calling):
         self, invoke: Invoke, timeout: float | None, metadata: Any, wait_for_ready: bool | None, replay: Any = None
     ) -> Any:
         """Make the RPC, by as many attempts as may be made."""
+        if wait_for_ready is None:
+            wait_for_ready = self.waits
         if self.lb.watch.on() and type(self.at) is not Attempts:
             with self.lb.watch.rpc(self.method) as seen:
                 seen.answered(rpc_answer("OK"))
