@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 from tests.adapters_grpc.aio_kit import one
-from tests.adapters_grpc.conftest import in_flight, until
+from tests.adapters_grpc.conftest import until
 
 from kubelb.adapters._grpc import aio_channel
 from kubelb.adapters.grpc import aio
@@ -38,32 +38,6 @@ def test_on_a_later_loop(server: Any, balance: Any, by: str, grace: float | None
     subs = list(channel.subs._subs.values())
     asyncio.run(channel.close(grace))
     is_closed(channel, subs)
-
-
-def test_on_a_later_loop_with_calls_left(server: Any, balance: Any) -> None:
-    """Calls that ran when their loop was closed end with their connection."""
-    alone, hold = server(), threading.Event()
-    alone.behave = lambda method, context: hold.wait(20)
-    lb = balance(alone)
-    channel = aio.insecure_channel(lb)
-    calls: list[Any] = []
-
-    async def use() -> None:
-        await channel.channel_ready()
-        calls.append(channel.unary_stream("/test.Echo/US")(b"x"))
-        while alone.active == 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(use())
-    subs = list(channel.subs._subs.values())
-    loop.close()
-    asyncio.run(channel.close())
-    is_closed(channel, subs)
-    hold.set()
-    assert until(lambda: alone.active == 0)
-    calls.clear()
-    assert until(lambda: in_flight(lb) == 0)
 
 
 def test_while_its_own_does_not_run(server: Any, balance: Any) -> None:
