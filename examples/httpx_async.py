@@ -6,7 +6,7 @@ from collections import Counter
 import httpx
 
 import kubelb
-from kubelb.adapters.httpx import AsyncTransport
+from kubelb.adapters.httpx import async_mounts
 from kubelb.testing import LocalCluster
 
 
@@ -16,8 +16,8 @@ async def main() -> None:
         target = "static:///" + ",".join(backend.address for backend in backends)  # "reviews.prod:http" in a cluster
 
         lb = kubelb.LoadBalancer(target, policy="least_request")
-        transport = AsyncTransport(lb, hosts=["reviews.prod"])
-        async with lb, httpx.AsyncClient(mounts={"http://reviews.prod": transport}) as client:
+        # In a cluster the names are those of the Service, and async_mounts(lb) is enough.
+        async with lb, httpx.AsyncClient(mounts=async_mounts(lb, hosts=["reviews.prod"])) as client:
             responses = await asyncio.gather(*(client.get("http://reviews.prod/ratings") for _ in range(100)))
             print(Counter(response.json()["backend"] for response in responses))
 

@@ -3,7 +3,7 @@
 import httpx
 
 import kubelb
-from kubelb.adapters.httpx import Transport
+from kubelb.adapters.httpx import mounts
 from kubelb.testing import LocalCluster
 
 
@@ -13,8 +13,8 @@ def main() -> None:
         target = "static:///" + ",".join(backend.address for backend in backends)  # "reviews.prod:http" in a cluster
 
         lb = kubelb.LoadBalancer(target)
-        transport = Transport(lb, hosts=["reviews.prod"])
-        with lb, httpx.Client(mounts={"http://reviews.prod": transport}) as client:
+        # In a cluster the names are those of the Service, and mounts(lb) is enough.
+        with lb, httpx.Client(mounts=mounts(lb, hosts=["reviews.prod"])) as client:
             for number in range(30):
                 client.get(f"http://reviews.prod/ratings/{number}").raise_for_status()
 

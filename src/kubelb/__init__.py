@@ -3,10 +3,10 @@
 Every request picks its own pod, in the calling process, from live EndpointSlices:
 
     import httpx, kubelb
-    from kubelb.adapters.httpx import Transport
+    from kubelb.adapters.httpx import mounts
 
     lb = kubelb.LoadBalancer("reviews.prod:http")
-    client = httpx.Client(mounts={"http://reviews.prod": Transport(lb)})
+    client = httpx.Client(mounts=mounts(lb))
     client.get("http://reviews.prod/ratings/7")
 
 Importing this package loads no client library, no kubernetes package and no event loop.

@@ -1,15 +1,15 @@
 """httpx2: every request picks its own endpoint.
 
     import httpx2, kubelb
-    from kubelb.adapters.httpx2 import Transport
+    from kubelb.adapters.httpx2 import mounts
 
     lb = kubelb.LoadBalancer("reviews.prod:http")
-    client = httpx2.Client(mounts={"http://reviews.prod": Transport(lb)})
+    client = httpx2.Client(mounts=mounts(lb))
 
 URL, Host, SNI, certificate check and cookies keep the service's name; only the address that is dialled is the pod's.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 try:
     import httpcore2
@@ -18,16 +18,18 @@ except ImportError as error:
     raise ImportError("kubelb.adapters.httpx2 needs httpx2: pip install 'kubelb[httpx2]'") from error
 
 from kubelb.adapters._httpx.atransport import AioTransport
+from kubelb.adapters._httpx.beside import AsyncBeside, Beside
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.transport import SyncTransport
+from kubelb.loadbalancer import LoadBalancer
 
-__all__ = ["AsyncTransport", "Transport"]
+__all__ = ["AsyncTransport", "Transport", "async_mounts", "mounts"]
 
 _KIT = Kit(httpx2, httpcore2)
 
 
 class Transport(SyncTransport, httpx2.BaseTransport):
-    """A transport for `httpx2.Client`, in ``mounts=`` (recommended) or as ``transport=``.
+    """A transport for `httpx2.Client`, as ``transport=``, or in ``mounts=`` (see `mounts`).
 
     `lb_or_target` is a LoadBalancer, which stays the caller's, or a target, for one of its own. Options:
 
@@ -84,3 +86,42 @@ class AsyncTransport(AioTransport, httpx2.AsyncBaseTransport):
     if TYPE_CHECKING:
 
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response: ...
+
+
+class _Beside(Beside, httpx2.BaseTransport):
+    pass
+
+
+class _AsyncBeside(AsyncBeside, httpx2.AsyncBaseTransport):
+    pass
+
+
+def mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, httpx2.BaseTransport]:
+    """Return the ``mounts=`` of an `httpx2.Client`: one `Transport` for every name of the service.
+
+    All names count that the transport serves, with and without a dot at their end, with any port, for http, https, ws
+    and wss; requests to other hosts go their usual way. `options` are those of `Transport`. For several services join
+    them: ``mounts={**mounts(reviews), **mounts(ratings)}``.
+
+    Nothing in the environment gets between: a plain ``mounts={"http://reviews.prod": Transport(lb)}`` is never asked
+    where ``NO_PROXY`` names ``reviews.prod``, for httpx2 ranks that higher. The environment is read when this is
+    called, as the client reads it when it is made: call it there. Where ``NO_PROXY`` says ``reviews.prod``, requests to
+    ``web-0.reviews.prod`` go directly, as it asks, with the TLS options, protocols and limits that are given here.
+
+    Raises ValueError where there are no names (a static list without `hosts`), and what `Transport` raises.
+
+    >>> sorted(mounts("reviews.prod:http", hosts=["reviews.prod"]))
+    ['all://reviews.prod', 'all://reviews.prod.']
+    """
+    transport = Transport(lb_or_target, **options)
+    return transport.mounted(_Beside, lambda: httpx2.HTTPTransport(**transport.plain_options()))
+
+
+def async_mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, httpx2.AsyncBaseTransport]:
+    """Return the ``mounts=`` of an `httpx2.AsyncClient`: one `AsyncTransport` for every name; all else as `mounts`.
+
+    >>> sorted(async_mounts("static:///127.0.0.1:9", hosts=["reviews.prod"]))
+    ['all://reviews.prod', 'all://reviews.prod.']
+    """
+    transport = AsyncTransport(lb_or_target, **options)
+    return transport.mounted(_AsyncBeside, lambda: httpx2.AsyncHTTPTransport(**transport.plain_options()))

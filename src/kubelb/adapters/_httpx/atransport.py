@@ -230,6 +230,18 @@ class AioTransport(Common):
         super().after_fork_in_child()
         self._loop = None
 
+    def handle_request(self, request: Any) -> Any:
+        """A sync client calls this."""
+        raise self._swapped("Client", "Transport", request)
+
+    def __enter__(self) -> Self:
+        raise self._swapped("Client", "Transport")
+
+    def close(self) -> None:
+        """A sync client that was given this transport closes it so: it has opened nothing."""
+        if self._owns:
+            self.lb.close()
+
     async def aclose(self) -> None:
         """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
         async with AsyncExitStack() as all_of_it:  # from the last to the first, also where one is cancelled

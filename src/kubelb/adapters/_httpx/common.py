@@ -7,6 +7,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kubelb.adapters._httpx.kit import Kit
+from kubelb.adapters._httpx.mounting import keys
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters._httpx.timeouts import Timeouts, longest
 from kubelb.adapters.balancers import Connected, balancer_of
@@ -37,7 +38,13 @@ OPENED = Outcome(open=True)
 """Headers of an ordinary success; one value for every call, so it is never given a lease or a value."""
 
 TLS = frozenset({"https", "wss"})
+FORKS = ("httpx", "httpx2")
+"""Modules that there is an adapter for."""
 _HINTS = ("key", "idempotent", "deadline")
+
+
+def _module(request: Any) -> str:
+    return type(request).__module__.partition(".")[0]
 
 
 class Limits(Protocol):
@@ -108,6 +115,7 @@ class Common(Connected):
         self._pools = Pools(self._make_pool)
         self._patience = Patience(self.lb)
         self._byte_stream = self.kit.httpx.ByteStream
+        self._own_request = self.kit.httpx.Request
         self.open: set[Any] = set()
         """Watches of the bodies that are not closed yet (see `body.py`)."""
         self.lost: deque[Any] = deque()
@@ -150,9 +158,55 @@ class Common(Connected):
         context.set_alpn_protocols(self._protocols)
         return context
 
+    # Clients of another kind
+
+    def _swapped(self, client: str, fitting: str, request: Any = None) -> TypeError:
+        """The error of a client that awaits what is not awaited here, or the other way round."""
+        mine = self.kit.httpx.__name__
+        theirs = mine if request is None or (root := _module(request)) not in FORKS else root
+        return TypeError(
+            f"kubelb.adapters.{mine}.{type(self).__name__} is in {theirs}.{client}, which calls another kind of "
+            f"transport; use that one: from kubelb.adapters.{theirs} import {fitting}"
+        )
+
+    def _mixed_up(self, request: Any) -> TypeError:
+        """The error of the other module's client: httpx2 is httpx by another name, and its values are not httpx's."""
+        mine, theirs, kind = self.kit.httpx.__name__, _module(request), type(self).__name__
+        cure = f"give it to a client of {mine}"
+        if theirs in FORKS:
+            cure = f"in a client of {theirs} use that one: from kubelb.adapters.{theirs} import {kind}"
+        return TypeError(f"kubelb.adapters.{mine}.{kind} was given a request of {theirs}, not of {mine}; {cure}")
+
+    # Mounts
+
+    def mounted(self, beside: Any, plain: Any) -> dict[str, Any]:
+        """Return this transport under every key of `mounting.keys`; see `kubelb.adapters.httpx.mounts`.
+
+        `beside` joins it with what `plain` makes, for a key that other hosts match.
+        """
+        httpx = self.kit.httpx
+        if self._hosts is None:
+            raise ValueError(f"mounts({str(self.lb.target)!r}): a static list has no name; give hosts=['NAME']")
+        names = sorted(host.decode() for host in self._hosts)
+        both = beside(self, plain)
+        return {key: self if alone else both for key, alone in keys(httpx.URL, httpx.InvalidURL, names)}
+
+    def plain_options(self) -> dict[str, Any]:
+        """Return the options of the client's own transport that are like ours."""
+        protocols = {name: self._pool_options[name] for name in ("http1", "http2")}
+        limits = {name: self._pool_options[name] for name in Limits.__annotations__}
+        return {"verify": self._tls.get(), "limits": self.kit.httpx.Limits(**limits), **protocols}
+
     # Before the request
 
+    def serves(self, request: Any) -> bool:
+        """Whether a request is for one of the names of the service."""
+        host = request.url.raw_host
+        return self._hosts is None or host in self._hosts or host.rstrip(b".") in self._hosts
+
     def _check_host(self, request: Any) -> None:
+        if not isinstance(request, self._own_request):
+            raise self._mixed_up(request)
         host = request.url.raw_host
         if self._hosts is not None and host not in self._hosts and host.rstrip(b".") not in self._hosts:
             served = ", ".join(sorted(host.decode() for host in self._hosts))

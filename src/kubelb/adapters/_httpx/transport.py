@@ -164,6 +164,17 @@ class SyncTransport(Common):
             **self._pool_options,
         )
 
+    async def handle_async_request(self, request: Any) -> Any:
+        """An asyncio client calls this."""
+        raise self._swapped("AsyncClient", "AsyncTransport", request)
+
+    async def __aenter__(self) -> Self:
+        raise self._swapped("AsyncClient", "AsyncTransport")
+
+    async def aclose(self) -> None:
+        """An asyncio client that was given this transport closes it so."""
+        self.close()
+
     def close(self) -> None:
         """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
         self._close_lost()

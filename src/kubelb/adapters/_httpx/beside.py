@@ -1,0 +1,83 @@
+"""What is mounted under a key that other hosts match as well: the service's requests are ours, theirs go directly.
+
+Such a key stands in ``NO_PROXY`` (see `mounting.py`), so "directly" is what the environment wants for them. The
+client's own transport cannot be asked for from here; this one has the TLS options, protocols and limits of ours.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["AsyncBeside", "Beside"]
+
+
+class _Choosing:
+    def __init__(self, ours: Any, make: Callable[[], Any]) -> None:
+        self._ours = ours
+        self._make = make
+        self._other: Any = None
+
+    def __repr__(self) -> str:
+        return f"<{self._ours!r}, and directly to hosts that are not its service's>"
+
+    def __getattr__(self, name: str) -> Any:
+        """What a client of the wrong kind calls: ours says what is wrong."""
+        return getattr(self._ours, name)
+
+    def chosen(self, request: Any) -> Any:
+        """Return the transport for a request."""
+        if self._ours.serves(request):
+            return self._ours
+        if self._other is None:
+            self._other = self._make()
+        return self._other
+
+
+class Beside(_Choosing):
+    """The sync one."""
+
+    def handle_request(self, request: Any) -> Any:
+        """Send it where it belongs."""
+        return self.chosen(request).handle_request(request)
+
+    def close(self) -> None:
+        """Close both. Idempotent."""
+        self._ours.close()
+        if self._other is not None:
+            self._other.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.close()
+
+
+class AsyncBeside(_Choosing):
+    """The same for asyncio."""
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send it where it belongs."""
+        return await self.chosen(request).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close both. Idempotent."""
+        await self._ours.aclose()
+        if self._other is not None:
+            await self._other.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
