@@ -36,6 +36,7 @@ from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import Attempt, Endpoint, Health, Outcome, Request, Sent, Snapshot, Verdict
 from kubelb.policies import *  # noqa: F403 - each of them, without being named here too
 from kubelb.runtime.hinting import hints
+from kubelb.runtime.switch import disabled
 from kubelb.telemetry.options import Telemetry
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Unusable",
     "Verdict",
     "WrongHost",
+    "disabled",
     "hints",
     "policies",
 ]

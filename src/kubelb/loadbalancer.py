@@ -31,7 +31,9 @@ from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
+from kubelb.discovery.mapped import mapped
 from kubelb.discovery.namespace import in_own_namespace, placed
+from kubelb.discovery.plain import plain_endpoint
 from kubelb.discovery.select import (
     FAMILIES,
     Options,
@@ -54,6 +56,7 @@ from kubelb.runtime.life import Life
 from kubelb.runtime.links import Links
 from kubelb.runtime.listening import Changed, Listeners
 from kubelb.runtime.standing import Standing
+from kubelb.runtime.switch import announce, off, switched_off
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import worker
@@ -105,8 +108,9 @@ class LoadBalancer(Calls):
     - `telemetry`: False for no metrics and spans, a Telemetry to say where they go; by default wherever OpenTelemetry
       is set up to send them.
 
-    Raises `TargetError` for a name or nameserver that cannot be parsed, `ValueError` for an option out of range,
-    `TypeError` for one of another kind.
+    ``$KUBELB_TARGETS`` may give a service other addresses, and ``$KUBELB_DISABLE`` switch kubelb off (see the guide on
+    local work). Raises `TargetError` for a name or nameserver that cannot be parsed, `ValueError` for an option out of
+    range, `TypeError` for one of another kind.
 
     >>> lb = LoadBalancer("static:///127.0.0.1:8080,127.0.0.2:8080", policy="round_robin")
     >>> len({lb.call(lambda attempt: attempt.endpoint.authority) for _ in range(4)})
@@ -172,6 +176,9 @@ class LoadBalancer(Calls):
             families=parse_families(families),
         )
         check_options(self.target, self._options)
+        self._off = switched_off()
+        self._source_target = mapped(self.target, given, cluster_domain) or self.target
+        """Where endpoints are looked for: the target, but where ``KUBELB_TARGETS`` has another place for it."""
         self._clock = clock
         self._log = LogSink(clock, _later)
         self.watch = Watch(self.target, telemetry, clock)
@@ -203,16 +210,19 @@ class LoadBalancer(Calls):
         """Why nothing can work any more."""
         self._listeners = Listeners()
         self._standing = Standing(self.balancer, self.links)
-        if seed is not None:
-            self._publish(Snapshot(SEED, self._dialled(seed_endpoints(seed))))
+        seeds = () if seed is None else seed_endpoints(seed)
+        if seeds and self._source_target is self.target:
+            self._publish(Snapshot(SEED, self._dialled(seeds)))
             self.balancer.at_next_pick(self._begin)
         self._static: Discovery | None = None
-        if self.target.scheme == "static":  # complete from the start: nothing to open, nothing to wait for
-            self._static = source_for(self.target, self._options, clock, self._emit)
+        if self._source_target.scheme == "static":  # complete from the start: nothing to open, nothing to wait for
+            self._static = source_for(self._source_target, self._options, clock, self._emit)
             snapshot, _ = self._static.poll(clock())
             if snapshot is not None:
                 self._publish(snapshot)
-        preload(self.target)
+        preload(self._source_target)
+        if self._off:
+            announce(str(self.target))
         self.watch.open(self, self._budget)
         self._life = Life(weakly(self._start_anew), weakly(self._new_locks), weakly(self._too_late))
 
@@ -226,9 +236,15 @@ class LoadBalancer(Calls):
     def health(self) -> Health:
         """Return how well the service is known: source, synced, age, the last error and its cure, counts by state."""
         self._go_on()
+        if self._off:
+            return Health("disabled", synced=True, age=0.0)
         feed = self._feed
         source = self._static or (feed.source if feed else None)
-        health = source.health() if source else Health(SOURCES[self.target.scheme], error=feed.problem if feed else "")
+        health = (
+            source.health()
+            if source
+            else Health(SOURCES[self._source_target.scheme], error=feed.problem if feed else "")
+        )
         counts = Counter(view.state for view in self.endpoints())
         error, cure = self._standing.trouble()
         if error and (not health.error or error in health.error):
@@ -246,8 +262,10 @@ class LoadBalancer(Calls):
         """Block until endpoints are known, at most `timeout` seconds (`ready_timeout` by default).
 
         Raises NotReady when time is up, with what discovery is stuck on; UnknownService or NoEndpoints at once where
-        the service is known and has nothing to send to; Closed.
+        the service is known and has nothing to send to; Closed. While kubelb is switched off it returns at once.
         """
+        if self._passed_by():
+            return
         until = self._until(timeout)
         feed = self.feed()
         while feed is not None and not self._known() and self._clock() < until:
@@ -256,6 +274,8 @@ class LoadBalancer(Calls):
 
     async def await_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """The same for asyncio."""
+        if self._passed_by():
+            return
         until = self._until(timeout)
         feed = self.feed()
         while feed is not None and not self._known() and self._clock() < until:
@@ -385,7 +405,10 @@ class LoadBalancer(Calls):
 
     def _make_source(self) -> Discovery:
         self._place()
-        return source_for(self.target, self._options, self._clock, weakly(self._emit), weakly(self._standing.reached))
+        options, emit = self._options, weakly(self._emit)
+        if self._source_target is not self.target:  # no name of the cluster, whose nameserver is not asked for it
+            options = replace(options, nameserver=None)
+        return source_for(self._source_target, options, self._clock, emit, weakly(self._standing.reached))
 
     def _dialled(self, seed: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """The seed without addresses that are no server's."""
@@ -401,11 +424,21 @@ class LoadBalancer(Calls):
     def _place(self) -> None:
         """Find the own namespace in a kubeconfig, where the target is in it and it was not at hand."""
         try:
-            self.target = in_own_namespace(self.target, self._options.kubeconfig, self._options.context)
+            if self._source_target is self.target:
+                self._source_target = self.target = in_own_namespace(
+                    self.target, self._options.kubeconfig, self._options.context
+                )
         except TargetError as error:
             reason, _, cure = str(error).partition("; ")
             self._emit(DiscoveryFailed(str(self.target), "credentials", reason, cure))
             raise
+
+    def _plain_endpoint(self) -> Endpoint:
+        """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown."""
+        return plain_endpoint(self.target, self.cluster_domain, self._options.fallback_port)
+
+    def _passed_by(self) -> bool:
+        return not self._closed and (self._off or off() is not None)
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.ready_timeout if timeout is None else seconds("timeout", timeout))

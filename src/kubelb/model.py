@@ -327,7 +327,7 @@ class Health:
     """
 
     source: str
-    """Where endpoints come from: ``"endpointslices"``, ``"dns+srv"``, ``"dns"``, ``"static"``."""
+    """Where endpoints come from: ``"endpointslices"``, ``"dns+srv"``, ``"dns"``, ``"static"``, ``"disabled"``."""
     synced: bool = False
     stale: bool = False
     """The age has passed `max_stale`."""

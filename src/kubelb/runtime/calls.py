@@ -21,14 +21,15 @@ from kubelb.core.retry.budget import BudgetState
 from kubelb.core.retry.rules import may_repeat, worth_repeating
 from kubelb.core.state import EndpointState
 from kubelb.core.steps import Send
-from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
-from kubelb.model import ANY, CANCELLED, IDEMPOTENT, Attempt, Health, Outcome, Request
+from kubelb.errors import DeadlineExceeded, LoadBalancerError, NeverSent, NotReady
+from kubelb.model import ANY, CANCELLED, IDEMPOTENT, Attempt, Endpoint, Health, Outcome, Request
 from kubelb.printable import printable, shown
 from kubelb.runtime import sync
 from kubelb.runtime.driving import settle
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.hinting import current, seconds
 from kubelb.runtime.judging import Classify, Coroutine, judge_error, judge_result, not_awaited
+from kubelb.runtime.switch import off
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.telemetry.watch import AioSeen, Seen, Watch
 
@@ -83,6 +84,13 @@ class Calls:
     _clock: Clock
     _budget: BudgetState | None
 
+    _off = False
+    """Whether the environment switches it off (see `switch.py`)."""
+
+    def _plain_endpoint(self) -> Endpoint:
+        """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown."""
+        raise NotImplementedError
+
     def feed(self) -> Feed | None:
         """Begin discovery if it has not begun; returns what tells of news, None where there will be none."""
         raise NotImplementedError
@@ -125,6 +133,8 @@ class Calls:
                 return self.call(Seen(seen, fn), key=key, idempotent=idempotent, deadline=deadline, classify=classify)
         if (hinted := current()) is not None:
             key, idempotent, deadline = hinted.beside(key, idempotent, deadline)
+        if self._off or off() is not None:
+            return self._plainly(fn, deadline)
         request = ANY if key is None and not idempotent else _request(key, idempotent)
         outcome: Outcome | None = None
         if (deadline is None or seconds("deadline", deadline) > 0) and self.balancer.version is not None:
@@ -161,6 +171,21 @@ class Calls:
 
         return cast(T, _unpack(self.run(request, send, first=outcome, deadline=ends)))
 
+    def _plainly(self, fn: Callable[[Attempt], T], deadline: float | None) -> T:
+        """Call a function once, with the Service's own name for an address."""
+        try:
+            result = fn(self._plain_attempt(deadline))
+        except NeverSent as error:
+            raise error.__cause__ or error from None
+        if type(result) is Coroutine:
+            raise not_awaited(result)
+        return result
+
+    def _plain_attempt(self, deadline: float | None) -> Attempt:
+        if deadline is not None and seconds("deadline", deadline) <= 0:
+            raise DeadlineExceeded(self.balancer.service, f"deadline={deadline!r}: it was over before the call")
+        return Attempt(self._plain_endpoint(), 1, deadline)
+
     async def acall(
         self,
         fn: Callable[[Attempt], Awaitable[T]],
@@ -181,6 +206,8 @@ class Calls:
                 )
         if (hinted := current()) is not None:
             key, idempotent, deadline = hinted.beside(key, idempotent, deadline)
+        if self._off or off() is not None:
+            return await self._aplainly(fn, deadline)
         request = ANY if key is None and not idempotent else _request(key, idempotent)
         outcome: Outcome | None = None
         if self.balancer.version is not None and deadline is None:
@@ -220,6 +247,20 @@ class Calls:
             return judge_result(result, classify)
 
         return cast(T, _unpack(await self.arun(request, send, first=outcome, deadline=ends)))
+
+    async def _aplainly(self, fn: Callable[[Attempt], Awaitable[T]], deadline: float | None) -> T:
+        import asyncio
+
+        attempt = self._plain_attempt(deadline)
+        try:
+            async with asyncio.timeout(deadline) as limit:
+                return await awaitable(fn, fn(attempt))
+        except NeverSent as error:
+            raise error.__cause__ or error from None
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(self.balancer.service, f"no answer within {deadline} s") from None
 
     # What adapters stand on
 

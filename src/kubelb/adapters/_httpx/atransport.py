@@ -23,6 +23,7 @@ from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import Outcome, Request
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import settled
+from kubelb.runtime.switch import off
 from kubelb.telemetry.conventions import http_answer
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class AioTransport(Common):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
+        if self._off or off() is not None:
+            self._check_loop()
+            return await self._plainly("AsyncHTTPTransport", request).handle_async_request(request)
         around = self.kit.around("AsyncHTTPTransport", "handle_async_request")
         handle = self._watched if self.lb.watch.on() else self._handle
         if around is not None:
@@ -213,6 +217,7 @@ class AioTransport(Common):
                 )
             if loop is not None:
                 self._pools.forget()
+                self._plain = None
                 self.lost.clear()
                 self.open.clear()
             self._loop = running
@@ -249,6 +254,8 @@ class AioTransport(Common):
                 all_of_it.push_async_callback(self.lb.aclose)
             all_of_it.push_async_callback(self._closed)
             all_of_it.push_async_callback(self._close_all)
+            if self._plain is not None:
+                all_of_it.push_async_callback(self._plain.aclose)
             await self._close_lost()
 
     async def _close_all(self) -> None:

@@ -26,8 +26,9 @@ from kubelb.model import CANCELLED, Outcome, Request
 from kubelb.printable import shown
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
-from kubelb.runtime.fork import register
+from kubelb.runtime.fork import register, settled
 from kubelb.runtime.hinting import current
+from kubelb.runtime.switch import off, switched_off
 
 if TYPE_CHECKING:
     from kubelb.telemetry.calls import Call, Try
@@ -116,6 +117,9 @@ class Common(Connected):
         self._patience = Patience(self.lb)
         self._byte_stream = self.kit.httpx.ByteStream
         self._own_request = self.kit.httpx.Request
+        self._off = switched_off()
+        self._plain: Any = None
+        """The client's own transport, for what goes past kubelb; made when it is first needed."""
         self.open: set[Any] = set()
         """Watches of the bodies that are not closed yet (see `body.py`)."""
         self.lost: deque[Any] = deque()
@@ -148,6 +152,7 @@ class Common(Connected):
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self._pools.abandon()
+        self._plain = None
         self._patience = Patience(self.lb)
         self.open = set()
         self.lost = deque()
@@ -196,6 +201,22 @@ class Common(Connected):
         protocols = {name: self._pool_options[name] for name in ("http1", "http2")}
         limits = {name: self._pool_options[name] for name in Limits.__annotations__}
         return {"verify": self._tls.get(), "limits": self.kit.httpx.Limits(**limits), **protocols}
+
+    # Switched off
+
+    def _plainly(self, kind: str, request: Any) -> Any:
+        """Return the client's own transport, which dials what the URL says: with our options, and through no proxy."""
+        if not isinstance(request, self._own_request):
+            raise self._mixed_up(request)
+        settled()
+        way = off()
+        if hasattr(way, "handle_request") or hasattr(way, "handle_async_request"):
+            return way
+        if self._server_hostname is not None:
+            request.extensions = {**request.extensions, "sni_hostname": self._server_hostname}
+        if self._plain is None:
+            self._plain = getattr(self.kit.httpx, kind)(**self.plain_options())
+        return self._plain
 
     # Before the request
 

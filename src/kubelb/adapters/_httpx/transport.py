@@ -16,6 +16,7 @@ from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import Outcome, Request
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import settled
+from kubelb.runtime.switch import off
 from kubelb.telemetry.conventions import http_answer
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class SyncTransport(Common):
 
     def handle_request(self, request: Any) -> Any:
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
+        if self._off or off() is not None:
+            return self._plainly("HTTPTransport", request).handle_request(request)
         around = self.kit.around("HTTPTransport", "handle_request")
         handle = self._watched if self.lb.watch.on() else self._handle
         if around is not None:
@@ -180,6 +183,8 @@ class SyncTransport(Common):
         self._close_lost()
         self._absolve()
         self._close(self._pools.all())
+        if self._plain is not None:
+            self._plain.close()
         if self._owns:
             self.lb.close()
 

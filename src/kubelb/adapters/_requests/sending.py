@@ -37,6 +37,7 @@ from kubelb.model import CANCELLED, Outcome
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import register, settled
+from kubelb.runtime.switch import off, switched_off
 from kubelb.telemetry.conventions import http_answer, raised
 
 __all__ = ["Sending"]
@@ -76,6 +77,7 @@ class Sending(HTTPAdapter):
         self._patience = Patience(self.lb)
         self._clock = self.lb.balancer.clock
         self._key_source = self.lb.balancer.key_source
+        self._off = switched_off()
         self.lost: deque[EndpointState] = deque()
         """Endpoints that went away and whose last response may have been dropped (see `held.py`)."""
         self.lb.on_change(self._on_change)
@@ -97,6 +99,8 @@ class Sending(HTTPAdapter):
 
         `proxies` are for the world outside: a pod is always dialled directly.
         """
+        if self._off or off() is not None:
+            return self._plainly(request, stream, timeout, verify, cert)
         if self.lost:
             self._close_lost()
         self.add_headers(request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies)
@@ -110,6 +114,37 @@ class Sending(HTTPAdapter):
         if call.deadline is not None and call.deadline <= 0:
             raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
         return self._watched(call) if self.lb.watch.on() else self._send(call)
+
+    # Switched off
+
+    def _plainly(
+        self, request: requests.PreparedRequest, stream: bool, timeout: Any, verify: Any, cert: Any
+    ) -> requests.Response:
+        """Send it as requests does, to what the URL says: with our TLS options, and through no proxy."""
+        settled()
+        way = off()
+        if hasattr(way, "send"):
+            answer: requests.Response = way.send(request, stream=stream, timeout=timeout, verify=verify, cert=cert)
+            return answer
+        return super().send(request, stream, timeout, verify, cert, None)
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,
+        proxies: Any = None,  # noqa: ARG002
+        cert: Any = None,
+    ) -> Any:
+        """Return the pool of the URL's own host: what `HTTPAdapter.send` asks for."""
+        place = place_of(request)
+        if not place.tls:
+            return self.poolmanager.connection_from_host(place.name, place.port, "http")
+        name = self._server_hostname or place.name
+        options = {"ssl_context": self._context(request, verify, cert).get(), "server_hostname": name}
+        return self.poolmanager.connection_from_host(place.name, place.port, "https", options)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Leave the pool as it is: its SSLContext has everything."""
 
     def _context(self, request: requests.PreparedRequest, verify: Any, cert: Any) -> Fresh[ssl.SSLContext]:
         try:
@@ -255,6 +290,7 @@ class Sending(HTTPAdapter):
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self._pools.abandon()
+        self.init_poolmanager(self._size, self._size)
         self._patience = Patience(self.lb)
         self._contexts.after_fork_in_child()
         self.lost = deque()

@@ -1,0 +1,85 @@
+"""The off switch: requests go the plain way, through the Service's own name, as if kubelb was not there.
+
+    KUBELB_DISABLE=1              for all that is made while it is set: a rollback without a release
+    with kubelb.disabled(): ...   for the calls of a block, in this thread or task and in tasks begun inside
+
+Nothing is discovered, picked, tried again or ejected then. HTTP adapters hand the request to the client's own way of
+sending; `LoadBalancer.call` calls its function once, with the Service's name for an address. What is kept in the
+context variable says how: True for plainly, or a transport of the client's that answers instead (see
+`kubelb.testing.mocked`).
+"""
+
+import logging
+import os
+import sys
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Self
+
+from kubelb.telemetry.broken import say
+
+__all__ = ["VARIABLE", "announce", "disabled", "off", "switched_off"]
+
+VARIABLE = "KUBELB_DISABLE"
+ON_AGAIN = frozenset({"", "0", "false", "no", "off"})
+"""Values of the variable that switch nothing off; every other one does: in an emergency a typo must not go on."""
+
+_off: ContextVar[Any] = ContextVar("kubelb_disabled", default=None)
+off = _off.get
+"""How the calls of this context go past kubelb; None where they do not. Asked by every request: the bare method."""
+_grpc_told: list[bool] = []
+
+
+def switched_off() -> bool:
+    """Whether the environment says so now."""
+    return os.environ.get(VARIABLE, "").strip().lower() not in ON_AGAIN
+
+
+def announce(service: str) -> None:
+    """Say that a load balancer is switched off by the environment: a line that an operator looks for."""
+    say(
+        logging.WARNING,
+        "%s: %s is set: requests go through the Service's own name, not balanced; gRPC channels alone go on balancing",
+        service,
+        VARIABLE,
+    )
+
+
+class disabled:  # noqa: N801  # used as a verb: `with kubelb.disabled()`
+    """A block in which calls go the plain way, through the Service's own name: no discovery, no picking, no retries.
+
+    It holds for httpx, httpx2, requests and `LoadBalancer.call`, in the thread or task of the block and in tasks begun
+    inside; a thread started inside has a context of its own (`asyncio.to_thread` takes it along). gRPC channels go on
+    balancing, and a line of the log says so. For a whole process set ``KUBELB_DISABLE=1`` before adapters are made.
+
+    What the plain way needs: a URL with the Service's port, where that is not the scheme's own (kubelb itself never
+    dials it). For `LoadBalancer.call` the port is `fallback_port`, or the target's number.
+
+    >>> import kubelb
+    >>> lb = kubelb.LoadBalancer("reviews.prod:http", fallback_port=80)
+    >>> with kubelb.disabled():
+    ...     lb.call(lambda attempt: attempt.endpoint.authority)
+    'reviews.prod.svc.cluster.local:80'
+    """
+
+    __slots__ = ("_tokens", "_way")
+
+    def __init__(self) -> None:
+        self._way: Any = True
+        self._tokens: list[Token[Any]] = []  # several, so that one may be entered inside itself
+
+    def __enter__(self) -> Self:
+        if "kubelb.adapters.grpc" in sys.modules and not _grpc_told:
+            _grpc_told.append(True)
+            say(
+                logging.WARNING,
+                "kubelb.disabled() does not reach gRPC: its channels go on balancing; set %s=1 before they are made",
+                VARIABLE,
+            )
+        self._tokens.append(_off.set(self._way))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _off.reset(self._tokens.pop())
