@@ -6,7 +6,7 @@
         svc = cluster.service("reviews.prod", replicas=3)
         svc[0].kill()
 
-`check_policy` tries a policy of your own.
+`check_policy` tries a policy of your own, `mocked` lets mocks of the client answer.
 
 With pytest the fixture `kubelb_cluster` is there as soon as kubelb is installed. The names below are loaded when they
 are first used: pytest imports this package for its plugin in every project that has kubelb installed.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kubelb.testing.dns import Dns
     from kubelb.testing.faults import ApiRequest
     from kubelb.testing.http1 import Received, Reply
+    from kubelb.testing.mocking import mocked
     from kubelb.testing.policies import check_policy
     from kubelb.testing.received_call import ReceivedCall
     from kubelb.testing.service import Service
@@ -38,6 +39,7 @@ __all__ = [
     "Reply",
     "Service",
     "check_policy",
+    "mocked",
 ]
 
 _HOMES = {
@@ -51,6 +53,7 @@ _HOMES = {
     "Reply": "http1",
     "Service": "service",
     "check_policy": "policies",
+    "mocked": "mocking",
 }
 
 
