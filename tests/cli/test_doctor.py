@@ -296,3 +296,34 @@ def test_a_dns_name(cluster):
     code, found = doctor(cluster, cluster.dns.target("nobody.prod", 80))
     assert code == 1
     assert "DNS has no address for nobody.prod" in found["DNS"]["text"]
+
+
+@pytest.mark.parametrize(
+    "no_proxy", ["reviews.prod", "localhost, .svc,reviews.prod.svc.cluster.local", "http://*reviews.prod/"]
+)
+def test_what_the_environment_says(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
+    """A program that runs with it would send its requests elsewhere: each variable that does so, and the cure."""
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    monkeypatch.setenv("KUBELB_DISABLE", "1")
+    monkeypatch.setenv("KUBELB_TARGETS", "reviews.prod=127.0.0.1:8080")
+    code, found = doctor(cluster, "reviews.prod:http")
+    assert code == 0
+    assert found["proxies"]["cure"].startswith("mount by kubelb.adapters.httpx.mounts(lb)")
+    assert found["off switch"]["cure"] == "unset KUBELB_DISABLE"
+    assert "static:///127.0.0.1:8080" in found["targets"]["text"]
+    monkeypatch.setenv("KUBELB_TARGETS", "reviews.prod")
+    code, found = doctor(cluster, "reviews.prod:http")
+    assert code == 1
+    assert "give NAME=ADDRESS:PORT" in found["targets"]["text"]
+
+
+@pytest.mark.parametrize(
+    "no_proxy", ["", "*", ".prod", "prod", ".svc.cluster.local,10.0.0.0/8", "other.prod", "*,reviews.prod"]
+)
+def test_an_environment_that_says_nothing(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    """Nothing is said of it."""
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    _, found = doctor(cluster, "reviews.prod:http")
+    assert not found.keys() & {"proxies", "off switch", "targets"}

@@ -10,6 +10,7 @@ import typer
 
 from kubelb.cli.doctor.around import look_around, look_up, reach
 from kubelb.cli.doctor.cluster import Known, examine
+from kubelb.cli.doctor.environment import look_at_environment
 from kubelb.cli.doctor.finding import Finding, Mark, bad, good
 from kubelb.cli.doctor.names import ask
 from kubelb.discovery.kube.choose import View
@@ -53,6 +54,7 @@ def run_command(name: str, *, kubeconfig: str | None, context: str | None, clust
 
 def check(target: Target, kubeconfig: str | None, context: str | None, cluster_domain: str) -> Iterator[Finding]:
     """Yield every finding. Of a fixed list of addresses there is only the network to ask, of a DNS name only DNS."""
+    given = target
     try:
         target = in_own_namespace(target, kubeconfig, context)
     except TargetError as error:
@@ -60,6 +62,7 @@ def check(target: Target, kubeconfig: str | None, context: str | None, cluster_d
         yield bad("target", reason, cure)
         return
     yield good("target", str(target))
+    yield from look_at_environment(target, given, cluster_domain)
     if target.scheme == "static":
         endpoints, refused = screened(seed_endpoints(str(target).removeprefix("static:///").split(",")))
         if refused:
