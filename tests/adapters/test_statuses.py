@@ -139,14 +139,31 @@ def test_429_is_load_and_not_a_failure(world, service, balance):
     assert {s.phase.value for s in lb.balancer.states()} == {"active"}
 
 
-def test_429_with_retry_after_is_waited_for(world, service, balance):
-    """Zero seconds are waited and the request is tried again."""
+@pytest.mark.parametrize("status", [429, 503])
+def test_one_that_is_full_is_left_for_another_at_once(world, service, balance, status):
+    """Load waited for while others have room: the call took as long as the header said. And it is left alone then."""
+    import time
+
     svc = service(2)
+    svc[0].fail(status, headers={"Retry-After": "20"})
+    lb = balance(*svc, policy="round_robin")
+    client = world.client(lb)
+    began = time.monotonic()
+    assert {world.get(client, URL).status_code for _ in range(12)} == {200}
+    assert time.monotonic() - began < 15.0
+    assert svc[0].requests == 1
+    assert sorted(view.state for view in lb.endpoints()) == ["ready", "resting"]
+
+
+def test_two_that_say_429_to_one_call_end_it(world, service, balance):
+    """A caller's own limit taken for load: it was asked for three times, and all endpoints were given up."""
+    svc = service(3)
     for backend in svc:
-        backend.fail(429, headers={"Retry-After": "0"}, times=1)
-    response = world.get(world.client(balance(*svc, policy="round_robin")), URL)
-    assert response.status_code == 429 or response.extensions["kubelb"]["attempts"] > 1
-    assert svc.requests > 1
+        backend.fail(429, headers={"Retry-After": "60"})
+    lb = balance(*svc)
+    assert world.get(world.client(lb), URL).status_code == 429
+    assert svc.requests == 2
+    assert {view.state for view in lb.endpoints()} == {"ready"}
 
 
 @pytest.mark.parametrize("hint", ["60", "date"])

@@ -109,16 +109,41 @@ def test_429_is_load_and_not_a_failure(session, service, balance):
     assert {each.phase.value for each in lb.balancer.states()} == {"active"}
 
 
-@pytest.mark.slow
-def test_429_with_retry_after_is_waited_for(session, service, balance):
-    """As long as it says, by kubelb and not by urllib3, and then on another endpoint."""
+@pytest.mark.parametrize("status", [429, 503])
+def test_one_that_is_full_is_left_for_another_at_once(session, service, balance, status):
+    """Load waited for while others have room: the call took as long as the header said. And it is left alone then."""
     svc = service(2)
-    svc[0].fail(429, headers={"Retry-After": "1"}, times=1)
-    client = session(balance(*svc, policy="round_robin"))
+    svc[0].fail(status, headers={"Retry-After": "20"})
+    lb = balance(*svc, policy="round_robin")
+    client = session(lb)
     began = time.monotonic()
-    assert [client.get(URL).status_code for _ in range(2)] == [200, 200]
-    assert 1.0 <= time.monotonic() - began < 4.0
-    assert svc.requests == 3
+    assert {client.get(URL).status_code for _ in range(12)} == {200}
+    assert time.monotonic() - began < 15.0
+    assert svc[0].requests == 1
+    assert sorted(view.state for view in lb.endpoints()) == ["ready", "resting"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_without_a_timeout_nothing_is_waited_for(session, service, balance, status):
+    """A silent sleep in a call that has no timeout: the answer comes at once, as without kubelb."""
+    svc = service(1)
+    svc[0].fail(status, headers={"Retry-After": "20"})
+    client = session(balance(*svc))
+    began = time.monotonic()
+    assert client.get(URL, timeout=None).status_code == status
+    assert time.monotonic() - began < 15.0
+    assert svc.requests == 1
+
+
+def test_two_that_say_429_to_one_call_end_it(session, service, balance):
+    """A caller's own limit taken for load: it was asked for three times, and all endpoints were given up."""
+    svc = service(3)
+    for backend in svc:
+        backend.fail(429, headers={"Retry-After": "60"})
+    lb = balance(*svc)
+    assert session(lb).get(URL).status_code == 429
+    assert svc.requests == 2
+    assert {view.state for view in lb.endpoints()} == {"ready"}
 
 
 def test_a_retry_after_beyond_the_timeout_ends_the_call_at_once(session, service, balance):

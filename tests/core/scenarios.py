@@ -38,6 +38,8 @@ class Reply:
                 return Outcome(Verdict.FAILED, retryable=True, **common)
             case "429":
                 return Outcome(Verdict.BUSY, retryable=True, **common)
+            case "full":
+                return Outcome(Verdict.FULL, retryable=True, **common)
             case "500":
                 return Outcome(Verdict.FAILED, **common)
             case "idle":
@@ -126,14 +128,66 @@ BOTH = [
         retry=Retry(wait=lambda state: 5.0 * UNIT.seconds),
     ),
     Scenario("no time for a first", (), "DeadlineExceeded", deadline=0),
-    Scenario("Retry-After beyond the deadline", (Reply(0, "429", hint=9),), "429", deadline=5),
-    Scenario("Retry-After within it", (Reply(0, "429", hint=2), Reply(0)), "ok", deadline=5, took=2, tries=("429",)),
-    Scenario("Retry-After beyond reason", (Reply(0, "429", hint=1e6),), "429"),
+    Scenario("Retry-After beyond the deadline", (Reply(0, "429", hint=9),), "429", deadline=5, pods=1),
+    Scenario(
+        "Retry-After within it",
+        (Reply(0, "429", hint=2), Reply(0)),
+        "ok",
+        deadline=5,
+        pods=1,
+        apart=False,
+        took=2,
+        tries=("429",),
+    ),
+    Scenario("Retry-After beyond reason", (Reply(0, "429", hint=1e6),), "429", pods=1),
+    Scenario(
+        "Retry-After is not waited for while others are left",
+        (Reply(0, "429", hint=9), Reply(0)),
+        "ok",
+        deadline=30,
+        retry=Retry(wait=tenacity.wait_fixed(1000)),
+        tries=("429",),
+    ),
+    Scenario(
+        "full ones are left for others, until none is left",
+        (Reply(0, "full", hint=900), Reply(0, "full", hint=900), Reply(0)),
+        "ok",
+        deadline=30,
+        tries=("full", "full"),
+    ),
+    Scenario(
+        "all are full",
+        (Reply(0, "full", hint=900), Reply(0, "full", hint=900)),
+        "full",
+        pods=2,
+        deadline=30,
+        retry=Retry(),
+        tries=("full",),
+    ),
+    Scenario(
+        "two of one call that limit the caller end it",
+        (Reply(0, "429", hint=1), Reply(0, "429", hint=1)),
+        "429",
+        deadline=30,
+        retry=Retry(),
+        tries=("429",),
+    ),
+    Scenario(
+        "they are waited for where that was asked for",
+        (Reply(0, "429", hint=2), Reply(0, "429", hint=2), Reply(0)),
+        "ok",
+        deadline=30,
+        retry=Retry(wait=NO_WAIT, max_wait=9),
+        took=2,
+        tries=("429", "429"),
+    ),
+    Scenario("no sleep where no deadline was set", (Reply(0, "full", hint=900),), "full", pods=1, retry=Retry()),
     Scenario("Retry-After of a 503 is its own affair", (Reply(0, "503", hint=1000), Reply(0)), "ok", tries=("503",)),
     Scenario(
         "Retry-After of the only endpoint",
         (Reply(0, "503", hint=2), Reply(0)),
         "ok",
+        deadline=9,
         pods=1,
         apart=False,
         took=2,

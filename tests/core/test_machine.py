@@ -17,6 +17,7 @@ from kubelb.core.health.ejector import allowance
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.policies import REGISTRY
+from kubelb.core.state import NEVER
 from kubelb.errors import LoadBalancerError, NoEndpoints, Overloaded, Unusable
 from kubelb.model import CANCELLED, SUCCESS, Changes, Endpoint, Outcome, Request, Snapshot
 
@@ -126,6 +127,7 @@ class Machine(RuleBasedStateMachine):
         if lease not in self.held or not self.snapshot.endpoints:
             return None
         tried = [self.held[lease].state]
+        self.rig.balancer.has_room_beside(tried)  # rests end as time passes
         other = self.rig.balancer.has_other_than(tried)
         try:
             again = self.rig.balancer.pick(avoid=tried)
@@ -206,7 +208,8 @@ class Machine(RuleBasedStateMachine):
         barred = set(away if self.enforced(self.outliers) else ())
         if self.enforced(self.breaker):
             barred |= {state for state in used if self.circuit(state) != "closed"}
-        assert set(balancer._pickers.eligible) == set(used) - barred
+        resting = {state for state in used if state.rests_until != NEVER}
+        assert set(balancer._pickers.eligible) == (set(used) - barred - resting or set(used) - barred)
         assert (balancer.refusal() is None) == bool(used)
         words = {view.address: view.state for view in balancer.view()}
         for state in states:

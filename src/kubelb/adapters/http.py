@@ -1,7 +1,8 @@
 """What HTTP means for health and retry, whichever client speaks it.
 
 | status            | verdict | another endpoint may do better |
-| 429               | BUSY    | after its Retry-After, if it gave one |
+| 429               | BUSY    | where it gave a Retry-After: at once; two that say so are the caller's own limit |
+| 503, Retry-After  | FULL    | yes: at once |
 | 502, 503, 504     | FAILED  | yes |
 | 501               | OK      | no: no endpoint implements it |
 | other 5xx         | FAILED  | no: 500 is an answer of the application |
@@ -60,6 +61,8 @@ def judge_status(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Outcome
     hint = retry_after(headers)
     if status == 429:
         return Outcome(Verdict.BUSY, retryable=hint is not None, retry_after=hint, reason="429", open=True)
+    if status == 503 and hint:  # 0 is no word of load: "come again at once" is what a broken one may say for ever
+        return Outcome(Verdict.FULL, retryable=True, retry_after=hint, reason="503", open=True)
     return Outcome(Verdict.FAILED, retryable=status in _ELSEWHERE, retry_after=hint, reason=str(status), open=True)
 
 

@@ -26,6 +26,7 @@ from functools import partial
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.assembly import Assembly
+from kubelb.core.charges import excused
 from kubelb.core.events import Emit, Event, Skipped, discard
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.circuits import Circuit, CircuitPhase, Circuits
@@ -55,6 +56,9 @@ __all__ = ["Balancer"]
 
 REBUILD = 0.05
 """Seconds after which a rebuild that was due and has not come is done by the next pick."""
+
+AT_ONCE = 100
+"""Endpoints of which a rest makes a new picker at once; in a larger set the next pick after `REBUILD` does, for all."""
 
 
 class Balancer:
@@ -110,6 +114,7 @@ class Balancer:
         self._tracker = (
             CircuitTracker(*options, circuits, partial(self._hear, circuits)) if circuits else Tracker(*options)
         )
+        self._tracker.rest = self._rest
         self._lock = threading.Lock()
         self._generation = 0
         self._table = Table(self._tracker)
@@ -219,6 +224,24 @@ class Balancer:
         """Whether any endpoint that may be picked is not among these."""
         return self._pickers.has_other_than(tried)
 
+    def has_room_beside(self, tried: Collection[EndpointState]) -> bool:
+        """Whether any endpoint that may be picked is not among these, and has not asked to be left alone."""
+        now = self.clock()
+        if now >= self._wake:
+            self._sweep(now)
+        return any(state.rests_until <= now and state not in tried for state in self._pickers.eligible)
+
+    def lift(self, states: Collection[EndpointState]) -> None:
+        """Take back what these were charged with and rest for: what they refused was the caller's own limit."""
+        now = self.clock()
+        for state in states:
+            excused(state, now, self._tracker.decay)
+        with self._lock:
+            self._changed(now)
+            changed = self._guards.rests.lift(states)
+        if changed:
+            self._rebuild(now)
+
     def serves(self, state: EndpointState) -> bool:
         """Whether requests may go there now, a probe aside: it is in use, not ejected, and its circuit closed."""
         return state.in_use and not self._guards.bars(state)
@@ -293,6 +316,16 @@ class Balancer:
         if events and ejector.enforces:
             self._rebuild(now)
         self._tell(events)
+
+    def _rest(self, state: EndpointState, seconds: float, now: float) -> None:
+        """What the tracker calls when an endpoint asks to be left alone."""
+        with self._lock:
+            if not self._guards.rests.begin(state, seconds, now):
+                return
+            self._changed(now)
+            many = len(self._table.used) > AT_ONCE
+        if not many:
+            self._rebuild(now)
 
     def _hear(self, circuits: Circuits, circuit: Circuit, what: int, start: float, now: float) -> None:
         """What the tracker calls when a call's end may change a circuit."""

@@ -18,7 +18,7 @@ from math import exp
 
 from kubelb.core.state import EndpointState
 
-__all__ = ["MAX_CHARGE", "answered", "charge", "given_up"]
+__all__ = ["MAX_CHARGE", "answered", "charge", "excused", "given_up"]
 
 MAX_CHARGE = 300.0
 """Seconds; a server's own hint is believed up to this (Envoy and Linkerd cap theirs so)."""
@@ -61,6 +61,12 @@ def given_up(state: EndpointState, latency: float, start: float, now: float, dec
         _raise(state, latency, now, decay)
     else:  # a probe without an answer: so the next one has to wait again
         _hold(state, latency, now, decay, latency)
+
+
+def excused(state: EndpointState, now: float, decay: float) -> None:
+    """End the hold of a charge: it is due its probe now."""
+    if state.charge:
+        state.stamp = min(state.stamp, now - 1.001 * decay)
 
 
 def _hold(state: EndpointState, seconds: float, now: float, decay: float, wait: float) -> None:

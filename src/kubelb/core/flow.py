@@ -6,8 +6,8 @@ release, and `attempt_flow(first=outcome)` begins only when that failed.
 
 In words: send; if the outcome is good, or may not or need not be repeated, return it. Else ask for tries (`attempts`, a
 `stop` strategy), for time (the deadline), for room (a limit of retries), for the budget, in this order, the budget last
-and before any sleep. Then wait, unless the request was never sent and there are endpoints that were not tried. Then
-send to one of those.
+and before any sleep. Then wait, unless the request was never sent, or was refused by one that is full, and there are
+endpoints that were not tried. Then send to one of those.
 
 With `hedge` a second attempt starts beside a first that has not answered in so many seconds; the first good outcome
 wins and the others are cancelled. Hedges come out of the same budget.
@@ -37,8 +37,14 @@ __all__ = ["Flow", "Pick", "attempt_flow"]
 
 T = TypeVar("T")
 
+UNASKED = 5.0
+"""Seconds of a server's hint that a call with a deadline waits for without being asked to."""
+UNSEEN = 0.25
+"""The same without a deadline: what any retry may wait. A caller that set no timeout expects an answer, not a sleep."""
 MAX_WAIT = 300.0
 """Seconds; a call without a deadline that was asked to wait longer ends instead (Envoy caps Retry-After so)."""
+
+_LOAD = (Verdict.BUSY, Verdict.FULL)
 
 Flow = Generator[Step, Outcome | None, Outcome]
 
@@ -91,7 +97,7 @@ def attempt_flow(
             break
         history.append(outcome)
         delay = call.delay(outcome)
-        if call.out_of_time(delay) or not call.has_room():
+        if delay is None or call.out_of_time(delay) or not call.has_room():
             break
         if not call.withdraw():
             emit(BudgetExhausted(balancer.service, outcome.reason))
@@ -187,6 +193,8 @@ class _Call:
         self.number = 0
         self.slept = 0.0
         self.tried: list[EndpointState] = []
+        self.busy: list[EndpointState] = []
+        """Those that have asked this caller for less."""
         self.flying: list[Lease] = []
 
     def adopt(self, lease: Lease) -> None:
@@ -205,6 +213,10 @@ class _Call:
 
     def landed(self, outcome: Outcome) -> None:
         self.flying = [lease for lease in self.flying if lease is not outcome.lease]
+        if outcome.verdict is Verdict.BUSY and outcome.lease is not None and outcome.lease.state not in self.busy:
+            self.busy.append(outcome.lease.state)
+            if len(self.busy) > 1:
+                self.balancer.lift(self.busy)
 
     def repeats(self, outcome: Outcome) -> bool:
         """Whether another attempt could and may do better, by the rules and the user's own."""
@@ -216,24 +228,37 @@ class _Call:
         """Whether `attempts` and the user's `stop` allow one more."""
         return self.number < self.retry.attempts and not self._asked("stop", outcome, bool, False)
 
-    def delay(self, outcome: Outcome) -> float:
-        """Return the seconds before the next try: none for a request never sent while untried endpoints are left.
+    def delay(self, outcome: Outcome) -> float | None:
+        """Return the seconds before the next try, None where there shall be none.
 
-        A server's hint is waited for where it speaks for all (429 limits the caller) or where there is no other.
+        A request that was never sent, or that a full endpoint refused, goes to an untried one at once. A server's hint
+        is waited for where there is no other, and where it speaks for all: two that limit the caller.
         """
-        others = self.balancer.has_other_than(self.tried)
         hint = outcome.retry_after or 0.0
-        if others and outcome.verdict is not Verdict.BUSY:
-            hint = 0.0
-        if others and outcome.sent is Sent.NEVER and not hint:
-            return 0.0
         wait = self.retry.wait
+        if outcome.verdict in _LOAD:
+            if len(self.busy) > 1:
+                if self.retry.max_wait is None and isinstance(wait, FullJitter):
+                    return None
+            elif self.balancer.has_room_beside(self.tried):
+                return 0.0
+        elif self.balancer.has_other_than(self.tried):
+            if outcome.sent is Sent.NEVER:
+                return 0.0
+            hint = 0.0
+        if hint > self.patience():
+            return None
         if not isinstance(wait, FullJitter):
             delay = self._asked("wait", outcome, float, math.nan)
             if not math.isnan(delay):
                 return max(hint, delay)
             wait = FullJitter()
         return max(hint, wait.delay(self.number, self.balancer.rng))
+
+    def patience(self) -> float:
+        """Return the seconds of a server's hint that are waited for."""
+        most = self.retry.max_wait
+        return most if most is not None else UNASKED if self.deadline is not None else UNSEEN
 
     def out_of_time(self, delay: float) -> bool:
         if self.deadline is None:

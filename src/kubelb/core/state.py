@@ -65,6 +65,7 @@ class EndpointState:
         "recent_calls",
         "refused",
         "removed",
+        "rests_until",
         "rule",
         "silent",
         "silent_at",
@@ -140,6 +141,8 @@ class EndpointState:
         """No judgement by its failure share before then."""
         self.spared = NEVER
         """When it was last said that it fails and is kept."""
+        self.rests_until = NEVER
+        """End of the time for which it asked to be left alone; see `kubelb.core.health.rests`."""
         self.warm_since = NEVER
         """Start of its slow start."""
         self.in_use = False

@@ -24,7 +24,7 @@ class Survey(NamedTuple):
     """Of the state that this is a picture of; a picker built from an older one is thrown away."""
     snapshot: Snapshot | None
     eligible: States
-    """In use, not ejected, and their circuits closed."""
+    """In use, not ejected, their circuits closed, and not resting unless all of these are."""
     barred: States
     """The others in use, where there are no eligible ones."""
     elders: States
@@ -51,11 +51,13 @@ def survey(
     everyone = eligible = tuple(used.values())
     if guards.barring():
         eligible = tuple(state for state in everyone if not guards.bars(state))
+    barred = () if eligible else everyone
+    eligible = guards.rests.awake(eligible)
     return Survey(
         generation,
         snapshot,
         eligible,
-        () if eligible else everyone,
+        barred,
         _without(eligible, newcomers),
         tuple(guards.due()),
         guards.gate,

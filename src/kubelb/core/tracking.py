@@ -2,10 +2,11 @@
 
 The latency of a success is a sample of peak EWMA (`kubelb.core.policies.peak_ewma` has the formula). A failure is
 charged (`kubelb.core.charges`): as `failure_penalty` seconds at least, a 429 as its Retry-After (the penalty where it
-names none, or a pod that refuses in a millisecond would look like the best of all). A cancelled request took at least
-as long as it took, so it can raise the cost as it stands now and never lower it; where there is no cost yet it is no
-sample. Kept for every policy, because users look at it. A silence is both: it took at least as long, and it is a
-failure, of a kind that `kubelb.core.health.silence` weighs.
+names none, or a pod that refuses in a millisecond would look like the best of all); for that time it rests, too
+(`kubelb.core.health.rests`). A cancelled request took at least as long as it took, so it can raise the cost as it
+stands now and never lower it; where there is no cost yet it is no sample. Kept for every policy, because users look at
+it. A silence is both: it took at least as long, and it is a failure, of a kind that `kubelb.core.health.silence`
+weighs.
 
 Failures that share an `Incident`, the end of their connection, are one failure: the first that is reported. A planned
 end is none; but since it is the server that says so, it is believed once in twenty answers or once a second, and only
@@ -36,6 +37,9 @@ Hear: TypeAlias = Callable[[Circuit, int, float, float], None]
 Judge: TypeAlias = Callable[[EndpointState, int, float, float], None]
 """Called with a state, its failures in a row (0: it succeeded), the start of that attempt, and now."""
 
+Rest: TypeAlias = Callable[[EndpointState, float, float], None]
+"""Called with a state, the seconds that it asks for, and now."""
+
 _OK = Verdict.OK
 _FAILED = Verdict.FAILED
 _CANCELLED = Verdict.CANCELLED
@@ -57,17 +61,19 @@ _CLOSED = CircuitPhase.CLOSED
 class Tracker:
     """Feeds the states of one balancer. `judge` is None where nothing is ever ejected."""
 
-    __slots__ = ("_clock", "_decay", "_judge", "_pace", "_penalty")
+    __slots__ = ("_clock", "_judge", "_pace", "_penalty", "decay", "rest")
 
     def __init__(
         self, clock: Clock, decay: float, penalty: float, judge: Judge | None = None, pace: float = math.inf
     ) -> None:
         """`pace` is in seconds: how far the notes are apart that failure shares are counted by."""
         self._clock = clock
-        self._decay = decay
+        self.decay = decay
         self._penalty = penalty
         self._judge = judge
         self._pace = pace
+        self.rest: Rest = _no_rest
+        """Told of an endpoint that asks to be left alone."""
 
     def succeeded(self, state: EndpointState, start: float) -> float:
         """Take an ordinary success: what `record` does for one, without asking what it is. Return the time."""
@@ -78,11 +84,11 @@ class Tracker:
         state.successes += 1
         state.consecutive = 0
         if state.charge:
-            answered(state, latency, start, now, self._decay)
+            answered(state, latency, start, now, self.decay)
         else:
             cost = state.cost
             if latency < cost:
-                weight = exp((state.stamp - now) / self._decay)
+                weight = exp((state.stamp - now) / self.decay)
                 latency += (cost - latency) * weight
             state.cost = latency
             state.stamp = now
@@ -105,13 +111,13 @@ class Tracker:
             state.successes += 1
             if not outcome.open:
                 state.consecutive = 0
-            answered(state, latency, start, now, self._decay)
+            answered(state, latency, start, now, self.decay)
             if state.phase is not _ACTIVE and self._judge:
                 self._judge(state, 0, start, now)
         elif verdict is _CANCELLED or verdict is _NEUTRAL:
             state.others += 1
             if state.stamp != NEVER:
-                given_up(state, latency, start, now, self._decay)
+                given_up(state, latency, start, now, self.decay)
         elif verdict is _SILENT:
             self._unanswered(state, meaning(latency, outcome.overdue), latency, start, now)
         elif outcome.incident is not None and not _counts(state, outcome.incident, now):
@@ -123,8 +129,10 @@ class Tracker:
             hint = min(outcome.retry_after or 0.0, MAX_CHARGE)
             failed = verdict is _FAILED
             least = max(hint, self._penalty) if failed else hint or self._penalty
-            charge(state, max(latency, least), start, now, self._decay, max(latency, hint))
-            if failed:
+            charge(state, max(latency, least), start, now, self.decay, max(latency, hint))
+            if not failed and hint:
+                self.rest(state, hint, now)
+            elif failed:
                 before = state.consecutive
                 if outcome.sent is _NEVER:
                     state.unsent = min(state.unsent, before) + 1
@@ -149,7 +157,7 @@ class Tracker:
             if now >= state.turn:
                 self._note(state, now)
             state.failures += 1
-            charge(state, self._penalty, start, now, self._decay, 0.0)
+            charge(state, self._penalty, start, now, self.decay, 0.0)
             self._failed(state, start, now)
         return True
 
@@ -165,9 +173,9 @@ class Tracker:
     def _unanswered(self, state: EndpointState, counts: Verdict, latency: float, start: float, now: float) -> None:
         if state.stamp != NEVER:
             if counts is not _NEUTRAL:
-                given_up(state, latency, start, now, self._decay)
+                given_up(state, latency, start, now, self.decay)
         elif counts is _FAILED:  # what it took would be its first sample, and the best one of all where that was short
-            charge(state, max(latency, self._penalty), start, now, self._decay, latency)
+            charge(state, max(latency, self._penalty), start, now, self.decay, latency)
         if counts is _FAILED:
             state.failures += 1
             self._failed(state, start, now, silent=1)
@@ -246,6 +254,10 @@ class CircuitTracker(Tracker):
             if circuit.phase is _CLOSED and start >= circuit.until:
                 circuit.append(what)
             self._hear(circuit, what, start, now)
+
+
+def _no_rest(state: EndpointState, seconds: float, now: float) -> None:
+    """Without a balancer nothing rests."""
 
 
 def _counts(state: EndpointState, incident: Incident, now: float) -> bool:

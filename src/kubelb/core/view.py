@@ -17,8 +17,8 @@ class EndpointView(NamedTuple):
     """One endpoint at one moment.
 
     `state` is ``ready``, ``warming`` (slow start), ``ejected``, ``probing``, ``open`` or ``half-open`` (its circuit),
-    ``full`` (its limit), ``terminating``, ``not ready`` or ``elsewhere`` (another zone's, or another node's); where
-    several are true, the first. Times are in seconds.
+    ``full`` (its limit), ``resting`` (it said Retry-After), ``terminating``, ``not ready`` or ``elsewhere`` (another
+    zone's, or another node's); where several are true, the first. Times are in seconds.
     """
 
     address: str
@@ -75,6 +75,8 @@ def _standing(
             return "not ready", ("its readiness probe fails",)
         return "elsewhere", ("topology hints or the traffic policy send us to others",)
     found = [*_ejection(state, guards.ejector), *_circuits(state, now, guards.circuits), *_limits(state, limiter)]
+    if state.rests_until > now:
+        found.append(("resting", f"it is full and asked to be left alone for {state.rests_until - now:.1f} s more"))
     age = now - state.warm_since
     if age < window:
         found.append(("warming", f"new for {age:.0f} of {window:.0f} s of slow start"))

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from kubelb.core.events import Event
 from kubelb.core.health.circuits import Circuit, CircuitPhase, Circuits, circuit_of
 from kubelb.core.health.ejector import Ejector
+from kubelb.core.health.rests import Rests
 from kubelb.core.state import EndpointState, Phase
 from kubelb.errors import Unusable
 
@@ -26,6 +27,7 @@ class Guards:
     def __init__(self, ejector: Ejector | None, circuits: Circuits | None) -> None:
         self.ejector = ejector
         self.circuits = circuits
+        self.rests = Rests()
 
     @property
     def circuit(self) -> str:
@@ -78,6 +80,7 @@ class Guards:
     def advance(self, in_use: Collection[EndpointState], now: float) -> list[Event]:
         """Let time pass."""
         events: list[Event] = []
+        self.rests.advance(now)
         if self.ejector:
             self.ejector.advance(now)
         if self.circuits:
@@ -86,13 +89,15 @@ class Guards:
 
     def settle(self, in_use: Collection[EndpointState], now: float) -> list[Event]:
         """After a change of the set: forget what left it."""
+        self.rests.advance(now)
         if self.circuits:
             self.circuits.settle()
         return self.ejector.settle(in_use, now) if self.ejector else []
 
     def wake(self, now: float) -> float:
         """Return the time at which `advance` may have something to do."""
-        return min((guard.wake(now) for guard in (self.ejector, self.circuits) if guard), default=math.inf)
+        times = [guard.wake(now) for guard in (self.ejector, self.circuits) if guard]
+        return min((*times, *self.rests.wake()), default=math.inf)
 
     # Why a pick is refused, for pickers that only refuse: they are asked later, when another request comes
 

@@ -5,11 +5,12 @@ and only if its body can be produced again. Nothing that a user passes here wide
 processed is repeated only where the caller said ``idempotent=True``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from kubelb.core.options import check_kind, whole
+from kubelb.core.options import check_kind, number, whole
 from kubelb.core.retry.backoff import FullJitter
 from kubelb.core.retry.budget import RetryBudget
 from kubelb.model import Outcome, Request, Sent, Verdict
@@ -34,6 +35,10 @@ class Retry:
     more outcomes worth repeating (an exception of your own, a result). One that raises, or returns what makes no sense,
     is reported by a log line, and what kubelb does without it is done.
 
+    `max_wait` is the longest Retry-After, in seconds, that is waited for where no other endpoint is left; None: 5 where
+    the call has a deadline or a timeout, else no more than any retry waits. Where it is given, it is waited for what is
+    the caller's own limit, too: two endpoints of one call that say 429.
+
     >>> from tenacity import stop_after_delay, wait_fixed
     >>> Retry(attempts=5, wait=wait_fixed(0.1), stop=stop_after_delay(2)).attempts
     5
@@ -44,11 +49,14 @@ class Retry:
     wait: Strategy = FullJitter()
     stop: Strategy | None = None
     retry: Strategy | None = None
+    max_wait: float | None = None
 
     def __post_init__(self) -> None:
         if not (whole(self.attempts) and self.attempts >= 1):
             raise ValueError(f"Retry(attempts={self.attempts!r}): give a whole number, 1 or more; the first try counts")
         check_kind("budget", self.budget, RetryBudget)
+        if self.max_wait is not None and not 0 <= number(self.max_wait) < math.inf:
+            raise ValueError(f"Retry(max_wait={self.max_wait!r}): give seconds, 0 or more, or None")
         given: tuple[tuple[str, object], ...] = (("wait", self.wait), ("stop", self.stop), ("retry", self.retry))
         for name, strategy in given:
             if not (callable(strategy) or (strategy is None and name != "wait")):

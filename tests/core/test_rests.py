@@ -1,0 +1,167 @@
+"""Rests: what an endpoint that is full asks for, and what a caller's own limit is not.
+
+The kind of fault: load taken for failure, or one caller's limit for an endpoint's; and a hint that is waited for while
+others have room.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from kubelb.core.flow import attempt_flow
+from kubelb.core.health.rests import MOST
+from kubelb.core.retry import Retry
+from kubelb.core.steps import Send
+from kubelb.model import IDEMPOTENT, Outcome, Verdict
+from kubelb.runtime.driving import settle
+
+from .kit import Rig, busy, pods
+
+POLICIES = ("peak_ewma", "least_request", "round_robin", "random")
+
+
+def full(seconds: float) -> Outcome:
+    return Outcome(Verdict.FULL, retryable=True, retry_after=seconds, reason="503")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("ends", [busy, full])
+def test_an_endpoint_that_is_full_is_left_alone_for_its_time(policy: str, ends: type) -> None:
+    """Under every policy: not one request for as long as it said, and its share again after that."""
+    rig = Rig(3, policy)
+    rig.lease(0).release(ends(8.0))
+    ip = rig.lease(0).endpoint.ip
+    rig.clock.advance(7.9)
+    assert rig.picks(60)[ip] == 0
+    assert [each.state for each in rig.balancer.view()].count("resting") == 1
+    rig.clock.advance(0.2)
+    assert rig.picks(60)[ip] > 0
+    assert [each.state for each in rig.balancer.view()].count("resting") == 0
+
+
+def test_a_rest_is_bounded() -> None:
+    """A server's word is believed for half a minute."""
+    rig = Rig(3)
+    rig.lease(0).release(full(86_400.0))
+    rig.clock.advance(MOST - 0.1)
+    assert min(rig.picks(30).values()) == 0
+    rig.clock.advance(0.2)
+    assert min(rig.picks(30).values()) > 0
+
+
+@pytest.mark.parametrize("ends", [busy, full])
+def test_load_is_no_failure(ends: type) -> None:
+    """However often it is full, it is not ejected, and no failure is counted in a row."""
+    rig = Rig(3)
+    for _ in range(50):
+        rig.lease(0).release(ends(1.0))
+    assert {state.phase.value for state in rig.balancer.states()} == {"active"}
+    assert {state.consecutive for state in rig.balancer.states()} == {0}
+    assert rig.events[1:] == []
+
+
+def test_where_all_rest_none_does() -> None:
+    """A request is refused by the service itself, not by kubelb; and when one has rested it is the one."""
+    rig = Rig(3)
+    for number in range(3):
+        rig.lease(number).release(full(5.0 + number))
+    assert min(rig.picks(60).values()) > 0
+    assert not rig.balancer.has_room_beside(())
+    rig.clock.advance(5.5)
+    assert sorted(rig.picks(60).values()) == [0, 0, 60]
+
+
+def test_a_longer_rest_counts_and_a_shorter_one_does_not() -> None:
+    """Of several refusals in flight the longest time is kept."""
+    rig = Rig(3)
+    leases = [rig.lease(0) for _ in range(3)]
+    for lease, seconds in zip(leases, (5.0, 9.0, 1.0), strict=True):
+        lease.release(full(seconds))
+    rig.clock.advance(8.9)
+    assert min(rig.picks(60).values()) == 0
+    rig.clock.advance(0.2)
+    assert min(rig.picks(60).values()) > 0
+
+
+def test_rests_of_a_large_set_make_one_picker_for_all() -> None:
+    """A thousand endpoints that are full at once are no thousand new pickers: the next one comes after 50 ms."""
+    rig = Rig(0)
+    rig.set(pods(1000))
+    before = rig.balancer._pickers
+    for number in range(20):
+        rig.lease(number).release(full(5.0))
+    assert rig.balancer._pickers is before
+    rig.clock.advance(0.06)
+    assert sum(count > 0 for count in list(rig.picks(4000).values())[:20]) == 0
+
+
+def test_an_endpoint_that_has_left_rests_no_more() -> None:
+    """It is forgotten; a straggler's refusal changes nothing."""
+    rig = Rig(3)
+    late = rig.lease(0)
+    rig.lease(0).release(full(20.0))
+    rig.set(pods(3)[1:], pods(1))
+    late.release(full(20.0))
+    assert rig.balancer._guards.rests.resting == []
+    rig.set(pods(3))
+    assert min(rig.picks(60).values()) > 0
+
+
+def go(rig: Rig, retry: Retry, ends: Iterator[Outcome], deadline: float | None = None) -> Outcome:
+    flow = attempt_flow(rig.balancer, IDEMPOTENT, retry, deadline=deadline)
+    answer = None
+    while True:
+        try:
+            step = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        answer = settle(step.lease, next(ends)) if isinstance(step, Send) else None
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_two_that_refuse_one_call_do_not_rest(policy: str) -> None:
+    """What limits a caller is no endpoint's load: a greedy caller with a quota of an hour costs the others nothing."""
+    rig = Rig(3, policy)
+    outcome = go(rig, Retry(), iter([busy(3600.0), busy(3600.0)]))
+    assert outcome.verdict is Verdict.BUSY
+    assert len(outcome.tries) == 1
+    assert {view.state for view in rig.balancer.view()} == {"ready"}
+    rig.clock.advance(0.01)
+    assert min(rig.picks(100).values()) > 0
+
+
+def test_two_that_name_no_time_end_the_call_too() -> None:
+    """Nothing rests then; what they were charged with is taken back all the same, and what was not charged is not."""
+    rig = Rig(3, "peak_ewma")
+    assert len(go(rig, Retry(), iter([busy(), busy()])).tries) == 1
+    rig.balancer.lift(rig.balancer.states())
+    assert min(rig.picks(100).values()) > 0
+
+
+def test_one_that_refuses_rests_while_another_answers() -> None:
+    """The second endpoint had room, so it was the first one's load."""
+    rig = Rig(3)
+    assert go(rig, Retry(), iter([busy(9.0), Outcome()])).verdict is Verdict.OK
+    assert sorted(view.state for view in rig.balancer.view()) == ["ready", "ready", "resting"]
+
+
+def test_a_caller_that_has_no_time_does_not_wait_longer_than_it_asked_to() -> None:
+    """Five seconds where it has a deadline, what it names where it names one, a quarter of one where it has nothing."""
+    for retry, deadline, hint, tries in (
+        (Retry(), 60.0, 4.9, 1),
+        (Retry(), 60.0, 5.1, 0),
+        (Retry(), None, 0.25, 1),
+        (Retry(), None, 0.3, 0),
+        (Retry(max_wait=20.0), None, 19.0, 1),
+        (Retry(max_wait=20.0), 60.0, 21.0, 0),
+        (Retry(max_wait=0.0), 60.0, 0.1, 0),
+    ):
+        rig = Rig(1)
+        until = None if deadline is None else rig.clock() + deadline
+        assert len(go(rig, retry, iter([full(hint), Outcome()]), until).tries) == tries, (retry, deadline, hint)
+
+
+def test_max_wait_is_a_number_of_seconds() -> None:
+    """The error names the option and what to give."""
+    with pytest.raises(ValueError, match=r"max_wait=-1.*give seconds"):
+        Retry(max_wait=-1)
