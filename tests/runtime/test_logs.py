@@ -36,6 +36,7 @@ ALL = [
         "WARNING",
         "e: max_requests_per_endpoint=3 is reached, and what is more refused (observed only: nothing was done)",
     ),
+    (events.LocalTrouble("s", "e", "ports", "no port", "wait"), "WARNING", "e is not to blame: no port; wait"),
     (
         events.CircuitChanged("s", "e", "open", "11 of 20 calls failed", 20, 11, 0, 10.0),
         "WARNING",

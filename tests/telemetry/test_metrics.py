@@ -187,6 +187,7 @@ SAMPLES: dict[type, Any] = {
     events.Ejected: events.Ejected("s", "10.0.0.1:80", "5 in a row", 10.0, 1, "consecutive-failures"),
     events.EjectionSpared: events.EjectionSpared("s", "10.0.0.1:80", "the last one", "failure-share", observed=True),
     events.LimitReached: events.LimitReached("s", "max_requests", 7, "10.0.0.1:80"),
+    events.LocalTrouble: events.LocalTrouble("s", "10.0.0.1:80", "descriptors", "token-7", "10.0.0.1"),
     events.CircuitChanged: events.CircuitChanged("s", "10.0.0.1:80", "open", "7 of 10.0.0.1", observed=True),
     events.Returned: events.Returned("s", "10.0.0.1:80", "probe"),
     events.EndpointsChanged: events.EndpointsChanged("s", 1, 2, 3, ("10.0.0.1:80",)),

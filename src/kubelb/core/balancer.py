@@ -27,21 +27,24 @@ from functools import partial
 from kubelb.clock import Clock, monotonic
 from kubelb.core.assembly import Assembly
 from kubelb.core.charges import excused
-from kubelb.core.events import Emit, Event, Skipped, discard
+from kubelb.core.events import Emit, Event, LocalTrouble, Skipped, discard
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.circuits import Circuit, CircuitPhase, Circuits
 from kubelb.core.health.ejector import Ejector
 from kubelb.core.health.guards import Guards
 from kubelb.core.health.limits import ConcurrencyLimits, Limiter
 from kubelb.core.health.outliers import OutlierDetection
+from kubelb.core.health.silence import PEERS
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.keys import KeySource
 from kubelb.core.lease import Lease
+from kubelb.core.local import Trouble
 from kubelb.core.options import check_kind
 from kubelb.core.pickers import Pickers
 from kubelb.core.policies import PeakEwma, Picker, Policy, policy_from
 from kubelb.core.policies.random import RandomPicker
 from kubelb.core.policies.weights import strange_weights
+from kubelb.core.reach import LATELY
 from kubelb.core.refusal import refusal
 from kubelb.core.state import EndpointState, Usable
 from kubelb.core.survey import Survey, survey
@@ -114,7 +117,7 @@ class Balancer:
         self._tracker = (
             CircuitTracker(*options, circuits, partial(self._hear, circuits)) if circuits else Tracker(*options)
         )
-        self._tracker.rest = self._rest
+        self._tracker.rest, self._tracker.ours, self._tracker.alike = self._rest, self._ours, self._alike
         self._lock = threading.Lock()
         self._generation = 0
         self._table = Table(self._tracker)
@@ -326,6 +329,16 @@ class Balancer:
             many = len(self._table.used) > AT_ONCE
         if not many:
             self._rebuild(now)
+
+    def _ours(self, state: EndpointState, trouble: Trouble) -> None:
+        """What the tracker calls when an attempt failed by what we lack."""
+        self._tell([LocalTrouble(self.service, state.endpoint.authority, *trouble)])
+
+    def _alike(self, state: EndpointState, now: float) -> bool:
+        """Whether every endpoint has lately been without a route, and none has answered since; asks some of many."""
+        peers = self._pickers.eligible
+        some = peers[:: max(1, len(peers) // PEERS)]
+        return all(peer is state or (peer.consecutive and now - peer.unreachable < LATELY) for peer in some)
 
     def _hear(self, circuits: Circuits, circuit: Circuit, what: int, start: float, now: float) -> None:
         """What the tracker calls when a call's end may change a circuit."""

@@ -23,6 +23,7 @@ __all__ = [
     "EndpointsChanged",
     "Event",
     "LimitReached",
+    "LocalTrouble",
     "Retried",
     "Returned",
     "Skipped",
@@ -143,6 +144,20 @@ class LimitReached:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalTrouble(_Told):
+    """An attempt failed by what this process or its host lacks, whatever the endpoint: it is not blamed for it.
+
+    `kind` is a stable word: ``descriptors``, ``memory``, ``ports``, ``threads``, or ``network`` (no route to any).
+    """
+
+    service: str
+    endpoint: str
+    kind: str
+    reason: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitChanged(_Told):
     """A circuit is ``"open"`` for `duration` seconds, ``"half-open"`` or ``"closed"``; `endpoint` "": the service's.
 
@@ -245,6 +260,7 @@ Event: TypeAlias = (
     | EjectionSpared
     | EndpointsChanged
     | LimitReached
+    | LocalTrouble
     | Retried
     | Returned
     | Skipped

@@ -74,6 +74,7 @@ class EndpointState:
         "successes",
         "tracker",
         "turn",
+        "unreachable",
         "unsent",
         "until",
         "warm_since",
@@ -122,6 +123,8 @@ class EndpointState:
         """The last of those without a break that could not even connect; stale where it is more than `consecutive`."""
         self.refused = False
         """Whether the last of them was refused, which its host did, and no network."""
+        self.unreachable = NEVER
+        """When there was no route to it, last."""
         self.phase = Phase.ACTIVE
         self.until = NEVER
         """End of the ejection; once ACTIVE again, when it came back."""

@@ -8,6 +8,9 @@ stands now and never lower it; where there is no cost yet it is no sample. Kept 
 it. A silence is both: it took at least as long, and it is a failure, of a kind that `kubelb.core.health.silence`
 weighs.
 
+What this process itself lacks (`kubelb.core.local`) is no failure of an endpoint; nor is a network without a route to
+any of them.
+
 Failures that share an `Incident`, the end of their connection, are one failure: the first that is reported. A planned
 end is none; but since it is the server that says so, it is believed once in twenty answers or once a second, and only
 of an endpoint that since the last one has answered twice as many as that one left without an answer, or has kept its
@@ -25,6 +28,7 @@ from kubelb.core.charges import MAX_CHARGE, answered, charge, given_up
 from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
 from kubelb.core.health.silence import meaning, note_fault
+from kubelb.core.local import NO_ROUTE, Trouble, local, unreachable
 from kubelb.core.refused import refused
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Incident, Outcome, Sent, Verdict
@@ -39,6 +43,9 @@ Judge: TypeAlias = Callable[[EndpointState, int, float, float], None]
 
 Rest: TypeAlias = Callable[[EndpointState, float, float], None]
 """Called with a state, the seconds that it asks for, and now."""
+
+Ours: TypeAlias = Callable[[EndpointState, Trouble], None]
+Alike: TypeAlias = Callable[[EndpointState, float], bool]
 
 _OK = Verdict.OK
 _FAILED = Verdict.FAILED
@@ -61,7 +68,7 @@ _CLOSED = CircuitPhase.CLOSED
 class Tracker:
     """Feeds the states of one balancer. `judge` is None where nothing is ever ejected."""
 
-    __slots__ = ("_clock", "_judge", "_pace", "_penalty", "decay", "rest")
+    __slots__ = ("_clock", "_judge", "_pace", "_penalty", "alike", "decay", "ours", "rest")
 
     def __init__(
         self, clock: Clock, decay: float, penalty: float, judge: Judge | None = None, pace: float = math.inf
@@ -74,6 +81,10 @@ class Tracker:
         self._pace = pace
         self.rest: Rest = _no_rest
         """Told of an endpoint that asks to be left alone."""
+        self.ours: Ours = _not_told
+        """Told of a failure that is this process's own."""
+        self.alike: Alike = _alone
+        """Whether all others fail as this state does, without a route."""
 
     def succeeded(self, state: EndpointState, start: float) -> float:
         """Take an ordinary success: what `record` does for one, without asking what it is. Return the time."""
@@ -106,6 +117,8 @@ class Tracker:
         latency = outcome.latency
         if latency is None:
             latency = now - start
+        if outcome.error is not None and self._excused(state, outcome, now):
+            return False
         verdict = outcome.verdict
         if verdict is _OK:
             state.successes += 1
@@ -159,6 +172,27 @@ class Tracker:
             state.failures += 1
             charge(state, self._penalty, start, now, self.decay, 0.0)
             self._failed(state, start, now)
+        return True
+
+    def _excused(self, state: EndpointState, outcome: Outcome, now: float) -> bool:
+        """Whether this failure is our own, whatever endpoint it was met on; then say so, and blame none."""
+        if outcome.verdict is _CANCELLED:
+            return False
+        if (trouble := local(outcome.error)) is None:
+            if outcome.verdict is not _FAILED or outcome.sent is not _NEVER or not unreachable(outcome.error):
+                return False
+            state.unreachable = now
+            if not self.alike(state, now):
+                return False
+            trouble = NO_ROUTE
+            state.charged = now  # for those that ask whether anything is reached
+            state.consecutive, state.unsent = state.consecutive + 1, min(state.unsent, state.consecutive) + 1
+        state.others += 1
+        outcome.verdict = _NEUTRAL
+        outcome.reason = f"no {trouble.kind}"
+        if outcome.error is not None:
+            outcome.error.add_note(f"kubelb: {trouble.reason}: {trouble.cure}")
+        self.ours(state, trouble)
         return True
 
     def _note(self, state: EndpointState, now: float) -> None:
@@ -254,6 +288,15 @@ class CircuitTracker(Tracker):
             if circuit.phase is _CLOSED and start >= circuit.until:
                 circuit.append(what)
             self._hear(circuit, what, start, now)
+
+
+def _not_told(state: EndpointState, trouble: Trouble) -> None:
+    """Without a balancer there is none to tell."""
+
+
+def _alone(state: EndpointState, now: float) -> bool:  # noqa: ARG001
+    """Without a balancer nothing is known of others."""
+    return False
 
 
 def _no_rest(state: EndpointState, seconds: float, now: float) -> None:

@@ -17,6 +17,7 @@ from kubelb.core.events import (
     EndpointsChanged,
     Event,
     LimitReached,
+    LocalTrouble,
     Retried,
     Returned,
     Skipped,
@@ -84,6 +85,12 @@ EVENTS: dict[type[Event], Counted] = {
         "{refusal}",
         "Requests, retries and waits beyond a concurrency limit.",
         lambda event: (("kubelb.limit", event.limit), _flag("kubelb.observed", event.observed)),
+    ),
+    LocalTrouble: Counted(
+        "kubelb.local.failures",
+        "{failure}",
+        "Attempts that failed by what this process or its host lacks.",
+        lambda event: (("error.type", event.kind),),
     ),
     CircuitChanged: Counted(
         "kubelb.circuit.changes",

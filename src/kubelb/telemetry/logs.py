@@ -20,6 +20,7 @@ from kubelb.core.events import (
     EndpointsChanged,
     Event,
     LimitReached,
+    LocalTrouble,
     Retried,
     Returned,
     Skipped,
@@ -110,6 +111,9 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
             text = f"{where}{event.limit}={event.value} is reached, and what is more refused"
             key = (kind, event.service, event.limit, event.endpoint)
             return logging.WARNING, key, text + _only(event.observed)
+        case LocalTrouble():
+            text = f"{event.endpoint} is not to blame: {event.reason}; {event.cure}"
+            return logging.WARNING, (kind, event.service, event.kind), text
         case CircuitChanged():
             whose = f"the circuit of {event.endpoint or 'the service'}"
             how_long = f" for {event.duration:.1f} s" if event.state == "open" else ""
