@@ -15,6 +15,7 @@ from kubelb.printable import printable, shown
 
 __all__ = [
     "ANY",
+    "BAD_ANSWER",
     "CANCELLED",
     "IDEMPOTENT",
     "SUCCESS",
@@ -170,6 +171,8 @@ class Verdict(Enum):
     """It asked for less (429): load, never a reason for ejection. Two of one call are the caller's own limit."""
     FULL = "full"
     """It has no room and says for how long (503 with Retry-After): load, too; another one may have room."""
+    ODD = "odd"
+    """It ended in a way that kubelb does not know: never a reason for ejection, but no quick success either."""
     NEUTRAL = "neutral"
     """No fault: an idle connection that the server had closed. As CANCELLED for health, but worth repeating."""
     CANCELLED = "cancelled"
@@ -305,6 +308,9 @@ def _strange(verdict: object, sent: object) -> TypeError:
 
 SUCCESS = Outcome()
 """The outcome of an ordinary success; the lease measures the latency, so one value serves every call."""
+
+BAD_ANSWER = "bad answer"
+"""The `reason` of a failed attempt whose answer the client cannot read; two of one call are the service's way."""
 
 CANCELLED = Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason="cancelled")
 """The caller gave up."""

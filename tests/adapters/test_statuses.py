@@ -155,6 +155,24 @@ def test_one_that_is_full_is_left_for_another_at_once(world, service, balance, s
     assert sorted(view.state for view in lb.endpoints()) == ["ready", "resting"]
 
 
+@pytest.mark.parametrize("header", [b"Bad Header: 1", b"X:1\r\nno colon"])
+def test_an_answer_that_cannot_be_read_is_not_fetched_three_times(world, raw, balance, header):
+    """What a service answers taken for what a pod does. One other pod is asked, and neither is blamed in the end."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + header + b"\r\n\r\nok"
+
+    def script(peer):
+        while True:
+            peer.request()
+            peer.send(answer)
+
+    servers = [raw(script) for _ in range(4)]
+    lb = balance(*servers, policy="round_robin")
+    with pytest.raises(Exception, match=r"(?i)header"):
+        world.get(world.client(lb), URL)
+    assert sum(server.delivered for server in servers) == 2
+    assert {each.consecutive for each in lb.balancer.states()} == {0}
+
+
 def test_two_that_say_429_to_one_call_end_it(world, service, balance):
     """A caller's own limit taken for load: it was asked for three times, and all endpoints were given up."""
     svc = service(3)

@@ -135,6 +135,24 @@ def test_without_a_timeout_nothing_is_waited_for(session, service, balance, stat
     assert svc.requests == 1
 
 
+@pytest.mark.parametrize("header", [b"Content-Length: 3", b"\r\n".join(b"X-%d: 1" % n for n in range(120))])
+def test_an_answer_that_cannot_be_read_is_not_fetched_three_times(session, raw, balance, header):
+    """What a service answers taken for what a pod does. One other pod is asked, and neither is blamed in the end."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + header + b"\r\n\r\nok"
+
+    def script(peer):
+        while True:
+            peer.request()
+            peer.send(answer)
+
+    servers = [raw(script) for _ in range(4)]
+    lb = balance(*servers, policy="round_robin")
+    with pytest.raises(requests.RequestException):
+        session(lb).get(URL)
+    assert sum(server.delivered for server in servers) == 2
+    assert {each.consecutive for each in lb.balancer.states()} == {0}
+
+
 def test_two_that_say_429_to_one_call_end_it(session, service, balance):
     """A caller's own limit taken for load: it was asked for three times, and all endpoints were given up."""
     svc = service(3)

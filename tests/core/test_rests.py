@@ -12,10 +12,10 @@ from kubelb.core.flow import attempt_flow
 from kubelb.core.health.rests import MOST
 from kubelb.core.retry import Retry
 from kubelb.core.steps import Send
-from kubelb.model import IDEMPOTENT, Outcome, Verdict
+from kubelb.model import BAD_ANSWER, IDEMPOTENT, Outcome, Verdict
 from kubelb.runtime.driving import settle
 
-from .kit import Rig, busy, pods
+from .kit import Rig, busy, failed, pods
 
 POLICIES = ("peak_ewma", "least_request", "round_robin", "random")
 
@@ -136,6 +136,22 @@ def test_two_that_name_no_time_end_the_call_too() -> None:
     assert len(go(rig, Retry(), iter([busy(), busy()])).tries) == 1
     rig.balancer.lift(rig.balancer.states())
     assert min(rig.picks(100).values()) > 0
+
+
+def unread() -> Outcome:
+    return failed(reason=BAD_ANSWER)
+
+
+def test_two_answers_that_cannot_be_read_end_the_call() -> None:
+    """What a service answers taken for what a pod does: it was fetched three times, and pods were blamed for it."""
+    rig = Rig(3, "peak_ewma")
+    for number in range(20):
+        outcome = go(rig, Retry(budget=None), iter([unread(), unread()]))
+        assert len(outcome.tries) == 1, number
+    assert {state.consecutive for state in rig.balancer.states()} == {0}
+    assert {view.state for view in rig.balancer.view()} == {"ready"}
+    assert go(rig, Retry(), iter([unread(), Outcome()])).verdict is Verdict.OK
+    assert sum(state.consecutive for state in rig.balancer.states()) == 1
 
 
 def test_one_that_refuses_rests_while_another_answers() -> None:

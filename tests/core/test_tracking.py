@@ -16,6 +16,22 @@ def counts(rig: Rig) -> float:
     return state.cost * math.exp((state.stamp - rig.clock()) / 10.0)
 
 
+@pytest.mark.parametrize("policy", ["peak_ewma", "least_request"])
+def test_what_is_not_known_is_no_quick_success(policy: str) -> None:
+    """A pod on which everything raises at once drew all traffic. It blames none: no failure, and no ejection."""
+    rig = Rig(2, policy)
+    bad = rig.balancer.states()[0]
+    seen = 0
+    for _ in range(200):
+        lease = rig.balancer.pick()
+        rig.clock.advance(0.001 if lease.state is bad else 0.02)
+        seen += lease.state is bad
+        lease.release(Outcome(Verdict.ODD) if lease.state is bad else Outcome())
+    assert 1 <= seen <= (20 if policy == "peak_ewma" else 130)
+    assert (bad.failures, bad.consecutive, bad.phase.value) == (0, 0, "active")
+    assert bad.others == seen
+
+
 def test_the_first_sample_is_the_cost() -> None:
     """An endpoint that answered once costs what that took."""
     rig = Rig(1)

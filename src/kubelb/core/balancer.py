@@ -234,11 +234,15 @@ class Balancer:
             self._sweep(now)
         return any(state.rests_until <= now and state not in tried for state in self._pickers.eligible)
 
-    def lift(self, states: Collection[EndpointState]) -> None:
-        """Take back what these were charged with and rest for: what they refused was the caller's own limit."""
+    def lift(self, states: Collection[EndpointState], failures: int = 0) -> None:
+        """Take back what these were charged with and rest for: it was the caller's own limit, or the service's way.
+
+        `failures` is how many of each were counted in a row for it.
+        """
         now = self.clock()
         for state in states:
             excused(state, now, self._tracker.decay)
+            state.consecutive = max(0, state.consecutive - failures)
         with self._lock:
             self._changed(now)
             changed = self._guards.rests.lift(states)

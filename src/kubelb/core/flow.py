@@ -31,7 +31,7 @@ from kubelb.core.retry.strategies import call_state
 from kubelb.core.state import EndpointState
 from kubelb.core.steps import Cancel, Next, Send, Step, Wait
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
-from kubelb.model import Outcome, Request, Sent, Verdict
+from kubelb.model import BAD_ANSWER, Outcome, Request, Sent, Verdict
 
 __all__ = ["Flow", "Pick", "attempt_flow"]
 
@@ -195,6 +195,8 @@ class _Call:
         self.tried: list[EndpointState] = []
         self.busy: list[EndpointState] = []
         """Those that have asked this caller for less."""
+        self.unread: list[EndpointState] = []
+        """Those whose answer could not be read."""
         self.flying: list[Lease] = []
 
     def adopt(self, lease: Lease) -> None:
@@ -213,14 +215,17 @@ class _Call:
 
     def landed(self, outcome: Outcome) -> None:
         self.flying = [lease for lease in self.flying if lease is not outcome.lease]
-        if outcome.verdict is Verdict.BUSY and outcome.lease is not None and outcome.lease.state not in self.busy:
-            self.busy.append(outcome.lease.state)
-            if len(self.busy) > 1:
-                self.balancer.lift(self.busy)
+        alike = self.busy if outcome.verdict is Verdict.BUSY else self.unread if outcome.reason == BAD_ANSWER else None
+        if alike is not None and outcome.lease is not None and outcome.lease.state not in alike:
+            alike.append(outcome.lease.state)
+            if len(alike) > 1:
+                self.balancer.lift(alike[-2:], int(alike is self.unread))
 
     def repeats(self, outcome: Outcome) -> bool:
         """Whether another attempt could and may do better, by the rules and the user's own."""
         if outcome.verdict is Verdict.CANCELLED or not may_repeat(self.request, outcome):
+            return False
+        if len(self.unread) > 1 and outcome.reason == BAD_ANSWER:  # it is what this service answers
             return False
         return worth_repeating(outcome) or self._asked("retry", outcome, bool, False)
 

@@ -8,6 +8,9 @@ stands now and never lower it; where there is no cost yet it is no sample. Kept 
 it. A silence is both: it took at least as long, and it is a failure, of a kind that `kubelb.core.health.silence`
 weighs.
 
+An end that kubelb does not know (an exception of the application, or of a client) is charged, too, and no failure
+beside that: as a quick success it would draw everything to the endpoint on which everything raises at once.
+
 What this process itself lacks (`kubelb.core.local`) is no failure of an endpoint; nor is a network without a route to
 any of them.
 
@@ -52,6 +55,7 @@ _FAILED = Verdict.FAILED
 _CANCELLED = Verdict.CANCELLED
 _NEUTRAL = Verdict.NEUTRAL
 _SILENT = Verdict.SILENT
+_ODD = Verdict.ODD
 _NEVER = Sent.NEVER
 
 PARTING, QUIET = 1.0, 10.0
@@ -131,6 +135,9 @@ class Tracker:
             state.others += 1
             if state.stamp != NEVER:
                 given_up(state, latency, start, now, self.decay)
+        elif verdict is _ODD:
+            state.others += 1
+            charge(state, max(latency, self._penalty), start, now, self.decay, latency)
         elif verdict is _SILENT:
             self._unanswered(state, meaning(latency, outcome.overdue), latency, start, now)
         elif outcome.incident is not None and not _counts(state, outcome.incident, now):

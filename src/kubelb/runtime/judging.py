@@ -4,8 +4,10 @@ A result is a success. Of exceptions, those of the network are the endpoint's fa
 reset, a broken pipe, a timeout. None of them means that nothing was sent: a function may speak with others when its
 request has been processed, and be refused there. That must be said, by `NeverSent` or by `classify`. A timeout is
 silence, of which `kubelb.core.health.silence` makes what it counts; so is whatever a client raises when the deadline is
-over, since not every client's own timeout is a TimeoutError. Anything else is the application's own (a ValueError says
-nothing about a pod) and goes to the caller as it is. `classify` has the last word.
+over, since not every client's own timeout is a TimeoutError. Anything else goes to the caller as it is. It may be the
+application's own (a ValueError says nothing about a pod) or what an unknown client makes of a pod that is broken: so it
+ejects none, but counts for the choice like a failure. As a quick success it would draw all traffic to the one pod on
+which everything raises at once. `classify` has the last word.
 """
 
 from collections.abc import Callable
@@ -73,4 +75,4 @@ def _judged(error: Exception, overdue: float) -> Outcome:
         return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason=name)
     if overdue >= 0:
         return Outcome(Verdict.SILENT, sent=Sent.MAYBE, overdue=overdue, reason=name)
-    return Outcome(Verdict.OK, reason=name)
+    return Outcome(Verdict.ODD, reason=name)

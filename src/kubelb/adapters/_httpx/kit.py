@@ -1,5 +1,8 @@
 """Kit: httpx or httpx2 with its httpcore, and what their exceptions mean.
 
+What is neither httpcore's nor a socket's error is not known: it blames none, but is no quick success either. An answer
+that h11 cannot read is told from a connection that ended by its context, which is h11's.
+
 "Never sent" is what httpcore raises before it writes: connect errors and timeouts (a failed TLS handshake is one of
 them) and a wait for the pool, as long as it had not begun to write: a body's producer, or a trace function, may raise
 the same of a connection of its own. All else may have been processed. A connection that breaks before the first byte of
@@ -18,7 +21,7 @@ from kubelb.adapters._httpx.http2.endings import judgement
 from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.refusals import Refusals
-from kubelb.model import Outcome, Sent, Verdict
+from kubelb.model import BAD_ANSWER, Outcome, Sent, Verdict
 
 __all__ = ["Kit"]
 
@@ -66,6 +69,7 @@ class Kit:
             httpcore.WriteError: (Verdict.FAILED, Sent.MAYBE, True, "write error"),
             httpcore.RemoteProtocolError: (Verdict.FAILED, Sent.MAYBE, True, "disconnected"),
         }
+        self._callers = httpcore.LocalProtocolError, httpcore.UnsupportedProtocol
         self._broken = {httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError}
         self.refusal = Refusals(httpx.ConnectError, httpx.TimeoutException, _request=None).of
 
@@ -91,15 +95,18 @@ class Kit:
         if not timeouts.producer_failed and (judged := judgement(error)) is not None:
             verdict, sent, retryable, reason, fresh, incident = judged
             return Outcome(verdict, sent=sent, retryable=retryable, reason=reason, fresh=fresh, incident=incident)
-        own = (Verdict.CANCELLED, Sent.MAYBE, False, type(error).__name__)
+        callers = timeouts.producer_failed or isinstance(error, self._callers)
+        own = (Verdict.CANCELLED if callers else Verdict.ODD, Sent.MAYBE, False, type(error).__name__)
         if timeouts.producer_failed:
             verdict, sent, retryable, reason = own
         else:
             unknown = _SOCKETS if isinstance(error, OSError) else own
             verdict, sent, retryable, reason = self._outcomes.get(type(error), unknown)
+        if type(error) is self.httpcore.RemoteProtocolError and type(error.__context__).__module__.startswith("h11."):
+            reason = BAD_ANSWER
         if timeouts.sent and sent is Sent.NEVER:
             sent = Sent.MAYBE
-        if type(error) in self._broken and (timeouts.cut_short or not timeouts.connected):
+        if type(error) in self._broken and reason != BAD_ANSWER and (timeouts.cut_short or not timeouts.connected):
             verdict = Verdict.NEUTRAL
         overdue = timeouts.overdue() if verdict is Verdict.SILENT else None
         fresh = sent is Sent.NEVER

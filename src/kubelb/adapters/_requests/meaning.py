@@ -8,11 +8,13 @@ that answers early (413) and closes looks like that. A timeout is silence, of wh
 what it counts.
 """
 
+from http.client import HTTPException
+
 import requests
 import urllib3.exceptions as core
 
 from kubelb.adapters._requests.bounds import Bounds
-from kubelb.model import Outcome, Sent, Verdict
+from kubelb.model import BAD_ANSWER, Outcome, Sent, Verdict
 
 __all__ = ["outcome_of"]
 
@@ -20,7 +22,9 @@ __all__ = ["outcome_of"]
 def outcome_of(error: Exception, bounds: Bounds, request: requests.PreparedRequest) -> Outcome:
     """Return the outcome of an attempt that raised; its `error` is what the user gets, should it be the last."""
     if not isinstance(error, core.HTTPError | OSError) or isinstance(error, requests.RequestException):
-        return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=type(error).__name__, error=error)
+        callers = bounds.producer_failed or isinstance(error, requests.RequestException)
+        verdict = Verdict.CANCELLED if callers else Verdict.ODD  # what is not known is no quick success
+        return Outcome(verdict, sent=Sent.MAYBE, reason=type(error).__name__, error=error)
     inner: BaseException = error
     if isinstance(error, core.MaxRetryError):
         inner = error.reason or error
@@ -41,6 +45,8 @@ def outcome_of(error: Exception, bounds: Bounds, request: requests.PreparedReque
         reason = "read timeout" if isinstance(inner, core.ReadTimeoutError) else "write timeout"
         overdue = bounds.overdue()
         return Outcome(Verdict.SILENT, sent=Sent.MAYBE, retryable=True, overdue=overdue, reason=reason, error=mapped)
+    if _unreadable(inner):
+        return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason=BAD_ANSWER, error=mapped)
     verdict = Verdict.FAILED if bounds.connected and not bounds.cut_short else Verdict.NEUTRAL
     return Outcome(verdict, sent=Sent.MAYBE, retryable=True, reason="disconnected", error=mapped)
 
@@ -70,6 +76,12 @@ def _forget_query(error: core.MaxRetryError) -> None:
         error.args = tuple(each.replace(whole, path) if isinstance(each, str) else each for each in error.args)
         if "_message" in vars(error):  # urllib3 keeps its words for a copy by pickle
             vars(error)["_message"] = str(vars(error)["_message"]).replace(whole, path)
+
+
+def _unreadable(inner: BaseException) -> bool:
+    """Whether there was an answer, and http.client or urllib3 cannot read it; a connection that ended is an OSError."""
+    found = (inner, *inner.args)
+    return any(isinstance(each, core.InvalidHeader | HTTPException) and not isinstance(each, OSError) for each in found)
 
 
 def _timed_out(inner: BaseException) -> bool:
