@@ -68,6 +68,7 @@ def test_where_all_rest_none_does() -> None:
     assert min(rig.picks(60).values()) > 0
     assert not rig.balancer.has_room_beside(())
     rig.clock.advance(5.5)
+    assert rig.balancer.has_room_beside(())
     assert sorted(rig.picks(60).values()) == [0, 0, 60]
 
 
