@@ -52,16 +52,15 @@ def test_calls_that_are_told_before_the_state_changes() -> None:
 
 def test_calls_that_begin_before_the_state_changes() -> None:
     """Kind: a loss counted once for each call. Many begin on a busy machine until the state says that all is lost."""
-    losses = Losses()
+    losses, later = Losses(), 10.0 + LAG / 2
     one = shared(losses, 1.0, 10.0)
-    assert shared(losses, 10.0 + LAG / 2, 10.0 + LAG) is one
-    assert losses.of(10.0 + LAG / 2, 10.0 + LAG, "", trust=False) is None
-    assert losses.of(10.0 + LAG * 2, 10.0 + LAG * 3, "", trust=True) is None, (
-        "its connection is another, or none is lost"
-    )
+    assert losses.of(later, 10.0 + LAG, "", trust=True, among=True) is one
+    assert losses.of(later, 10.0 + LAG, "", trust=True) is None, "alone"
+    assert losses.of(later, 10.0 + LAG, "", trust=False, among=True) is None
+    assert losses.of(10.0 + LAG * 2, 10.0 + LAG * 3, "", trust=True, among=True) is None, "on another, if any"
     losses.failed(10.0 + LAG, 10.0 + LAG * 2)
     assert shared(losses, 10.0 + LAG * 1.5, 10.0 + LAG * 4) is one
-    assert losses.of(10.0 + LAG * 2.5, 10.0 + LAG * 4, "", trust=False) is None, "no lag where it was seen"
+    assert losses.of(10.0 + LAG * 2.5, 10.0 + LAG * 4, "", trust=True, among=True) is not one, "it was seen: no lag"
 
 
 def test_trust_that_nothing_justifies_is_short_and_rare() -> None:

@@ -9,9 +9,10 @@ began has lost its own, and all calls that began before the same loss share it:
 
 grpcio tells the calls before it tells of the state, in three cuts of four, so the first call to fail may see a
 connection that is still READY. Its failure opens a loss on trust: it is shared by the calls that fail within half a
-second and began before it, or so soon after it that their connection was READY only because the state is told last; and
-for good if the connection is then seen lost. Where it is not, there is no more trust for ten seconds: a server that
-ends all its calls by statuses has hidden what failed in one half second of ten.
+second and began before it, or, where calls run side by side, so soon after it that their connection was READY only
+because the state is told last. It is shared for good if the connection is then seen lost. Where it is not, there is no
+more trust for ten seconds: a server that ends all its calls by statuses has hidden what failed in one half second of
+ten.
 
 A loss is planned where the server has announced it (GOAWAY without an error). The status says so, or does not (before
 1.85): then it is known by calls that outlive the loss, for core leaves them on a connection that was announced to end.
@@ -83,13 +84,14 @@ class Losses:
             incident = Incident()
         self._known = (*known[1 - KEPT :], Loss(now, incident, seen=True))
 
-    def of(self, start: float, now: float, details: str, *, trust: bool) -> Incident | None:
+    def of(self, start: float, now: float, details: str, *, trust: bool, among: bool = False) -> Incident | None:
         """Return what a call that began at `start` and failed now has shared; None where it failed alone.
 
-        `trust`: whether its status is one of those that grpcio makes of a lost connection.
+        `trust`: whether its status is one of those that grpcio makes of a lost connection. `among`: whether others are
+        in flight with it.
         """
         for loss in self._known:
-            lag = LAG if trust and not loss.seen else 0.0
+            lag = LAG if trust and among and not loss.seen else 0.0
             if loss.when + lag >= start and (loss.seen or now - loss.when < SHARED):
                 if _announced(details) or (loss.seen and now - loss.when > OUTLIVED):
                     loss.incident.planned = True

@@ -203,7 +203,8 @@ class SubChannels:
                 if lease.state.in_use:
                     state_of(sub, True)
             trust = error.code() is grpc.StatusCode.UNAVAILABLE
-            outcome.incident = sub.losses.of(lease.start, now, error.details() or "", trust=trust)
+            among = lease.state.in_flight > 1
+            outcome.incident = sub.losses.of(lease.start, now, error.details() or "", trust=trust, among=among)
         return outcome
 
     def look(self) -> bool:
