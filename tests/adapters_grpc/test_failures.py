@@ -436,7 +436,7 @@ def test_bad_options() -> None:
     with pytest.raises(TypeError, match="give a list of methods"):
         balanced.insecure_channel("static:///127.0.0.1:1", idempotent="/a.B/C")
     with pytest.raises(kubelb.TargetError):
-        balanced.insecure_channel("nonsense")
+        balanced.insecure_channel("non sense")
 
 
 def test_only_what_is_named_is_repeated(server: Any, balance: Any) -> None:

@@ -211,7 +211,7 @@ def test_refused_is_never_sent(session, service, balance, method):
     assert type(caught.value) is requests.ConnectionError
     assert caught.value.request.url == URL
     assert len(caught.value.__notes__) == 2
-    assert "connect error" in caught.value.__notes__[0]
+    assert caught.value.__notes__[0].endswith("ended with refused")
 
 
 def test_a_reset_is_requests_connection_error(session, raw, balance):
