@@ -1,5 +1,6 @@
 """What every option has in common: what is no number, no switch, nothing of its kind is refused where it is given."""
 
+import asyncio
 import math
 import random
 from dataclasses import fields
@@ -9,6 +10,9 @@ import pytest
 
 import kubelb
 from kubelb.core import Balancer
+from kubelb.core.options import awaitable
+
+from .kit import Rig
 
 OPTIONS: tuple[type, ...] = (
     kubelb.Retry,
@@ -87,3 +91,20 @@ def test_a_snapshot_holds_tuples() -> None:
             kubelb.Snapshot(1, strange)
         with pytest.raises(TypeError, match=r"Snapshot\(parked="):
             kubelb.Snapshot(1, (), strange)
+
+
+def test_what_an_async_call_may_return() -> None:
+    """Something to await; a plain function is told by its name, a callable object by its class."""
+
+    async def ask() -> int:
+        return 7
+
+    async def asked() -> int:
+        return await awaitable(ask, ask())
+
+    assert asyncio.run(asked()) == 7
+    made: Any = 7
+    with pytest.raises(TypeError, match=r"acall\(.*ask\): it returned int, not an awaitable"):
+        awaitable(ask, made)
+    with pytest.raises(TypeError, match=r"acall\(Rig\): it returned int"):
+        awaitable(Rig(1), made)

@@ -197,8 +197,8 @@ class Tracker:
         state.others += 1
         outcome.verdict = _NEUTRAL
         outcome.reason = f"no {trouble.kind}"
-        if outcome.error is not None:
-            outcome.error.add_note(f"kubelb: {trouble.reason}: {trouble.cure}")
+        assert outcome.error is not None  # the trouble was read in it
+        outcome.error.add_note(f"kubelb: {trouble.reason}: {trouble.cure}")
         self.ours(state, trouble)
         return True
 
