@@ -1,9 +1,12 @@
 """A transport that is mounted is used: nothing in the environment comes before it, and it takes nothing of others."""
 
+import asyncio
 import importlib
+import os
 import ssl
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,6 +141,34 @@ def test_other_hosts_that_an_exception_names_go_directly(world, service, balance
     assert world.get(client, f"http://{name}/").extensions["kubelb"]
     assert (mine.requests, other.requests) == (1, 1)
     assert "directly" in repr(both)
+    plain = both._ours._plain
+    assert len(plain) == 1
+    child = os.fork()  # connections of what goes directly are the parent's, too
+    if child == 0:
+        both._ours.after_fork_in_child()
+        os._exit(len(both._ours._plain))
+    assert os.waitpid(child, 0)[1] == 0
+    assert both._ours._plain is plain
+
+
+def test_what_goes_directly_belongs_to_a_loop(monkeypatch, service, balance):
+    """A client that is used in a second loop has connections of the first one no more, directly or not."""
+    clean(monkeypatch)
+    from kubelb.adapters.httpx import async_mounts
+
+    other = service(1)
+    monkeypatch.setenv("NO_PROXY", "http://*localhost.test")
+    with kubelb.LoadBalancer(f"static:///{service(1)[0].address}") as lb:
+        both = async_mounts(lb, hosts=["localhost.test"])["http://*localhost.test"]
+
+        async def ask() -> object:
+            request = httpx.Request("GET", f"http://{other[0].address}/", headers={"connection": "close"})
+            response = await both.handle_async_request(request)
+            await response.aread()
+            return both._ours._plain[0]
+
+        assert asyncio.run(ask()) is not asyncio.run(ask())
+        asyncio.run(both.aclose())
 
 
 def test_every_name_of_a_service_is_mounted(sync_world):

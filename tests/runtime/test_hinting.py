@@ -15,6 +15,7 @@ from kubelb.core.policies import Picker
 from kubelb.core.policies.random import RandomPicker
 from kubelb.model import Request
 from kubelb.runtime.hinting import Hinted, current
+from kubelb.runtime.switch import off
 
 STATIC = "static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80"
 QUICK = Retry(wait=tenacity.wait_fixed(0))
@@ -72,6 +73,25 @@ def test_one_may_be_entered_again() -> None:
             assert now().left == 2.0
         assert now().left == 2.0
     assert current() is None
+
+
+@pytest.mark.parametrize("make", [lambda: hints(idempotent=True), kubelb.disabled])
+def test_one_block_for_many_tasks(make: Any) -> None:
+    """Tasks that are in it at the same time leave it in any order, and nothing of it stays behind."""
+    block = make()
+
+    async def inside(seconds: float) -> tuple[bool, bool]:
+        with block:
+            await asyncio.sleep(seconds)
+            there = current() is not None or off() is not None
+        return there, current() is None and off() is None
+
+    async def both() -> list[tuple[bool, bool]]:
+        return await asyncio.gather(inside(0.01), inside(0.0), inside(0.02))
+
+    assert asyncio.run(both()) == [(True, True)] * 3
+    with pytest.raises(ValueError, match="another context"):
+        block.__exit__(None, None, None)
 
 
 def test_threads_have_their_own_and_tasks_inherit() -> None:

@@ -114,7 +114,7 @@ def mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, httpx2
     ['all://reviews.prod', 'all://reviews.prod.']
     """
     transport = Transport(lb_or_target, **options)
-    return transport.mounted(_Beside, lambda: httpx2.HTTPTransport(**transport.plain_options()))
+    return transport.mounted(_Beside)
 
 
 def async_mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, httpx2.AsyncBaseTransport]:
@@ -124,4 +124,4 @@ def async_mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, 
     ['all://reviews.prod', 'all://reviews.prod.']
     """
     transport = AsyncTransport(lb_or_target, **options)
-    return transport.mounted(_AsyncBeside, lambda: httpx2.AsyncHTTPTransport(**transport.plain_options()))
+    return transport.mounted(_AsyncBeside)

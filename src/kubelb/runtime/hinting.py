@@ -10,7 +10,6 @@ alone are different: no block can give more time than there is, so the earliest 
 """
 
 import math
-from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -18,6 +17,7 @@ from kubelb.clock import Clock, monotonic
 from kubelb.core.options import number
 from kubelb.masking import MASK
 from kubelb.printable import shown
+from kubelb.runtime.scoped import Scoped
 
 __all__ = ["Hinted", "current", "hints", "seconds"]
 
@@ -58,9 +58,9 @@ class Hinted(NamedTuple):
         )
 
 
-_current: ContextVar[Hinted | None] = ContextVar("kubelb_hints", default=None)
+_current: Scoped[Hinted] = Scoped("kubelb_hints")
 current = _current.get
-"""The hints in force; None outside every block. It is asked by every request, so it is the bare method."""
+"""The hints in force; None outside every block."""
 
 
 class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
@@ -83,7 +83,7 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
     True
     """
 
-    __slots__ = ("_clock", "_deadline", "_idempotent", "_key", "_tokens")
+    __slots__ = ("_clock", "_deadline", "_idempotent", "_key")
 
     def __init__(
         self,
@@ -105,7 +105,6 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
         self._idempotent = idempotent
         self._deadline = deadline
         self._clock = clock
-        self._tokens: list[Token[Hinted | None]] = []  # several, so that one may be entered inside itself
 
     def __enter__(self) -> Self:
         key, idempotent, until = self._key, self._idempotent, math.inf
@@ -116,10 +115,10 @@ class hints:  # noqa: N801  # used as a verb: `with kubelb.hints(...)`
             idempotent = outer.idempotent if idempotent is None else idempotent
             left = outer.left
             until = until if left is None else min(until, self._clock() + left)
-        self._tokens.append(_current.set(Hinted(key, idempotent, until, self._clock)))
+        _current.enter(Hinted(key, idempotent, until, self._clock))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _current.reset(self._tokens.pop())
+        _current.leave()

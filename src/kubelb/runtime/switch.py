@@ -12,10 +12,11 @@ context variable says how: True for plainly, or a transport of the client's that
 import logging
 import os
 import sys
-from contextvars import ContextVar, Token
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from kubelb.runtime.scoped import Scoped
 from kubelb.telemetry.broken import say
 
 __all__ = ["VARIABLE", "announce", "disabled", "off", "switched_off"]
@@ -24,9 +25,9 @@ VARIABLE = "KUBELB_DISABLE"
 ON_AGAIN = frozenset({"", "0", "false", "no", "off"})
 """Values of the variable that switch nothing off; every other one does: in an emergency a typo must not go on."""
 
-_off: ContextVar[Any] = ContextVar("kubelb_disabled", default=None)
-off = _off.get
-"""How the calls of this context go past kubelb; None where they do not. Asked by every request: the bare method."""
+_off: Scoped[Any] = Scoped("kubelb_disabled")
+off: Callable[[], Any] = _off.get
+"""How the calls of this context go past kubelb; None where they do not."""
 _grpc_told: list[bool] = []
 
 
@@ -62,11 +63,10 @@ class disabled:  # noqa: N801  # used as a verb: `with kubelb.disabled()`
     'reviews.prod.svc.cluster.local:80'
     """
 
-    __slots__ = ("_tokens", "_way")
+    __slots__ = ("_way",)
 
     def __init__(self) -> None:
         self._way: Any = True
-        self._tokens: list[Token[Any]] = []  # several, so that one may be entered inside itself
 
     def __enter__(self) -> Self:
         if "kubelb.adapters.grpc" in sys.modules and not _grpc_told:
@@ -76,10 +76,10 @@ class disabled:  # noqa: N801  # used as a verb: `with kubelb.disabled()`
                 "kubelb.disabled() does not reach gRPC: its channels go on balancing; set %s=1 before they are made",
                 VARIABLE,
             )
-        self._tokens.append(_off.set(self._way))
+        _off.enter(self._way)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _off.reset(self._tokens.pop())
+        _off.leave()

@@ -35,14 +35,14 @@ __all__ = ["AioTransport"]
 class AioTransport(Common):
     """Everything of `kubelb.adapters.httpx.AsyncTransport` but its base class."""
 
+    _plain_kind = "AsyncHTTPTransport"
     _loop: asyncio.AbstractEventLoop | None = None
     _closing: set[asyncio.Task[None]]
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
         if self._off or off() is not None:
-            self._check_loop()
-            return await self._plainly("AsyncHTTPTransport", request).handle_async_request(request)
+            return await self._plainly(request).handle_async_request(request)
         around = self.kit.around("AsyncHTTPTransport", "handle_async_request")
         handle = self._watched if self.lb.watch.on() else self._handle
         if around is not None:
@@ -217,7 +217,7 @@ class AioTransport(Common):
                 )
             if loop is not None:
                 self._pools.forget()
-                self._plain = None
+                self._plain = []
                 self.lost.clear()
                 self.open.clear()
             self._loop = running
@@ -230,6 +230,11 @@ class AioTransport(Common):
             network_backend=AsyncDial(self.kit.httpcore, state, self._ssl_context, self._patience),
             **self._pool_options,
         )
+
+    def plain(self) -> Any:
+        """On this loop: connections of an earlier one are of no use."""
+        self._check_loop()
+        return super().plain()
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
@@ -254,8 +259,8 @@ class AioTransport(Common):
                 all_of_it.push_async_callback(self.lb.aclose)
             all_of_it.push_async_callback(self._closed)
             all_of_it.push_async_callback(self._close_all)
-            if self._plain is not None:
-                all_of_it.push_async_callback(self._plain.aclose)
+            for plain in self._plain if self._loop is asyncio.get_running_loop() else ():
+                all_of_it.push_async_callback(plain.aclose)
             await self._close_lost()
 
     async def _close_all(self) -> None:

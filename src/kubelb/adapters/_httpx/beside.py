@@ -1,10 +1,9 @@
 """What is mounted under a key that other hosts match as well: the service's requests are ours, theirs go directly.
 
 Such a key stands in ``NO_PROXY`` (see `mounting.py`), so "directly" is what the environment wants for them. The
-client's own transport cannot be asked for from here; this one has the TLS options, protocols and limits of ours.
+client's own transport cannot be asked for from here; `Common.plain` has the TLS options, protocols and limits of ours.
 """
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,10 +11,8 @@ __all__ = ["AsyncBeside", "Beside"]
 
 
 class _Choosing:
-    def __init__(self, ours: Any, make: Callable[[], Any]) -> None:
+    def __init__(self, ours: Any) -> None:
         self._ours = ours
-        self._make = make
-        self._other: Any = None
 
     def __repr__(self) -> str:
         return f"<{self._ours!r}, and directly to hosts that are not its service's>"
@@ -26,11 +23,7 @@ class _Choosing:
 
     def chosen(self, request: Any) -> Any:
         """Return the transport for a request."""
-        if self._ours.serves(request):
-            return self._ours
-        if self._other is None:
-            self._other = self._make()
-        return self._other
+        return self._ours if self._ours.serves(request) else self._ours.plain()
 
 
 class Beside(_Choosing):
@@ -43,8 +36,6 @@ class Beside(_Choosing):
     def close(self) -> None:
         """Close both. Idempotent."""
         self._ours.close()
-        if self._other is not None:
-            self._other.close()
 
     def __enter__(self) -> Self:
         return self
@@ -68,8 +59,6 @@ class AsyncBeside(_Choosing):
     async def aclose(self) -> None:
         """Close both. Idempotent."""
         await self._ours.aclose()
-        if self._other is not None:
-            await self._other.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -118,7 +118,7 @@ class Common(Connected):
         self._byte_stream = self.kit.httpx.ByteStream
         self._own_request = self.kit.httpx.Request
         self._off = switched_off()
-        self._plain: Any = None
+        self._plain: list[Any] = []
         """The client's own transport, for what goes past kubelb; made when it is first needed."""
         self.open: set[Any] = set()
         """Watches of the bodies that are not closed yet (see `body.py`)."""
@@ -152,7 +152,7 @@ class Common(Connected):
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self._pools.abandon()
-        self._plain = None
+        self._plain = []
         self._patience = Patience(self.lb)
         self.open = set()
         self.lost = deque()
@@ -184,39 +184,48 @@ class Common(Connected):
 
     # Mounts
 
-    def mounted(self, beside: Any, plain: Any) -> dict[str, Any]:
+    def mounted(self, beside: Any) -> dict[str, Any]:
         """Return this transport under every key of `mounting.keys`; see `kubelb.adapters.httpx.mounts`.
 
-        `beside` joins it with what `plain` makes, for a key that other hosts match.
+        `beside` is the class that joins it with a plain one, for a key that other hosts match.
         """
         httpx = self.kit.httpx
         if self._hosts is None:
             raise ValueError(f"mounts({str(self.lb.target)!r}): a static list has no name; give hosts=['NAME']")
         names = sorted(host.decode() for host in self._hosts)
-        both = beside(self, plain)
+        both = beside(self)
         return {key: self if alone else both for key, alone in keys(httpx.URL, httpx.InvalidURL, names)}
 
-    def plain_options(self) -> dict[str, Any]:
-        """Return the options of the client's own transport that are like ours."""
+    _plain_kind = ""
+
+    def plain(self) -> Any:
+        """Return the client's own transport, which dials what the URL says: with our options, and through no proxy.
+
+        As our pools it is left alone in a forked child and on a later event loop.
+        """
+        settled()
+        kept = self._plain
+        if not kept:  # of two threads at once one appends for nothing, what has opened nothing
+            kept.append(getattr(self.kit.httpx, self._plain_kind)(**self._plain_options()))
+        return kept[0]
+
+    def _plain_options(self) -> dict[str, Any]:
         protocols = {name: self._pool_options[name] for name in ("http1", "http2")}
         limits = {name: self._pool_options[name] for name in Limits.__annotations__}
         return {"verify": self._tls.get(), "limits": self.kit.httpx.Limits(**limits), **protocols}
 
     # Switched off
 
-    def _plainly(self, kind: str, request: Any) -> Any:
-        """Return the client's own transport, which dials what the URL says: with our options, and through no proxy."""
+    def _plainly(self, request: Any) -> Any:
+        """Return what answers where kubelb is switched off."""
         if not isinstance(request, self._own_request):
             raise self._mixed_up(request)
-        settled()
         way = off()
         if hasattr(way, "handle_request") or hasattr(way, "handle_async_request"):
             return way
         if self._server_hostname is not None:
             request.extensions = {**request.extensions, "sni_hostname": self._server_hostname}
-        if self._plain is None:
-            self._plain = getattr(self.kit.httpx, kind)(**self.plain_options())
-        return self._plain
+        return self.plain()
 
     # Before the request
 

@@ -28,10 +28,12 @@ __all__ = ["SyncTransport"]
 class SyncTransport(Common):
     """Everything of `kubelb.adapters.httpx.Transport` but its base class."""
 
+    _plain_kind = "HTTPTransport"
+
     def handle_request(self, request: Any) -> Any:
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
         if self._off or off() is not None:
-            return self._plainly("HTTPTransport", request).handle_request(request)
+            return self._plainly(request).handle_request(request)
         around = self.kit.around("HTTPTransport", "handle_request")
         handle = self._watched if self.lb.watch.on() else self._handle
         if around is not None:
@@ -183,8 +185,8 @@ class SyncTransport(Common):
         self._close_lost()
         self._absolve()
         self._close(self._pools.all())
-        if self._plain is not None:
-            self._plain.close()
+        for plain in self._plain:
+            plain.close()
         if self._owns:
             self.lb.close()
 
