@@ -29,7 +29,11 @@ def main(target: str) -> None:
             }
             sys.stdout.write(json.dumps(known) + "\n")
             sys.stdout.flush()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kubelb")]
+    # `close` waits 50 ms for them, and on a busy machine they need a little more to end.
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("kubelb")]
+    for thread in left:
+        thread.join(10.0)
+    assert not [thread for thread in left if thread.is_alive()]
 
 
 if __name__ == "__main__":
