@@ -183,6 +183,17 @@ def test_a_slice_moves_with_its_label():
     assert (told["reviews"].ips, told["ratings"].ips) == ([], [])
 
 
+def test_a_slice_that_moved_before_its_new_service_was_listed_leaves_the_old_one():
+    """The kind: what one desk knows already decides what another is told. The list of a newcomer is younger than the
+    watch, which replays the move: the service that was left would keep the pods until its next list."""
+    desks, told = desks_of("reviews", "ratings")
+    desks.of["reviews"].replace(ME, [slice_of("a", "10.0.0.1", 5)], frozenset(), "10")
+    desks.of["ratings"].replace(ME, [slice_of("a", "10.0.0.1", 15, "ratings")], frozenset(), "20")
+    desks.upsert(slice_of("a", "10.0.0.1", 15, "ratings"))
+    assert not desks.of["reviews"].knows("a")
+    assert (told["reviews"].ips, told["ratings"].ips) == ([], ["10.0.0.1"])
+
+
 def test_a_slice_without_a_label_is_odd_to_all():
     """And ends where it was known."""
     desks, told = desks_of("reviews", "ratings")

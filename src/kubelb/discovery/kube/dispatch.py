@@ -45,10 +45,11 @@ class Desks(Generic[Owner]):
     def upsert(self, piece: Slice) -> None:
         desks, name = self.of, piece.metadata.name
         mine = desks.get(piece.service)
-        if mine is None or not mine.knows(name):
-            for desk in desks.values():
-                if desk is not mine and (desk.knows(name) or not piece.service):
-                    desk.upsert(self._owner, piece)
+        # Also where its new service knows it already: a watch may replay what came before that one's list, and the
+        # service that the slice has left was listed earlier.
+        for desk in desks.values():
+            if desk is not mine and (desk.knows(name) or not piece.service):
+                desk.upsert(self._owner, piece)
         if mine is not None:
             mine.upsert(self._owner, piece)
 
