@@ -15,7 +15,7 @@ from kubelb.discovery.kube.steps import Reply
 from kubelb.discovery.kube.versions import older
 
 from .build import authorities, piece, row, wire
-from .server import bookmark, event, slice_list
+from .server import bookmark, event, slice_list, status
 from .world import Wait, World, line, ok
 
 ME, OTHER = "me", "other"
@@ -234,6 +234,7 @@ class Neighbours:
         return self.services
 
     unlisted = staticmethod(tuple)
+    newest = staticmethod(lambda: "")
     settle = staticmethod(lambda: 0.0)
     arrived = staticmethod(lambda: False)
 
@@ -310,6 +311,42 @@ def test_a_wider_watch_that_is_refused_is_followed_by_its_own(status):
     assert (world.told, scope.put_aside, world.asked[2].at) == (["replace 1"], 1, world.asked[1].at)
 
 
+def test_a_list_is_not_older_than_what_any_of_the_services_knows():
+    """The kind: the version where a watch begins, the oldest of all, is taken for what is known. The watch is too old,
+    and a server that lags lists what others know to be gone."""
+    expired = {"type": "ERROR", "object": status(410, "Expired")}
+    lists = [200, 160, 210]
+
+    def server(asked):
+        if not asked.watch:
+            return ok(slice_list(piece("a", [row("10.0.0.1")], version=90), version=lists.pop(0)))
+        return LONG if len(lists) < 2 else [line(expired)]
+
+    world = World(server)
+    world.reflector._scope = Neighbours("150", 0.0)
+    asked = world.run(requests=5)
+    assert asked[:4] == ["list 0", "watch 150", "list 200+", "list -"]
+    assert [told for told in world.told if told.startswith("replace")] == ["replace 1", "replace 1"]
+    assert asked[4] == "watch 210"
+
+
+def test_a_newcomer_is_not_listed_from_before_what_its_neighbours_know():
+    """The kind: a first list that is served by a server that lags becomes the version at which the watch of all begins
+    anew."""
+    channel = channel_of()
+    neighbour = Stream(channel, "b")
+    desk = channel.desks["b"]
+    assert channel.newest() == ""
+    desk.replace(neighbour, [slice_of("b", "10.0.0.1", 90, "b")], frozenset(), "95")
+    desk.upsert(neighbour, slice_of("b", "10.0.0.2", 100, "b"))
+    assert channel.newest() == "100"
+    desk.delete(neighbour, slice_of("b", "10.0.0.2", 101, "b"))
+    assert channel.newest() == "101"
+    scope = Neighbours("101", 0.0)
+    scope.newest = channel.newest
+    assert world_of(scope, LONG).run(requests=1) == ["list 101+"]
+
+
 # -- what a channel decides
 
 
@@ -384,6 +421,38 @@ def test_trouble_that_came_while_it_was_taken_over_is_known():
     wide = channel.widen(me, "100", 0.0)
     channel.desks["b"].failed(other, Trouble(Code.BROKEN, "broken"))
     assert channel.adopt(me, wide).reason == "broken"
+
+
+def test_a_stream_that_recovers_while_a_newcomer_comes():
+    """The kind: what is read before it is stored is out of date when it is. The service would be failing for ever, and
+    its watch is well."""
+    channel = channel_of()
+    stream = Stream(channel, "a")
+    stream.last_arrival = 0.0
+    recovering = []
+
+    class Recovers(Desks):
+        @property
+        def trouble(self):
+            before, self._trouble = self._trouble, None
+            if before is not None:
+                recovering.append(threading.Thread(target=self.recovered))
+                recovering[0].start()
+                recovering[0].join(0.1)  # it ends, or waits for us
+            return before
+
+        @trouble.setter
+        def trouble(self, trouble):
+            self._trouble = trouble
+
+    stream.desks = Recovers(stream)
+    stream.desks.trouble = Trouble(Code.BROKEN, "broken")
+    seat = channel.open("b", Told("b"), stream)
+    recovering[0].join(5)
+    assert not recovering[0].is_alive()
+    assert seat.desk.trouble is None
+    seat.join()
+    assert seat.subscriber.words == []
 
 
 def test_a_bookmark_counts_for_all():

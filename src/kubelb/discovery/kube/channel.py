@@ -59,11 +59,13 @@ class Channel:
 
     def open(self, service: str, subscriber: Subscriber, stream: "Stream") -> "Seat[Stream]":
         """The first seat at a new desk. Where its stream is in trouble, it is told so when it joins."""
-        desk = self.desks[service] = Desk(service, self._clock, stream)
-        desk.trouble = stream.desks.trouble
-        seat = Seat(desk, subscriber, joined=desk.trouble is None)
-        desk.seats = (seat,)
-        stream.desks.of = {**stream.desks.of, service: desk}
+        desk = Desk(service, self._clock, stream)
+        with desk.lock:  # nobody has it yet; what the stream tells meanwhile waits, and comes after what is read here
+            self.desks[service] = desk
+            stream.desks.of = {**stream.desks.of, service: desk}
+            desk.trouble = stream.desks.trouble
+            seat = Seat(desk, subscriber, joined=desk.trouble is None)
+            desk.seats = (seat,)
         stream.last_arrival = self._clock()
         return seat
 
@@ -106,6 +108,15 @@ class Channel:
                 version = theirs if older(theirs, version) else version
                 known = min(known, other.known)
             return Wide((*mine, *sorted(foreign)), version, known, frozenset(foreign))
+
+    def newest(self) -> str:
+        """The newest version that any service of the namespace has come to, "" where none is known, or is no number.
+
+        A list that is older takes back what is known. The version that a watch begins at says less: it is the oldest.
+        """
+        with self._lock:
+            versions = [desk.newest for desk in self.desks.values() if number(desk.newest) is not None]
+        return max(versions, key=int, default="")
 
     def aside(self) -> None:
         """A wider watch was not accepted."""

@@ -24,7 +24,7 @@ import msgspec
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.pages import UNKNOWN
 from kubelb.discovery.kube.sink import Sink
-from kubelb.discovery.kube.versions import Seen, number
+from kubelb.discovery.kube.versions import Seen, number, older
 from kubelb.discovery.kube.wire import Slice, decode_slice
 
 __all__ = ["Desk", "Seat", "Subscriber", "mistake"]
@@ -88,6 +88,8 @@ class Desk(Generic[Owner]):
         self.heard_at = clock()
         self.trouble: Trouble | None = None
         """What was told last, unless it is over."""
+        self.newest = ""
+        """The newest version that was applied here."""
         self._clock = clock
         self._slices: dict[str, bytes] = {}
         self._seen = Seen()
@@ -117,7 +119,7 @@ class Desk(Generic[Owner]):
                 del self._slices[name]
             for name, piece in mine.items():
                 self._slices[name] = _packed(piece)
-            self.synced, self._floor = True, version
+            self.synced, self._floor, self.newest = True, version, version
             if self.trouble is not None and self.trouble.code is Code.INTERNAL:
                 self.trouble = None  # a fresh start has mended it
             self._tell_all(lambda each: each.replace(slices, unread, version))
@@ -134,6 +136,7 @@ class Desk(Generic[Owner]):
                 self._slices[meta.name] = _packed(piece)
             else:
                 return  # a latecomer was not there when it was deleted, and would believe it
+            self._applied(meta.resource_version)
             self._tell_all(lambda each: each.upsert(piece))
 
     def delete(self, by: Owner, piece: Slice) -> None:
@@ -142,6 +145,7 @@ class Desk(Generic[Owner]):
             if self.owner is not by or self._replayed(piece.metadata.name, piece.metadata.resource_version):
                 return
             if self._forget(piece):
+                self._applied(piece.metadata.resource_version)
                 self._tell_all(lambda each: each.delete(piece))
 
     def heard(self, by: Owner) -> None:
@@ -184,6 +188,10 @@ class Desk(Generic[Owner]):
         for seat in self.seats:
             if seat.joined:
                 self.tell(seat, message)
+
+    def _applied(self, version: str) -> None:
+        if older(self.newest, version):
+            self.newest = version
 
     def _mine(self, piece: Slice) -> bool:
         return bool(piece.metadata.name) and piece.service == self.service

@@ -11,6 +11,8 @@ are given, so that a test is the server, the clock and the dice. What a failure 
 Rules (after those of client-go, tools/cache/reflector.go, where nothing else is said):
 - The first list may be served from the watch cache (resourceVersion=0). A later one is never older than what is known.
   "" asks etcd itself: after a version was not available any more, or not yet, and where a failure was told.
+- "Known" is here the newest version that any of the services, or of their neighbours, has come to. The cursor is the
+  oldest: right for a watch, but a list from there would bring back what the others know to be gone.
 - The version advances only after an event was applied, so that no reconnect can lose one.
 - A list older than what is known is another API server that is behind, and is not applied. If the next one, which asks
   etcd, says so too, then history itself was restored from a backup, and it is.
@@ -63,7 +65,8 @@ class Reflector:
         self.recovery = Recovery(namespace, scope, sink, self._waits, clock=clock, rng=rng, comeback=comeback)
         self.backoff = self.recovery.backoff
         self.cursor = ""
-        """The last version applied; "" before the first list."""
+        """The version from which a watch misses nothing; "" before the first list."""
+        self._newest = ""  # the newest one that was read; a list must not be older
         self._doubt = False
 
     def run(self) -> Steps:
@@ -99,7 +102,7 @@ class Reflector:
         recovery, sink = self.recovery, self._sink
         recovery.asking()
         while True:
-            version = "" if recovery.strict else self.cursor or "0"
+            version = "" if recovery.strict else self._mark() or "0"
             yield from self._waits.turn(recovery, recovery.troubled)
             if recovery.failing is not None:
                 pick = self._scope.all
@@ -119,18 +122,23 @@ class Reflector:
                     yield from recovery.wait(trouble, allowed=bool(self.cursor))
                 continue
             recovery.quorum = False
-            found = listed.version
-            if older(found, self.cursor) and not self._doubt:
+            found, mark = listed.version, self._mark()
+            if older(found, mark) and not self._doubt:
                 self._doubt = recovery.quorum = True
-                sink.skipped("a list", f"version {found} is older than {self.cursor}, which was seen before")
+                sink.skipped("a list", f"version {found} is older than {mark}, which was seen before")
                 yield from recovery.sleep(recovery.backoff.next())
                 continue
-            self._doubt = False
+            self._doubt, self._newest = False, found
             sink.replace(listed.slices, listed.unread, found)
             if pick != self._scope.unlisted or older(found, self.cursor):
                 self.cursor = found
             recovery.listed()
             return
+
+    def _mark(self) -> str:
+        """The version that a list must not be older than."""
+        others = self._scope.newest()
+        return others if older(self._newest, others) or not self._newest else self._newest
 
     def _watch(self) -> Generator[Step, Answer, bool]:
         """Until another list is needed; returns whether because somebody asked for it while all was well."""
@@ -211,6 +219,7 @@ class Reflector:
             return
         if told.version and not older(told.version, self.cursor):
             self.cursor = told.version
+            self._newest = self._newest if older(told.version, self._newest) else told.version
         self.recovery.applied(told.bookmark)
 
 

@@ -44,6 +44,10 @@ class Scope(Protocol):
         """Those that were not listed yet; they are listed next."""
         ...
 
+    def newest(self) -> str:
+        """The newest version that these services and their neighbours have come to; a list must not be older."""
+        ...
+
     def settle(self) -> float:
         """Seconds to wait for more newcomers; 0 ends the gathering."""
         ...
@@ -81,6 +85,10 @@ class Fixed:
     def unlisted(self) -> tuple[str, ...]:
         """Nobody comes."""
         return ()
+
+    def newest(self) -> str:
+        """The reflector knows itself what it has read."""
+        return ""
 
     def settle(self) -> float:
         """Nobody is waited for."""

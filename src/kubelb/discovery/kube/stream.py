@@ -200,6 +200,9 @@ class Stream:
     def arrived(self) -> bool:
         return bool(self.desks.unlisted())
 
+    def newest(self) -> str:
+        return self._channel.newest()
+
     def settle(self) -> float:
         return self._channel.settle(self) if self.gathering else 0.0
 
