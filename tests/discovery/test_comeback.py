@@ -1,10 +1,15 @@
 """Coming back fast, and not all at once: thirty streams of a process and a server that was away, in virtual time."""
 
+import random
+import threading
 from statistics import median
 
 import pytest
 
+from kubelb.discovery.kube.access import Access, Given
+from kubelb.discovery.kube.channel import Channel
 from kubelb.discovery.kube.comeback import AWAY, PROBE, RAMP, WINDOW, Comeback
+from kubelb.discovery.kube.stream import Stream
 
 from .build import piece, row
 from .fleet import Fleet, Hang
@@ -281,6 +286,33 @@ def test_who_left_is_not_roused():
     comeback.fails(2, 1, away=True)
     comeback.answered(2)
     assert calls == [1]
+
+
+def test_a_stream_that_was_stopped_while_it_failed_is_forgotten(monkeypatch):
+    """The kind: who leaves from another thread, while its own goes on for a moment. What it says then is kept for ever,
+    and all others wait for turns although all is well."""
+    comeback = Comeback(lambda: 0.0)
+    stream = Stream(
+        Channel(threading.Lock(), lambda: 0.0),
+        "prod",
+        "reviews",
+        Given(Access("https://10.96.0.1")),
+        clock=lambda: 0.0,
+        rng=random.Random(7),
+        comeback=comeback,
+        connect_timeout=1.0,
+        read_timeout=1.0,
+    )
+
+    def drive(_):
+        stream.stop(wait=False)
+        comeback.fails(stream._reflector.recovery, 0, away=True)
+        comeback.goes(stream._reflector.recovery, True)
+
+    monkeypatch.setattr(stream, "_drive", drive)
+    stream._run()
+    assert [comeback.turn(other, False) for other in ("one", "another")] == [0, 0]
+    assert not comeback._asking
 
 
 def test_waits_are_shared_evenly():

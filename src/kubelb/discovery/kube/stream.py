@@ -134,6 +134,8 @@ class Stream:
                 steps.close()
                 with contextlib.suppress(Exception):
                     self._transport.close()
+        # Once more: a thread that was past its last question when it was stopped may have told of itself since.
+        self._comeback.leave(self._wake.set, self._reflector.recovery)
         thread_ends()
 
     def _drive(self, steps: Steps) -> None:
