@@ -1,10 +1,15 @@
 """The own zone: learnt once, known to all; and where nobody knows it and it matters, that is told."""
 
 import gc
+import os
+import signal
+import threading
+from types import SimpleNamespace
 
 from discovery.build import piece, row, wire
 from kubelb.core.events import Skipped
 from kubelb.discovery.kube import places
+from kubelb.discovery.kube import source as source_module
 from kubelb.discovery.kube.access import Access, Given
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.reducer import Reducer
@@ -139,3 +144,48 @@ def test_a_load_balancer_that_is_gone_is_not_kept():
     del source
     gc.collect()
     assert len(places._listeners) <= before
+
+
+def test_a_fork_while_a_service_starts():
+    """The kind: a child tells what it learns to a service whose lock is held by a thread that is the parent's.
+
+    One that starts in the child is told again."""
+    world = World("https://nine.test")
+    starting, restarted = world.service("starting"), world.service("restarted")
+    held, go = threading.Event(), threading.Event()
+
+    def start():
+        with starting._lock:
+            held.set()
+            go.wait(30)
+
+    thread = threading.Thread(target=start, daemon=True)
+    thread.start()
+    assert held.wait(5)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # ends it, and not well, where it waits
+        try:
+            places.tell(restarted._place, "b")
+            places.join(restarted._place, restarted)
+            places.tell(restarted._place, "c")
+            os._exit(0 if restarted._reducer.view.zone == "c" and len(places._listeners) == 1 else 3)
+        finally:
+            os._exit(4)
+    go.set()
+    thread.join(5)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_service_that_starts_joins_again(monkeypatch):
+    """After a fork; and it is told what others learnt meanwhile."""
+    world = World("https://ten.test")
+    source, other = world.service(), world.service("other")
+    places.after_fork_in_child()
+    places.tell(source._place, "b")
+    assert source._reducer.view.zone == ""
+    monkeypatch.setattr(source_module, "subscribe", lambda *args: SimpleNamespace(join=lambda: None))
+    source.start(lambda: None)
+    assert source._reducer.view.zone == "b"
+    places.tell(source._place, "c")
+    assert (source._reducer.view.zone, other._reducer.view.zone) == ("c", "")

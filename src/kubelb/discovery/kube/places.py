@@ -13,7 +13,7 @@ from weakref import ref
 
 from kubelb.discovery.kube.access import Locator
 
-__all__ = ["CURE", "UNPLACED", "Place", "join", "tell", "zone_of"]
+__all__ = ["CURE", "UNPLACED", "Place", "after_fork_in_child", "join", "tell", "zone_of"]
 
 UNPLACED = "the slices ask to stay in the own zone (topology hints), and the zone of this process is unknown"
 CURE = (
@@ -47,7 +47,7 @@ def zone_of(place: Place) -> str:
 
 
 def join(place: Place, listener: Listener) -> None:
-    """Tell it, for as long as it lives, what is learnt from now on."""
+    """Tell it, for as long as it lives or until a fork, what is learnt from now on."""
     number = id(listener)
     _listeners[number] = place, ref(listener, _leaver(number))
 
@@ -59,6 +59,11 @@ def tell(place: Place, zone: str) -> None:
         for other, reference in tuple(_listeners.values()):
             if other == place and (listener := reference()) is not None:
                 listener.placed(zone)
+
+
+def after_fork_in_child() -> None:
+    """Forget all listeners: a thread that is not here may hold the lock of one. Those that start here join again."""
+    _listeners.clear()
 
 
 def _leaver(number: int) -> Callable[[object], None]:

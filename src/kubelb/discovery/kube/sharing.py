@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from kubelb.clock import Clock
-from kubelb.discovery.kube import plugin, resolve
+from kubelb.discovery.kube import places, plugin, resolve
 from kubelb.discovery.kube.access import Locator
 from kubelb.discovery.kube.channel import Channel
 from kubelb.discovery.kube.comeback import Comeback
@@ -105,6 +105,7 @@ def after_fork_in_child() -> None:
     before, _registry = _registry, _Registry()
     resolve.after_fork_in_child()
     plugin.after_fork_in_child()
+    places.after_fork_in_child()
     for channel in before.channels.values():
         for stream in channel.streams:
             stream.abandon()

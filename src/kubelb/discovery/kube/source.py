@@ -139,6 +139,8 @@ class KubeDiscovery:
     def start(self, notify: Callable[[], None]) -> None:
         """Take a seat at the stream, or begin it, and take what it knows already. No I/O on this thread."""
         self._notify = notify
+        places.join(self._place, self)  # again: in a forked child it is not known there any more
+        self.placed(places.zone_of(self._place))
         # Under the lock, for the stream may tell its first news, and whoever hears them stop us, before `subscribe`
         # returns here: that stop would find no stream to leave.
         with self._lock:
