@@ -216,6 +216,30 @@ def test_selectors():
     assert selector(*many, *"abcdefghijkl")[1] == "kubernetes.io/service-name"
 
 
+def test_the_same_failure_is_told_now_and_then():
+    """Another kind at once, other words soon, the same again ever more seldom; and after its end it is news."""
+    now = [0.0]
+    told, desk = Told(), Desk("reviews", lambda: now[0], ME)
+    desk.seats = (Seat(desk, told, joined=True),)
+
+    def tells(at, code=Code.UNREACHABLE, reason="refused"):
+        now[0] = at
+        before = len(told.words)
+        desk.failed(ME, Trouble(code, reason))
+        return len(told.words) > before
+
+    assert [at for at in range(130) if tells(float(at))] == [0, 1, 3, 7, 14, 27, 53, 83, 113]
+    assert tells(130.0, Code.FORBIDDEN)
+    assert tells(130.5, reason="timed out")
+    assert not tells(130.6, reason="refused")
+    assert [tells(140.0 + n / 10, Code.FORBIDDEN, f"words {n}") for n in range(10)].count(True) == 2
+    flaps = [tells(150.0 + n / 10, (Code.FORBIDDEN, Code.UNREACHABLE)[n % 2]) for n in range(8)]
+    assert flaps == [True, True] + [False] * 6
+    assert desk.trouble.code is Code.UNREACHABLE
+    desk.recovered(ME)
+    assert tells(150.8)
+
+
 # -- what a reflector makes of a scope
 
 

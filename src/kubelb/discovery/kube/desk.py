@@ -23,6 +23,7 @@ import msgspec
 
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.pages import UNKNOWN
+from kubelb.discovery.kube.repeats import Repeats
 from kubelb.discovery.kube.sink import Sink
 from kubelb.discovery.kube.versions import Seen, number, older
 from kubelb.discovery.kube.wire import Slice, decode_slice
@@ -91,6 +92,7 @@ class Desk(Generic[Owner]):
         self.newest = ""
         """The newest version that was applied here."""
         self._clock = clock
+        self._repeats = Repeats(clock)
         self._slices: dict[str, bytes] = {}
         self._seen = Seen()
         self._floor = ""  # the version of the last list
@@ -122,6 +124,7 @@ class Desk(Generic[Owner]):
             self.synced, self._floor, self.newest = True, version, version
             if self.trouble is not None and self.trouble.code is Code.INTERNAL:
                 self.trouble = None  # a fresh start has mended it
+                self._repeats.over()
             self._tell_all(lambda each: each.replace(slices, unread, version))
 
     def upsert(self, by: Owner, piece: Slice) -> None:
@@ -156,12 +159,13 @@ class Desk(Generic[Owner]):
         self._tell_all(lambda each: each.heard())
 
     def failed(self, by: Owner, trouble: Trouble) -> None:
-        """It cannot be read for now."""
+        """It cannot be read for now. The same failure again is told now and then (`repeats.py`)."""
         with self.lock:
             if self.owner is not by:
                 return
             self.trouble = trouble
-            self._tell_all(lambda each: each.failed(trouble))
+            if self._repeats.news(trouble):
+                self._tell_all(lambda each: each.failed(trouble))
 
     def recovered(self, by: Owner) -> None:
         """It can, and everything is known."""
@@ -169,6 +173,7 @@ class Desk(Generic[Owner]):
             if self.owner is not by or self.trouble is None:
                 return
             self.trouble = None
+            self._repeats.over()
             self._tell_all(lambda each: each.recovered())
 
     def skipped(self, by: Owner, what: str, reason: str) -> None:
