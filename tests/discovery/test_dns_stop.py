@@ -11,8 +11,12 @@ from tests.stalls import elapsed
 
 from kubelb import LoadBalancer
 from kubelb.discovery.dns import source as source_module
+from kubelb.discovery.dns.asker import Asker
+from kubelb.discovery.dns.dialogue import Dialogue
 from kubelb.discovery.dns.lookup import Lookup
+from kubelb.discovery.dns.manners import Manners
 from kubelb.discovery.dns.source import DnsDiscovery
+from kubelb.discovery.dns.steps import Config, Question
 from kubelb.target import parse_target
 
 from .dns_by_hand import HOST, NAME
@@ -142,6 +146,41 @@ def test_a_mistake_of_ours_is_survived(made, monkeypatch):
         assert "KeyError in broken" in feed.events[0].reason
         assert "secret" not in str(feed.events)
         feed.ips("10.0.0.1", "10.0.0.2")
+
+
+def test_a_mistake_while_answers_are_under_way_is_slept_over(made, monkeypatch):
+    """The kind: what a mistake leaves behind. An answer that nobody reads ended each moment of the sleep at once."""
+    selects, real = [], Asker._select
+
+    def broken(self, dialogue, step):
+        raise KeyError("a mistake of ours")
+
+    def counted(self, seconds):
+        selects.append(seconds)
+        return real(self, seconds)
+
+    monkeypatch.setattr(Asker, "_move", broken)
+    monkeypatch.setattr(Asker, "_select", counted)
+    with Nameserver(web) as server:
+        feed = DnsReader(made, srv(server))
+        feed.until(lambda _: feed.events)
+        begun = len(selects)
+        time.sleep(0.3)
+        assert len(selects) <= begun + 5
+
+
+def test_what_a_mistake_left_in_between_is_dropped(monkeypatch):
+    """A question whose sockets are waited for, and that is not among those under way."""
+    asker = Asker(lambda: False)
+    config = Config(servers=(("127.0.0.1", 9),))
+    dialogue = Dialogue(Question("web.", "A"), config.servers, config, Manners())
+    dialogue.begin(0.0)
+    asker._keep(dialogue)
+    asker._open.clear()
+    asker.drop()
+    assert not dialogue.open
+    assert len(asker._selector.get_map()) == 1
+    asker.close()
 
 
 def test_stopped_while_a_mistake_is_slept_over(monkeypatch):

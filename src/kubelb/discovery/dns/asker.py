@@ -70,9 +70,11 @@ class Asker:
         return tuple(each.result for each in left)
 
     def drop(self) -> None:
-        """Give up what is left."""
-        for dialogue in self._open:
-            self._forget(dialogue)
+        """Give up what is left, also where a mistake of ours has left it in between."""
+        left = [key for key in self._selector.get_map().values() if key.data is not None]
+        for key in left:
+            self._selector.unregister(key.fileobj)
+        for dialogue in (*(key.data[0] for key in left), *self._open):
             dialogue.close()
         self._open.clear()
         self._waiting.clear()

@@ -105,6 +105,7 @@ class Runner:
                 except Exception as error:  # noqa: BLE001 - a mistake of ours must not end discovery
                     if self._stopped:  # perhaps by a fork, which closed what a greenlet still waits on
                         return
+                    asker.drop()  # or answers that nobody reads would end each moment of the sleep at once
                     self._failed(Failure("internal", f"kubelb made a mistake: {place(error)}", "please report it"))
                     asker.sleep(self._poller.backoff.next(), self._is_stopped)
                 finally:
