@@ -231,6 +231,13 @@ def test_nothing_but_lies_is_a_failure():
         play(lookup(A), {f"A {HOST}": Answer(ttl=5.0, odd=("0.0.0.0 of x is no address of a server",))})
 
 
+def test_lies_of_one_family_say_nothing_of_it():
+    """What is known of it stays, as where it was not asked about."""
+    odd = Answer(ttl=5.0, odd=("0.0.0.0 of x is no address of a server",))
+    finding, _ = play(lookup(A), {f"A {HOST}": odd, f"AAAA {HOST}": a("fd00::1")})
+    assert set(finding.endpoints) == {"IPv6"}
+
+
 # -- aliases
 
 

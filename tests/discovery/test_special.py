@@ -1,10 +1,12 @@
 """Addresses that are no pod's are not dialled, wherever they are from; they are told once, and may be allowed."""
 
+from dataclasses import replace
+
 import pytest
 
 from discovery.build import piece, row, wire
 from kubelb import LoadBalancer, NoEndpoints
-from kubelb.core.events import Skipped
+from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Skipped
 from kubelb.discovery.dns.finding import Finding, screened_finding
 from kubelb.discovery.dns.source import DnsDiscovery
 from kubelb.discovery.kube.reducer import Reducer
@@ -92,7 +94,7 @@ def test_an_answer_of_dns_does_not_lead_there():
     """A record is as easily written as a slice."""
     bad, good = Endpoint("169.254.169.254", 80), Endpoint("10.0.0.1", 80)
     finding = screened_finding(Finding(5.0, {"IPv4": (bad, good), "IPv6": (Endpoint("::", 80),)}))
-    assert finding.endpoints == {"IPv4": (good,), "IPv6": ()}
+    assert finding.endpoints == {"IPv4": (good,)}  # of the other family nothing was learnt
     assert finding.refused == (bad.ip, "::")
     assert "169.254.169.254 (link-local)" in finding.warnings[0][1]
 
@@ -114,6 +116,60 @@ def test_a_source_of_dns():
     allowed = DnsDiscovery(target, allow_special_addresses=True)
     allowed.found(finding)
     assert [endpoint.ip for endpoint in allowed.poll(0.0)[0].endpoints] == ["169.254.1.1"]
+
+
+LIE = Finding(5.0, {"IPv4": (Endpoint("169.254.1.1", 80),), "IPv6": ()})
+
+
+def test_an_answer_of_nothing_else_does_not_empty_what_is_known():
+    """The kind: one lie empties the set, another is told and changes nothing. It ages, as after any failure."""
+    told, now = [], [0.0]
+    source = DnsDiscovery(parse_target("dns:///web:80"), emit=told.append, clock=lambda: now[0])
+    good = Finding(5.0, {"IPv4": (Endpoint("10.0.0.1", 80),), "IPv6": ()})
+    source.found(good)
+    assert [endpoint.ip for endpoint in source.poll(0.0)[0].endpoints] == ["10.0.0.1"]
+    now[0] = 10.0
+    assert not source.found(replace(LIE, early=True))
+    assert source.health().error == ""
+    assert not source.found(LIE)
+    assert source.poll(10.0)[0] is None
+    assert "has only addresses that are not dialled: 169.254.1.1 (link-local)" in source.health().error
+    assert source.health().cure == "allow_special_addresses=True, if they are meant"
+    assert source.health().age == 10.0
+    source.found(good)
+    assert (source.health().error, source.health().age) == ("", 0.0)
+    assert [type(event) for event in told] == [DiscoveryFailed, DiscoveryRecovered]
+    assert told[0].kind == "malformed"
+
+
+def test_a_family_of_nothing_else_stays_as_it_is():
+    """The same, where the other family has an answer."""
+    source = DnsDiscovery(parse_target("dns:///web:80"), routed=lambda ip: True)
+    source.found(Finding(5.0, {"IPv4": (Endpoint("10.0.0.1", 80),), "IPv6": ()}))
+    source.poll(0.0)
+    source.found(replace(LIE, endpoints={**LIE.endpoints, "IPv6": (Endpoint("fd00::1", 80),)}))
+    assert source.poll(0.0)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (Finding(5.0, {"IPv4": (Endpoint("10.0.0.1", 80), Endpoint("169.254.1.1", 80))}), "169.254.1.1 (link-local)"),
+        (
+            Finding(5.0, {"IPv4": (Endpoint("10.0.0.1", 80),)}, warnings=(("an address record", "0.0.0.0 of x"),)),
+            "0.0.0.0",
+        ),
+    ],
+)
+def test_health_names_what_is_left_out_beside_others(odd, words):
+    """For as long as it is."""
+    source = DnsDiscovery(parse_target("dns:///web:80"))
+    source.found(odd)
+    assert [endpoint.ip for endpoint in source.poll(0.0)[0].endpoints] == ["10.0.0.1"]
+    assert source.health().error.startswith("left out are addresses that are not dialled: " + words)
+    assert source.health().cure
+    source.found(Finding(5.0, {"IPv4": (Endpoint("10.0.0.1", 80),)}))
+    assert source.health().error == ""
 
 
 def test_a_fixed_list():

@@ -47,11 +47,16 @@ class Finding:
 
 
 def screened_finding(finding: Finding) -> Finding:
-    """Return the finding without addresses that are no server's (see `kubelb.discovery.special`)."""
+    """Return the finding without addresses that are no server's (see `kubelb.discovery.special`).
+
+    A family that has no others is left out: a lie says nothing of what there is.
+    """
     good, refused = dict[str, tuple[Endpoint, ...]](), list[str]()
     for family, endpoints in finding.endpoints.items():
-        good[family], bad = screened(endpoints)
+        fine, bad = screened(endpoints)
         refused += bad
+        if fine or not bad:
+            good[family] = fine
     if not refused:
         return finding
     warning = "a part of the answer", f"{left_out(refused)}; {CURE}"

@@ -234,7 +234,8 @@ class Lookup:
         warnings: list[tuple[str, str]] = []
         for family, reply in zip(self._families, replies.values(), strict=True):
             if isinstance(reply, Answer):
-                endpoints[family] = tuple(Endpoint(ip, port) for ip in sorted(set(reply.addresses)))
+                if reply.addresses or not reply.odd:  # nothing but lies says nothing of what there is
+                    endpoints[family] = tuple(Endpoint(ip, port) for ip in sorted(set(reply.addresses)))
                 warnings += [("an address record", text) for text in reply.odd]
         heard = [reply for reply in replies.values() if isinstance(reply, Answer)]
         found = [reply for reply in heard if reply.addresses]

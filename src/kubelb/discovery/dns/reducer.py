@@ -54,6 +54,11 @@ class Reducer:
         self._last: Finding | None = None
         self._published: tuple[object, ...] | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether there is any endpoint."""
+        return any(self._tables.values())
+
     def take(self, finding: Finding, now: float) -> None:
         """Take over what was found out."""
         self.synced = True
@@ -98,8 +103,7 @@ class Reducer:
         if self._absent_since is None:
             self._absent_since = now
         self._absent_times += 1
-        known = any(self._tables.values())
-        self.holding = known and (self._absent_times < ANSWERS or now - self._absent_since < self._hold)
+        self.holding = self.known and (self._absent_times < ANSWERS or now - self._absent_since < self._hold)
         return self.holding
 
 

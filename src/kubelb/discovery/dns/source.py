@@ -17,8 +17,9 @@ from kubelb.discovery.dns.nameservers import RESOLV_CONF
 from kubelb.discovery.dns.reducer import HOLD, Reducer, Routed
 from kubelb.discovery.dns.steps import Failure
 from kubelb.discovery.dns.urgency import Reached, Urgency
-from kubelb.discovery.dns.wording import kept, virtual
+from kubelb.discovery.dns.wording import kept, not_dialled, virtual
 from kubelb.discovery.route import has_route
+from kubelb.discovery.special import CURE, left_out
 from kubelb.model import Address, Health, Snapshot
 from kubelb.target import Target
 
@@ -79,7 +80,7 @@ class DnsDiscovery:
         self._urgency = None if self._reached is None else Urgency(self._reached)
         self._used: frozenset[Address] = frozenset()
         self._heard: float | None = None
-        self._error = "", ""
+        self._error = self._left_out = "", ""
         self._failing_since: float | None = None
         self._warned: frozenset[tuple[str, str]] = frozenset()
 
@@ -119,6 +120,8 @@ class DnsDiscovery:
                 if self._channel
                 else ""
             )
+        if not error:
+            error, cure = self._left_out
         return Health(self._target.scheme, synced, stale, age, error, cure)
 
     @property
@@ -144,9 +147,16 @@ class DnsDiscovery:
     def found(self, finding: Finding) -> bool:
         """Take an answer; returns whether the name has been given up."""
         now = self._clock()
-        self._heard = now if finding.at is None else finding.at
         if not self._allow_special_addresses:
             finding = screened_finding(finding)
+        if finding.refused and not any(finding.endpoints.values()) and self._reducer.known:
+            # Nothing but lies: no answer, as one with nothing but 0.0.0.0 is none.
+            if not finding.early:
+                self._trouble(
+                    "malformed", f"{self._target.name.rstrip('.')} has only {left_out(finding.refused)}", CURE
+                )
+            return False
+        self._heard = now if finding.at is None else finding.at
         with self._lock:
             self._reducer.take(finding, now)
             holding = self._reducer.holding
@@ -170,6 +180,7 @@ class DnsDiscovery:
     def _warn(self, finding: Finding) -> None:
         """Tell what is odd about an answer, once for as long as it stays so."""
         warnings = finding.warnings
+        self._left_out = not_dialled(finding)
         if finding.virtual:
             self._error = virtual(self._target, finding)
             warnings += (("the choice of pods", self._error[0]),)

@@ -1,11 +1,14 @@
 """Why there is nothing to send to, and what is wrong with what there is, in words that let the user act."""
 
 from kubelb.discovery.dns.finding import Finding
+from kubelb.discovery.dns.steps import LIES
 from kubelb.discovery.special import CURE, left_out
 from kubelb.target import Target
 
-__all__ = ["kept", "virtual", "why_empty"]
+__all__ = ["kept", "not_dialled", "virtual", "why_empty"]
 
+_ADDRESSES = {"an address", "an address record", "a line of the hosts file"}
+"""What warnings of addresses that are no server's are about."""
 _SLICES = "or let kubelb read EndpointSlices (kube:///SVC.NS:PORT), which knows the pods of any Service"
 
 
@@ -39,6 +42,15 @@ def kept(target: Target, finding: Finding, hold: float) -> tuple[str, str]:
         f"DNS has no {target.name.rstrip('.')} any more ({finding.absent})",
         f"is its last pod gone, or the Service? After {hold:g} s it counts as empty",
     )
+
+
+def not_dialled(finding: Finding) -> tuple[str, str]:
+    """Reason and cure, where addresses of an answer are left out; empty where none is."""
+    if finding.refused:
+        return f"left out are {left_out(finding.refused)}", CURE
+    odd = [reason for what, reason in finding.warnings if what in _ADDRESSES]
+    more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+    return (f"left out are addresses that are not dialled: {', '.join(odd[:3])}{more}", LIES) if odd else ("", "")
 
 
 def virtual(target: Target, finding: Finding) -> tuple[str, str]:
