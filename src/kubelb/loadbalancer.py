@@ -9,6 +9,7 @@ again.
 """
 
 import contextlib
+import os
 import random
 import threading
 from collections import Counter
@@ -31,6 +32,7 @@ from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
+from kubelb.discovery.mapped import VARIABLE as TARGETS
 from kubelb.discovery.mapped import mapped
 from kubelb.discovery.namespace import in_own_namespace, placed
 from kubelb.discovery.plain import plain_endpoint
@@ -67,7 +69,7 @@ from kubelb.telemetry.watch import Watch
 
 __all__ = ["LoadBalancer"]
 
-SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv"}
+SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv", "static": "static"}
 """Where endpoints will come from, for as long as there is no source that says so itself."""
 PROBE = 5.0
 """Seconds between two times that calls which fail at once have discovery ask again, out of its own turn."""
@@ -211,7 +213,7 @@ class LoadBalancer(Calls):
         self._listeners = Listeners()
         self._standing = Standing(self.balancer, self.links)
         seeds = () if seed is None else seed_endpoints(seed)
-        if seeds and self._source_target is self.target:
+        if seeds and self._source_target is self.target and not self._may_be_mapped():
             self._publish(Snapshot(SEED, self._dialled(seeds)))
             self.balancer.at_next_pick(self._begin)
         self._static: Discovery | None = None
@@ -421,13 +423,23 @@ class LoadBalancer(Calls):
         snapshot, _ = source.poll(0.0)
         return snapshot.endpoints if snapshot else ()
 
+    def _may_be_mapped(self) -> bool:
+        """Whether ``KUBELB_TARGETS`` can only be asked when the own namespace is found; a seed must not go before."""
+        return bool(self.own_namespace and not self.target.namespace and os.environ.get(TARGETS, "").strip())
+
     def _place(self) -> None:
-        """Find the own namespace in a kubeconfig, where the target is in it and it was not at hand."""
+        """Find the own namespace in a kubeconfig, where the target is in it and it was not at hand.
+
+        ``KUBELB_TARGETS`` is asked again then: it may name the service with its namespace.
+        """
+        given = self.target
         try:
-            if self._source_target is self.target:
-                self._source_target = self.target = in_own_namespace(
-                    self.target, self._options.kubeconfig, self._options.context
-                )
+            if self._source_target is not given:
+                return
+            target = in_own_namespace(given, self._options.kubeconfig, self._options.context)
+            if target is not given:
+                self._source_target = mapped(target, given, self.cluster_domain) or target
+                self.target = target
         except TargetError as error:
             reason, _, cure = str(error).partition("; ")
             self._emit(DiscoveryFailed(str(self.target), "credentials", reason, cure))

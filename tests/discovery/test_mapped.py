@@ -54,6 +54,23 @@ def test_the_own_namespace(monkeypatch):
     assert found(monkeypatch, "reviews.prod=127.0.0.1:1", "reviews:http", "test") is None
 
 
+@pytest.mark.parametrize("seed", [None, ["127.0.0.9:9"]])
+def test_a_namespace_that_is_found_later(monkeypatch, tmp_path, seed):
+    """The kind of fault: a mapping asked too early counts for nothing, and requests go to the real cluster.
+
+    The whole name counts as soon as a kubeconfig has told the namespace, and before any seed.
+    """
+    config = tmp_path / "config"
+    config.write_text("{current-context: a, contexts: [{name: a, context: {cluster: c, namespace: prod}}]}")
+    monkeypatch.delenv("KUBELB_NAMESPACE", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    monkeypatch.setenv("KUBELB_TARGETS", "reviews.prod=127.0.0.1:8080")
+    with kubelb.LoadBalancer("reviews:http", seed=seed, ready_timeout=20.0) as lb:
+        assert lb.call(lambda attempt: attempt.endpoint.authority) == "127.0.0.1:8080"
+        assert lb.health().source == "static"
+        assert str(lb.target) == "reviews.prod:http"
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
