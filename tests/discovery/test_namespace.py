@@ -49,6 +49,23 @@ def test_the_order(mounted, tmp_path, monkeypatch):
     assert in_own_namespace(OWN, other, "bare").namespace == "given"
 
 
+@pytest.mark.parametrize("text", [None, "token: 'hunter2\n", "contexts: []\ncurrent-context: a"])
+def test_the_variable_does_not_stand_in_for_a_file_that_cannot_be_read(mounted, tmp_path, monkeypatch, text):
+    """The kind of fault: a moment's trouble decides for the life of the process, and on another service."""
+    monkeypatch.setenv("KUBELB_NAMESPACE", "dev")
+    path = tmp_path / "config"
+    if text is not None:
+        path.write_text(text)
+    for given in ({"kubeconfig": str(path)}, {"kubeconfig": str(path), "context": "a"}):
+        with pytest.raises(TargetError, match=r"own namespace, and that is unknown: (there is no|the) kubeconfig"):
+            in_own_namespace(OWN, **given)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    with pytest.raises(TargetError, match="own namespace, and that is unknown"):
+        in_own_namespace(OWN, context="a")
+    config(path, "a", a="prod")
+    assert in_own_namespace(OWN, str(path)).namespace == in_own_namespace(OWN, context="a").namespace == "prod"
+
+
 def test_the_home_of_a_laptop_counts_last(mounted, tmp_path):
     """Where nothing is mounted the current context of ~/.kube/config says it."""
     (tmp_path / ".kube").mkdir()

@@ -8,9 +8,11 @@ It goes with the way to the API server, for a namespace of one cluster says noth
         a pod                           the ServiceAccount's mounted file
         ~/.kube/config                  its context
 
-A context without a namespace is not taken to mean ``default``, as kubectl does: requests would go to another service of
-the same name without a word. `placed` is quick enough for a constructor; a kubeconfig is read by
-`in_own_namespace`, on a thread of discovery, which imports PyYAML; that comes with the ``kubernetes`` package.
+The variable stands in for a context that was read and names none, never for a kubeconfig that cannot be read: what it
+says would be kept when the file can be read again. A context without a namespace is not taken to mean ``default``, as
+kubectl does: requests would go to another service of the same name without a word. `placed` is quick enough for a
+constructor; a kubeconfig is read by `in_own_namespace`, on a thread of discovery, which imports PyYAML; that comes with
+the ``kubernetes`` package.
 """
 
 import os
@@ -70,12 +72,16 @@ def own_namespace(
     file: str | None = None,
 ) -> str:
     """Return the own namespace; raises `TargetError` with the cure where it is unknown. May read files."""
-    found = at_hand(kubeconfig, context, file)
-    why = "no namespace is mounted here"
-    if not found:
-        paths = os.fspath(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
-        found, why = _of_context(paths, context)
+    from kubelb.discovery.kube.access import CredentialsError
+
+    if found := at_hand(kubeconfig, context, file):
+        return found
+    paths = os.fspath(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
+    try:
+        found, why = _of_context(paths, context), f"the context of {paths} names none"
         found = found or os.environ.get(VARIABLE, "").strip()
+    except CredentialsError as error:  # the variable does not stand in: the context may name another
+        why = error.reason
     if not found:
         raise TargetError(f"target '{target}' is in the own namespace, and that is unknown: {why}; {CURE}")
     return found
@@ -88,13 +94,9 @@ def _mounted(file: str) -> str:
         return ""
 
 
-def _of_context(paths: str, wanted: str | None) -> tuple[str, str]:
-    """The namespace that a context names; else "" and why."""
+def _of_context(paths: str, wanted: str | None) -> str:
+    """The namespace that a context names, "" for none; raises CredentialsError where it cannot be read."""
     # Imported here: `placed` is part of a constructor, and needs none of it.
-    from kubelb.discovery.kube.access import CredentialsError
     from kubelb.discovery.kube.kubeconfig import Kubeconfig
 
-    try:
-        return Kubeconfig(paths, wanted).namespace(), f"the context of {paths} names none"
-    except CredentialsError as error:
-        return "", error.reason
+    return Kubeconfig(paths, wanted).namespace()
