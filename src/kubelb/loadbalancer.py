@@ -203,6 +203,8 @@ class LoadBalancer(Calls):
         self._in_vain = False
         """Whether a call has waited since then for the first endpoints, and got none."""
         self._probe_at = float("-inf")
+        self._unplaced: float | None = None
+        """Since when the own namespace is asked for in vain."""
         self._lock = threading.Lock()
         self._closed = False
         self._feed: Feed | None = None
@@ -287,8 +289,8 @@ class LoadBalancer(Calls):
     def resync_now(self) -> None:
         """Have discovery fetch everything again, without waiting for its next try."""
         feed = self.feed()
-        if feed is not None and feed.source is not None:
-            feed.source.resync_now()
+        if feed is not None:
+            feed.resync_now()
 
     # Opening and closing
 
@@ -442,8 +444,12 @@ class LoadBalancer(Calls):
                 self.target = target
         except TargetError as error:
             reason, _, cure = str(error).partition("; ")
-            self._emit(DiscoveryFailed(str(self.target), "credentials", reason, cure))
+            self._unplaced = self._clock() if self._unplaced is None else self._unplaced
+            self._emit(DiscoveryFailed(str(given), "credentials", reason, cure))
             raise
+        since, self._unplaced = self._unplaced, None
+        if since is not None:
+            self._emit(DiscoveryRecovered(str(self.target), self._clock() - since))
 
     def _plain_endpoint(self) -> Endpoint:
         """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown."""
@@ -494,9 +500,9 @@ class LoadBalancer(Calls):
         if not self._in_vain or feed is None:
             return self.ready_timeout
         now = self._clock()
-        if feed.source is not None and now >= self._probe_at:
+        if now >= self._probe_at:
             self._probe_at = now + PROBE
-            feed.source.resync_now()
+            feed.resync_now()
         return 0.0
 
     def _emit(self, event: Event) -> None:

@@ -10,6 +10,7 @@ from kubelb.discovery import namespace
 from kubelb.discovery.namespace import in_own_namespace, placed
 from kubelb.target import parse_target
 from kubelb.testing import LocalCluster
+from runtime.kit import until
 
 OWN = parse_target("reviews:http")
 
@@ -158,6 +159,27 @@ def test_an_unknown_namespace_is_told_and_waited_for_once(mounted, tmp_path):
         assert "KUBELB_NAMESPACE" in lb.health().error
         with pytest.raises(NotReady):
             lb.wait_ready(20.0)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_kubeconfig_that_comes_later_counts(mounted, tmp_path, monkeypatch, caplog, asked):
+    """Calls fail at once until then; it is tried again in its own time, or at once where `resync_now` asks."""
+    caplog.set_level("INFO", "kubelb")
+    monkeypatch.setattr("kubelb.discovery.backoff.FIRST", 30.0 if asked else 0.05)
+    monkeypatch.setenv("KUBELB_TARGETS", "reviews.late=127.0.0.1:8080")
+    path = tmp_path / "later"
+    with LoadBalancer("reviews:http", kubeconfig=str(path), ready_timeout=0.2) as lb:
+        with pytest.raises(NotReady, match="there is no kubeconfig at"):
+            lb.call(lambda attempt: attempt)
+        assert lb._first_wait() == 0.0
+        config(path, "a", a="late")
+        if asked:
+            lb.resync_now()
+        until(lambda: lb.health().synced)
+        assert lb.call(lambda attempt: attempt.endpoint.authority) == "127.0.0.1:8080"
+        assert lb.health().error == ""
+        assert lb._first_wait() == 0.2
+    assert "reviews.late:http: discovery is back after" in caplog.text
 
 
 def test_grpc_authority(mounted, tmp_path):

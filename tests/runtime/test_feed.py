@@ -1,6 +1,7 @@
 """The feed: at once where it may, coalesced where it must; nobody's trouble is anybody else's."""
 
 import errno
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from core.kit import pods
 from kubelb.clock import monotonic
+from kubelb.errors import TargetError
 from kubelb.model import Snapshot
 from kubelb.runtime.feed import PACE, Feed
 from kubelb.runtime.worker import Worker
@@ -172,24 +174,86 @@ def test_a_source_that_cannot_be_started_is_started_again(bench: Bench, monkeypa
     assert bench.source.started == 1
 
 
+TROUBLES = OSError(errno.EMFILE, "Too many open files"), TargetError("no kubeconfig"), ImportError("half installed")
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=range(3))
 def test_a_source_that_could_not_be_built_for_a_moment_is_built_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    """Whoever waits is told at once; the reason goes when it is built."""
-    monkeypatch.setattr("kubelb.runtime.feed.RETRY", 0.02)
+    """Whoever waits is told at once; the reason goes when it is built, which may take several tries.
+
+    The kind of fault: what was wrong once is wrong for the life of the process, though a file was mended.
+    """
+    monkeypatch.setattr("kubelb.discovery.backoff.FIRST", 0.01)
     make, told = bench.feed._make, threading.Event()
+    tries: list[int] = []
 
-    def full() -> Any:
-        bench.feed._make = make
-        raise OSError(errno.EMFILE, "Too many open files")
+    def broken() -> Any:
+        tries.append(1)
+        if len(tries) == 3:
+            bench.feed._make = make
+        raise trouble
 
-    bench.feed._make = full
+    bench.feed._make = broken
     bench.source.say(pods(1))
-    bench.feed.add_waiter(lambda: told.set() if "Too many open files" in bench.feed.problem else None)
+    bench.feed.add_waiter(lambda: told.set() if str(trouble) in bench.feed.problem else None)
     bench.open()
     until(lambda: bench.seen)
     assert told.is_set()
     assert bench.feed.problem == ""
+    assert (len(tries), bench.source.started) == (3, 1)
+
+
+def test_what_could_not_be_built_is_built_at_once_when_asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `resync_now`, which does not wait for the next try; that finds it done. Asked again, the source is."""
+    monkeypatch.setattr("kubelb.discovery.backoff.FIRST", 30.0)
+    make = bench.feed._make
+
+    def broken() -> Any:
+        raise TargetError("no kubeconfig")
+
+    bench.feed._make = broken
+    bench.source.say(pods(1))
+    bench.feed.start()
+    until(lambda: bench.feed.problem and bench.feed._opens < math.inf)
+    bench.feed._make = make
+    bench.feed.resync_now()
+    until(lambda: bench.seen, 20)
+    bench.feed._open()
+    assert bench.source.started == 1
+
+
+def test_what_was_asked_for_during_a_try_is_not_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The try may have read a file before it was mended: in vain, it is followed by another at once."""
+    monkeypatch.setattr("kubelb.discovery.backoff.FIRST", 30.0)
+    make = bench.feed._make
+
+    def broken() -> Any:
+        bench.feed._make = make
+        bench.feed.resync_now()
+        raise TargetError("no kubeconfig")
+
+    bench.feed._make = broken
+    bench.source.say(pods(1))
+    bench.feed.start()
+    until(lambda: bench.seen, 20)
+
+
+def test_what_nobody_waits_for_any_more_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that was dropped: the feed closes itself at the next try, and its threads end."""
+    monkeypatch.setattr("kubelb.discovery.backoff.FIRST", 0.01)
+    with no_threads_left():
+        bench, tries = Bench(), list[int]()
+
+        def broken() -> Any:
+            tries.append(1)
+            raise TargetError("no kubeconfig")
+
+        bench.feed._make, bench.feed._gone = broken, lambda: len(tries) > 1
+        bench.feed.start()
+        until(lambda: bench.feed._closed)
+    assert len(tries) == 2
 
 
 def test_a_start_without_a_thread_can_be_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

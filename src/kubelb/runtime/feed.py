@@ -10,7 +10,8 @@ delay, and no balancer sees more than 20 a second. A poll runs on one thread at 
 
 The source's times are in its own clock; pacing is in the worker's, which keeps the appointments. A source or a consumer
 that raises is reported by `threading.excepthook`, and the source asked again after `RETRY`; so is one that cannot be
-started or built just now, as there is no descriptor or no thread.
+started just now, as there is no descriptor or no thread. One that cannot be built, as a kubeconfig is not there yet, is
+tried again as discovery asks a server again (`backoff.py`), and at once by `resync_now`.
 
 A feed does not keep its consumer alive: where that was dropped without a `close`, the feed finds so within `LOOK` and
 closes itself. It looks, rather than being told by a finalizer, since stopping a source takes locks, and finalizers run
@@ -20,11 +21,14 @@ Waiters come from both worlds: each is a callable that is called once, from the 
 once. One that gives up is removed.
 """
 
+import math
+import random
 import threading
 from collections.abc import Callable
 from enum import Enum
 
 from kubelb.clock import Clock
+from kubelb.discovery.backoff import Backoff
 from kubelb.discovery.base import Discovery
 from kubelb.model import Snapshot
 from kubelb.runtime.weakly import weakly
@@ -71,20 +75,25 @@ class Feed:
         self._state = _State.IDLE
         self._due = 0.0
         self._last = float("-inf")
+        self._opens = math.inf
+        """When the source is to be built or started, in the worker's time; inf where that is under way, or done."""
+        self._hurry = False
+        """Whether `resync_now` was called while it is being built: if in vain, it is built again at once."""
+        self._backoff = Backoff(worker.clock, random.Random())
         self._started = False
         self._closed = False
         self._waiters: set[Callable[[], None]] = set()
         self.source: Discovery | None = None
         """None until it is built."""
         self.problem = ""
-        """Why it cannot be built."""
+        """Why it could not be built the last time; "" when it is."""
 
     def start(self) -> None:
         """Build and start the source, then publish what it says; idempotent, so an interrupted one can be repeated."""
         if not self._started:
             self._worker.retain()
             try:
-                self._worker.call_at(self._worker.clock(), self._open)
+                self._open_at(self._worker.clock())
             except RuntimeError:  # no thread to be had: the caller is told, and may try again
                 self._worker.release()
                 raise
@@ -109,7 +118,32 @@ class Feed:
         """In a forked child: publish nothing more; its threads are not here, or greenlets that survived."""
         self._closed = True
 
+    def resync_now(self) -> None:
+        """Have the source fetch everything again; where it could not be built, build it now."""
+        if self.source is not None:
+            self.source.resync_now()
+            return
+        with self._lock:
+            if self._opens == math.inf:  # it is being built, of what was there before
+                self._hurry = True
+            if self._closed or self._hurry:
+                return
+            self._opens = now = self._worker.clock()
+        self._worker.call_at(now, self._open)
+
+    def _open_at(self, when: float) -> None:
+        self._opens = when
+        self._worker.call_at(when, self._open)
+
     def _open(self) -> None:
+        with self._lock:
+            # An appointment that an earlier one has superseded finds nothing to do, or a later time.
+            if self._closed or self._worker.clock() < self._opens:
+                return
+            self._opens, self._hurry = math.inf, False
+        if self._gone():
+            self.close()
+            return
         source = self.source or self._build()
         if source is None:
             return
@@ -120,7 +154,7 @@ class Feed:
         try:
             source.start(self.notify)
         except Exception:
-            self._open_later()
+            self._open_at(self._worker.clock() + RETRY)
             raise
         if self._closed:  # meanwhile: it may have been stopped before it was started
             source.stop()
@@ -132,14 +166,11 @@ class Feed:
         except Exception as error:  # noqa: BLE001
             self.problem = f"{type(error).__name__}: {error}"
             self._wake()
-            if isinstance(error, OSError):  # too many open files, while a package was being imported
-                self._open_later()
+            # Files may be there later, or a descriptor to read them; what is never there costs one look in 30 s.
+            self._open_at(self._worker.clock() + (0.0 if self._hurry else self._backoff.next()))
             return None
         self.problem = ""
         return source
-
-    def _open_later(self) -> None:
-        self._worker.call_at(self._worker.clock() + RETRY, self._open)
 
     def notify(self) -> None:
         """There may be news; may be called from any thread, returns at once."""
