@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.test_main import run, run_without
 from typer.testing import CliRunner
 
+import kubelb
 from kubelb.cli.app import app
 from kubelb.cli.doctor import around
 from kubelb.cli.doctor.around import Mesh, look_around, look_up
@@ -315,6 +317,33 @@ def test_what_the_environment_says(cluster: LocalCluster, monkeypatch: pytest.Mo
     code, found = doctor(cluster, "reviews.prod:http")
     assert code == 1
     assert "give NAME=ADDRESS:PORT" in found["targets"]["text"]
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1", "localhost"])
+def test_a_mapped_target_needs_no_namespace(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    """The kind of fault: the doctor calls bad what a program with this environment is served by.
+
+    The way to the other address is looked at; where a slip keeps the variable from being read, it is named.
+    """
+    monkeypatch.delenv("KUBELB_NAMESPACE", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr("kubelb.discovery.dns.hosts.LOOPBACK", ("127.0.0.1",))
+        monkeypatch.setenv("KUBELB_TARGETS", f"reviews={place}:{port}")
+        code, found = doctor(cluster, "reviews:http", kubeconfig=str(tmp_path / "none"))
+        assert code == 0
+        assert list(found) == ["target", "targets", *(["DNS"] if place == "localhost" else []), "network", "mesh"]
+        assert f"{place}:{port}" in found["targets"]["text"]
+        assert "KUBELB_TARGETS" in found["target"]["text"]
+        with kubelb.LoadBalancer("reviews:http", kubeconfig=str(tmp_path / "none"), ready_timeout=20.0) as lb:
+            assert lb.call(lambda attempt: attempt.endpoint.authority) == f"127.0.0.1:{port}"
+    monkeypatch.setenv("KUBELB_TARGETS", "reviews")
+    code, found = doctor(cluster, "reviews:http", kubeconfig=str(tmp_path / "none"))
+    assert code == 1
+    assert "give NAME=ADDRESS:PORT" in found["targets"]["text"]
+    assert found["target"]["mark"] == "bad"
 
 
 @pytest.mark.parametrize(

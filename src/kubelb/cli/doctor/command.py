@@ -15,6 +15,7 @@ from kubelb.cli.doctor.finding import Finding, Mark, bad, good
 from kubelb.cli.doctor.names import ask
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.locate import locate
+from kubelb.discovery.mapped import VARIABLE, mapped
 from kubelb.discovery.namespace import in_own_namespace
 from kubelb.discovery.select import seed_endpoints
 from kubelb.discovery.special import CURE, left_out, screened
@@ -58,21 +59,20 @@ def check(target: Target, kubeconfig: str | None, context: str | None, cluster_d
     try:
         target = in_own_namespace(target, kubeconfig, context)
     except TargetError as error:
-        reason, _, cure = str(error).partition("; ")
-        yield bad("target", reason, cure)
+        elsewhere = _instead(given, cluster_domain)
+        if elsewhere is None:
+            reason, _, cure = str(error).partition("; ")
+            yield bad("target", reason, cure)
+            yield from look_at_environment(given, given, cluster_domain)
+            return
+        yield good("target", f"{given}; {VARIABLE} has it without its namespace")
+        yield from look_at_environment(given, given, cluster_domain)
+        yield from _without_cluster(elsewhere, cluster_domain)
         return
     yield good("target", str(target))
     yield from look_at_environment(target, given, cluster_domain)
-    if target.scheme == "static":
-        endpoints, refused = screened(seed_endpoints(str(target).removeprefix("static:///").split(",")))
-        if refused:
-            yield bad("target", f"left out are {left_out(refused)}", CURE)
-        yield from reach(endpoints)
-        yield look_around()
-        return
-    if target.name:
-        yield from ask(target, cluster_domain)
-        yield look_around()
+    if target.scheme == "static" or target.name:
+        yield from _without_cluster(target, cluster_domain)
         return
     view = View(os.environ.get("NODE_NAME", ""), os.environ.get("KUBELB_ZONE", ""))
     spare = target.scheme == "kube"
@@ -83,6 +83,26 @@ def check(target: Target, kubeconfig: str | None, context: str | None, cluster_d
         else:
             yield found
     yield look_up(f"{target.host}.svc.{cluster_domain}", NOT_NEEDED if spare else NEEDED)
+    yield look_around()
+
+
+def _instead(given: Target, cluster_domain: str) -> Target | None:
+    """Where a target of an unknown namespace is mapped to: that needs neither a cluster nor a kubeconfig."""
+    try:
+        return mapped(given, given, cluster_domain)
+    except TargetError:  # another entry's slip
+        return None
+
+
+def _without_cluster(target: Target, cluster_domain: str) -> Iterator[Finding]:
+    """The network, and for a DNS name DNS."""
+    if target.scheme == "static":
+        endpoints, refused = screened(seed_endpoints(str(target).removeprefix("static:///").split(",")))
+        if refused:
+            yield bad("target", f"left out are {left_out(refused)}", CURE)
+        yield from reach(endpoints)
+    else:
+        yield from ask(target, cluster_domain)
     yield look_around()
 
 
