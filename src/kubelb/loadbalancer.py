@@ -442,6 +442,8 @@ class LoadBalancer(Calls):
             if target is not given:
                 self._source_target = mapped(target, given, self.cluster_domain) or target
                 self.target = target
+                self.balancer.rename(str(target))
+                self.watch.rename(target)
         except TargetError as error:
             reason, _, cure = str(error).partition("; ")
             self._unplaced = self._clock() if self._unplaced is None else self._unplaced
@@ -506,6 +508,9 @@ class LoadBalancer(Calls):
         return 0.0
 
     def _emit(self, event: Event) -> None:
+        # One load balancer has one name: a source may be another place's, and who made an event may know an older one.
+        if event.service != self.balancer.service:
+            event = replace(event, service=self.balancer.service)
         if isinstance(event, DiscoveryFailed):
             self._failing = True
         elif isinstance(event, DiscoveryRecovered):

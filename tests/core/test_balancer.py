@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from kubelb.core import Phase
+from kubelb.core import Balancer, Phase
 from kubelb.core.events import Ejected
+from kubelb.core.health.breaker import CircuitBreaker
+from kubelb.core.health.limits import ConcurrencyLimits
+from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.lease import Lease
 from kubelb.core.retry.budget import BudgetState, RetryBudget
 from kubelb.core.table import Table
-from kubelb.errors import Unusable
+from kubelb.errors import Closed, NoEndpoints, NotReady, Overloaded, Unusable
 from kubelb.model import Changes, Outcome, Snapshot
 
-from .kit import Rig, failed, pod, pods
+from .kit import Clock, Rig, failed, pod, pods
 
 
 def test_survivors_keep_what_is_in_flight() -> None:
@@ -365,3 +368,37 @@ def test_updates_picks_and_failures_from_many_threads() -> None:
     assert len(ejector.away) <= 3
     assert isinstance(rig.balancer._table, Table)
     assert rig.told(Ejected)
+
+
+@pytest.mark.parametrize("all_parts", [True, False])
+def test_another_name(all_parts: bool) -> None:
+    """Every part speaks of the service by it, in refusals and in events; endpoints and what is in flight stay."""
+    events: list[Any] = []
+    clock = Clock()
+    balancer = Balancer(
+        "round_robin",
+        service="reviews:http",
+        outliers=OutlierDetection(consecutive_failures=1) if all_parts else None,
+        breaker=CircuitBreaker() if all_parts else None,
+        limits=ConcurrencyLimits(max_requests=1) if all_parts else None,
+        slow_start=None,
+        clock=clock,
+        emit=events.append,
+    )
+    balancer.rename("reviews.prod:http")
+    with pytest.raises(NotReady, match=r"^reviews\.prod:http"):
+        balancer.pick()
+    balancer.update(Snapshot(1, pods(2)))
+    lease = balancer.pick()
+    balancer.rename("reviews.test:http")
+    if all_parts:
+        with pytest.raises(Overloaded, match=r"^reviews\.test:http"):
+            balancer.pick()
+    lease.release(failed())
+    balancer.update(Snapshot(2, ()))
+    with pytest.raises(NoEndpoints, match=r"^reviews\.test:http"):
+        balancer.pick()
+    assert {event.service for event in events} == ({"reviews.test:http"} if all_parts else set())
+    balancer.close()
+    with pytest.raises(Closed, match=r"^reviews\.test:http"):
+        balancer.pick()

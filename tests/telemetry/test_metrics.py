@@ -5,13 +5,14 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kubelb
 from core.kit import Clock, pods
-from kubelb import Endpoint, LoadBalancer, Retry, RetryBudget, Snapshot
+from kubelb import CircuitBreaker, Endpoint, LoadBalancer, Retry, RetryBudget, Snapshot
 from kubelb.core import events
 from kubelb.model import Changes
 from kubelb.telemetry.instruments import EVENTS
@@ -141,6 +142,37 @@ def test_one_name_is_one_series(sdk: Sdk) -> None:
     assert sdk.values("kubelb.endpoints") == {"ready": 2}
     third.close()
     assert sdk.points() == {} or "kubelb.requests" not in sdk.points()
+
+
+def test_a_name_that_is_found_later(sdk: Sdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind of fault: one load balancer under two names. Errors, events and metrics have the whole one.
+
+    Also what a source says that serves another place, and what an adapter made before.
+    """
+    monkeypatch.setenv("KUBELB_TARGETS", "reviews.prod=10.0.0.1:80+169.254.169.254:80")
+    monkeypatch.delenv("KUBELB_NAMESPACE", raising=False)
+    config = tmp_path / "config"
+    config.write_text("{current-context: a, contexts: [{name: a, context: {cluster: c, namespace: prod}}]}")
+    told: list[events.Event] = []
+    other = kubelb.LoadBalancer("reviews:http", kubeconfig=str(config), telemetry=kubelb.Telemetry(service="mine"))
+    options = {"kubeconfig": str(config), "telemetry": sdk.telemetry(""), "breaker": CircuitBreaker()}
+    with other, LoadBalancer("reviews:http", **options) as lb:
+        monkeypatch.setattr(lb, "_log", told.append)
+        lb.wait_ready(20.0)
+        with suppress(ConnectionRefusedError):
+            lb.call(refuse)
+        lb.tell(events.TlsFilesChanged("reviews:http", ("ca.pem",), ""))
+        name = "reviews.prod:http"
+        assert lb.watch.service == lb.balancer.service == str(lb.target) == name
+        assert {type(event) for event in told} >= {events.Skipped, events.EndpointsChanged, events.TlsFilesChanged}
+        assert {event.service for event in told} == {name}
+        data = sdk.reader.get_metrics_data()
+        metrics = [m for resource in data.resource_metrics for scope in resource.scope_metrics for m in scope.metrics]
+        assert {point.attributes["kubelb.service"] for m in metrics for point in m.data.data_points} == {name}
+        other.wait_ready(20.0)
+        assert (other.watch.service, other.balancer.service) == ("mine", name)
+    with pytest.raises(kubelb.Closed, match=r"^reviews\.prod:http"):
+        lb.call(answer)
 
 
 def test_a_closed_one_says_nothing(sdk: Sdk) -> None:

@@ -46,7 +46,8 @@ class Assembly:
         rng: random.Random,
         tell: Callable[[Iterable[Event]], None],
     ) -> None:
-        self._service = service
+        self.service = service
+        """Its name in what pickers raise."""
         self._policy = policy
         self._guards = guards
         self._slow_start = slow_start
@@ -60,11 +61,11 @@ class Assembly:
 
     def nothing(self) -> Pickers:
         """Return the pickers of a balancer that knows nothing yet."""
-        return Pickers(self._service, self.build, (), Refusing(partial(refusal, self._service, None)))
+        return Pickers(self.service, self.build, (), Refusing(partial(refusal, self.service, None)))
 
     def closed(self) -> Closed:
         """Return the error of a balancer that is closed."""
-        return Closed(self._service, "the load balancer is closed")
+        return Closed(self.service, "the load balancer is closed")
 
     def of(self, seen: Survey, *, closed: bool) -> Pickers:
         """Make the pickers for what was seen."""
@@ -75,7 +76,7 @@ class Assembly:
         if seen.gate is not None:
             gate = partial(self._gated, seen.gate)
             picker = GatePicker(picker, self._claim_gate, gate)
-        return Pickers(self._service, self.build, seen.eligible, base, picker, gate)
+        return Pickers(self.service, self.build, seen.eligible, base, picker, gate)
 
     def build(self, states: tuple[EndpointState, ...]) -> Picker:
         """Have the policy make a picker for these; where it fails, one that picks at random, and an event."""
@@ -86,7 +87,7 @@ class Assembly:
         except Exception as error:  # noqa: BLE001
             self._make = self._policy.build
             reason = f"build raised {error!r}; picking at random"
-            self._tell([Skipped(self._service, f"policy {self._policy!r}", reason)])
+            self._tell([Skipped(self.service, f"policy {self._policy!r}", reason)])
             return RandomPicker(states, self._rng)
         self._make = getattr(picker, "rebuild", None) or self._policy.build
         return picker
@@ -95,7 +96,7 @@ class Assembly:
         if seen.barred:
             return Refusing(partial(self._barred, seen.barred))
         if not seen.eligible:
-            return Refusing(partial(refusal, self._service, seen.snapshot))
+            return Refusing(partial(refusal, self.service, seen.snapshot))
         base = self.build(seen.eligible)
         if not (seen.elders and self._slow_start):
             return base
@@ -103,7 +104,7 @@ class Assembly:
         return SlowStartPicker(base, self.build(seen.elders), crowd, self._slow_start, self._rng)
 
     def _barred(self, states: tuple[EndpointState, ...]) -> Unusable:
-        return self._guards.barred(self._service, states, self._clock())
+        return self._guards.barred(self.service, states, self._clock())
 
     def _gated(self, circuit: Circuit) -> Unusable:
-        return self._guards.gated(self._service, circuit, self._clock())
+        return self._guards.gated(self.service, circuit, self._clock())

@@ -287,6 +287,18 @@ class Balancer:
             self._changed(now)
         self._rebuild(now)
 
+    def rename(self, service: str) -> None:
+        """Speak of the service by this name from now on, in errors and events: its namespace was found."""
+        now = self.clock()
+        named = self._assembly, self.limiter, self._guards.ejector, self._guards.circuits
+        with self._lock:
+            self.service = service
+            for part in named:
+                if part is not None:
+                    part.service = service
+            self._changed(now)
+        self._rebuild(now)
+
     def at_next_pick(self, errand: Callable[[], object]) -> None:
         """Have the next pick run `errand` first, once, in its thread: what a forked child uses to start anew."""
         self._errand = errand

@@ -64,6 +64,13 @@ class Meters:
                 return
             self._members.append(_Member(lb, tally, service))
 
+    def rename(self, tally: Tally, service: str) -> None:
+        """Report a load balancer under another name; what it has counted goes with it."""
+        with self._lock:
+            for member in self._members:
+                if member.tally is tally:
+                    member.service = service
+
     def after_fork_in_child(self, tally: Tally) -> None:
         """A lock of our own; what was counted was the parent's."""
         self._lock = threading.Lock()

@@ -46,9 +46,9 @@ class Watch:
             raise TypeError(f"telemetry={shown(options)}: give True, False or a kubelb.Telemetry")
         self._silent = options is False
         options = options if isinstance(options, Telemetry) else Telemetry()
-        self.service = options.service or ("static" if target.scheme == "static" else str(target))
-        self._target = target
         self._options = options
+        self.service = ""
+        self._name(target)
         self._clock = clock
         self._tally = Tally()
         self._lb: ReferenceType[Balanced] | None = None
@@ -61,7 +61,17 @@ class Watch:
         self.on: Callable[[], bool] = never if self._silent else always if own else present
         """Whether anybody listens."""
 
+    def _name(self, target: Target) -> None:
+        self.service = self._options.service or ("static" if target.scheme == "static" else str(target))
+        self._target = target
+
     # What happens beside requests
+
+    def rename(self, target: Target) -> None:
+        """Report under this name from now on: the target's own namespace was found."""
+        self._name(target)
+        if self._meters is not None:
+            self._meters.rename(self._tally, self.service)
 
     def open(self, lb: Balanced, budget: BudgetState | None) -> None:
         """Report this load balancer's numbers; it is held weakly."""
