@@ -46,7 +46,7 @@ from kubelb.discovery.select import (
     source_for,
 )
 from kubelb.discovery.static import StaticDiscovery
-from kubelb.errors import NotReady, TargetError
+from kubelb.errors import NoEndpoints, NotReady, TargetError
 from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import shown
 from kubelb.runtime.calls import Calls
@@ -215,8 +215,10 @@ class LoadBalancer(Calls):
         self._listeners = Listeners()
         self._standing = Standing(self.balancer, self.links)
         seeds = () if seed is None else seed_endpoints(seed)
-        if seeds and self._source_target is self.target and not self._may_be_mapped():
-            self._publish(Snapshot(SEED, self._dialled(seeds)))
+        unused = self._source_target is not self.target or self._may_be_mapped()
+        # Of a seed that is refused whole nothing is published: calls wait for the first sync as without one.
+        if seeds and not unused and (dialled := self._dialled(seeds)):
+            self._publish(Snapshot(SEED, dialled))
             self.balancer.at_next_pick(self._begin)
         self._static: Discovery | None = None
         if self._source_target.scheme == "static":  # complete from the start: nothing to open, nothing to wait for
@@ -454,7 +456,15 @@ class LoadBalancer(Calls):
             self._emit(DiscoveryRecovered(str(self.target), self._clock() - since))
 
     def _plain_endpoint(self) -> Endpoint:
-        """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown."""
+        """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown.
+
+        Of a fixed list it is the first that may be dialled: what is refused is so while kubelb is switched off, too.
+        """
+        snapshot = self.balancer.snapshot
+        if self.target.scheme == "static" and snapshot is not None:
+            if not snapshot.endpoints:
+                raise NoEndpoints(str(self.target), snapshot.problem)
+            return snapshot.endpoints[0]
         return plain_endpoint(self.target, self.cluster_domain, self._options.fallback_port)
 
     def _passed_by(self) -> bool:

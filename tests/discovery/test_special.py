@@ -1,11 +1,13 @@
 """Addresses that are no pod's are not dialled, wherever they are from; they are told once, and may be allowed."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 
+import kubelb
 from discovery.build import piece, row, wire
-from kubelb import LoadBalancer, NoEndpoints
+from kubelb import LoadBalancer, NoEndpoints, NotReady
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Skipped
 from kubelb.discovery.dns.finding import Finding, screened_finding
 from kubelb.discovery.dns.source import DnsDiscovery
@@ -191,6 +193,36 @@ def test_a_load_balancer_of_nothing_else():
         assert lb.health().error == ""
     with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80", "127.0.0.1:80"]) as lb:
         assert [view.address for view in lb.endpoints()] == ["127.0.0.1:80"]
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_the_off_switch_does_not_open_the_way(monkeypatch, by_variable):
+    """The kind of fault: what is refused is handed out by another door. The first that may be dialled is."""
+    if by_variable:
+        monkeypatch.setenv("KUBELB_DISABLE", "1")
+    for target, found in (
+        ("static:///169.254.169.254:80", None),
+        ("static:///169.254.169.254:80,127.0.0.1:80", "127.0.0.1:80"),
+    ):
+        with LoadBalancer(target) as lb, contextlib.nullcontext() if by_variable else kubelb.disabled():
+            if found is None:
+                with pytest.raises(NoEndpoints, match="link-local"):
+                    lb.call(lambda attempt: attempt.endpoint.authority)
+            else:
+                assert lb.call(lambda attempt: attempt.endpoint.authority) == found
+    with LoadBalancer("static:///169.254.169.254:80", allow_special_addresses=True) as lb, kubelb.disabled():
+        assert lb.call(lambda attempt: attempt.endpoint.authority) == "169.254.169.254:80"
+
+
+def test_a_seed_that_is_refused_is_none(tmp_path):
+    """Calls wait for the first sync as without one, and are told what discovery is stuck on."""
+    options = {"kubeconfig": str(tmp_path / "none"), "ready_timeout": 0.05}
+    with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80"], **options) as lb:
+        assert lb.balancer.version is None
+        with pytest.raises(NotReady, match="no endpoints were learnt in time"):
+            lb.call(lambda attempt: attempt)
+    with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80", "127.0.0.1:9"], **options) as lb:
+        assert lb.call(lambda attempt: attempt.endpoint.authority) == "127.0.0.1:9"
 
 
 def test_the_whole_way():

@@ -17,8 +17,6 @@ CURE = "give fallback_port=, the number of the Service's own port"
 
 def plain_endpoint(target: Target, cluster_domain: str, fallback_port: int | None) -> Endpoint:
     """Return where the Service itself is dialled; raises NoEndpoints where its port is known by name alone."""
-    if target.addresses:
-        return Endpoint(*target.addresses[0])
     number = target.port if isinstance(target.port, int) else None
     port = number if target.scheme == "dns" or fallback_port is None else fallback_port
     if port is None:
