@@ -1,5 +1,7 @@
 """KUBELB_TARGETS: a service at another address, under its own name; a slip in it names the entry and the cure."""
 
+import traceback
+
 import httpx
 import pytest
 
@@ -104,6 +106,34 @@ def test_no_password_is_repeated(monkeypatch):
     with pytest.raises(kubelb.TargetError, match="login") as caught:
         kubelb.LoadBalancer("reviews.prod:http")
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reviews.prod=http://h/?token=hunter2",
+        "reviews.prod=http://h/?t=hunter2",
+        "reviews.prod=http://h/hooks/hunter2",
+        "reviews.prod=h/hunter2:80",
+        "reviews.prod=h?key=hunter2:80",
+        "reviews.prod=h#hunter2:80",
+        "reviews.prod=127.0.0.1:80+h?hunter2:80",
+        "https://h/?t=hunter2",
+        "https://h/hunter2",
+        "https://h/hunter2=127.0.0.1:80",
+        "reviews.prod/hunter2=127.0.0.1:80",
+        "ratings.prod=u:hunter2,more@h:80",
+        "ratings.prod=http://u:hunter2,more@h:80",
+        "ratings.prod=127.0.0.1:80,password=hunter2",
+    ],
+)
+def test_no_secret_is_repeated(monkeypatch, text):
+    """The kind of fault: the error shows what was pasted in place of an address. Neither it nor its context does."""
+    monkeypatch.setenv("KUBELB_TARGETS", text)
+    with pytest.raises(kubelb.TargetError, match=r"KUBELB_TARGETS: entry .*give reviews.prod=127") as caught:
+        kubelb.LoadBalancer("reviews.prod:http")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1", "localhost"])

@@ -8,10 +8,11 @@ one service, or a list of addresses with `+` between them, are several endpoints
 """
 
 import os
+import re
 from dataclasses import replace
 
 from kubelb.errors import TargetError
-from kubelb.masking import MASK
+from kubelb.masking import MASK, masked
 from kubelb.target import Target, parse_target
 
 __all__ = ["VARIABLE", "mapped"]
@@ -19,14 +20,20 @@ __all__ = ["VARIABLE", "mapped"]
 VARIABLE = "KUBELB_TARGETS"
 SHAPE = "reviews.prod=127.0.0.1:8080, or reviews.prod:http=reviews:8080"
 
+BEHIND = re.compile(r"(?<=[^:/]/).+|(?<=[?#]).+", re.DOTALL)
+"""What follows the host of a URL: its path and its query may hold a key, under whatever name."""
+
 
 def mapped(target: Target, given: Target, cluster_domain: str) -> Target | None:
     """Return what stands for a target in the variable, None for nothing.
 
     `given` is the target as it was given, without the own namespace. Raises TargetError that names the entry and the
-    cure, for an entry of whatever service.
+    cure, for an entry of whatever service; what may be a secret is hidden in it.
     """
-    entries = [entry.strip() for entry in os.environ.get(VARIABLE, "").split(",")]
+    text = os.environ.get(VARIABLE, "")
+    if "@" in text:  # asked of the whole: a comma in a password would show its first half
+        raise TargetError(f"{VARIABLE}: entry '{MASK}@': a login has no place here; give {SHAPE}")
+    entries = [entry.strip() for entry in text.split(",")]
     found: list[Target] = []
     for entry in filter(None, entries):
         name, places = _read(entry)
@@ -46,29 +53,38 @@ def mapped(target: Target, given: Target, cluster_domain: str) -> Target | None:
 
 
 def _read(entry: str) -> tuple[Target, list[Target]]:
-    if "@" in entry:
-        raise TargetError(f"{VARIABLE}: entry '{MASK}@': a login has no place here; give {SHAPE}")
-    name, sign, places = entry.partition("=")
-    if not sign or not name.strip() or not places.strip():
-        raise TargetError(f"{VARIABLE}: entry {entry!r}: give NAME=ADDRESS:PORT, as {SHAPE}")
+    name, sign, places = (part.strip() for part in entry.partition("="))
+    if not sign or not name or not places:
+        raise _slip(entry, "", f"give NAME=ADDRESS:PORT, as {SHAPE}")
     try:
-        service = parse_target(name.strip())
+        service = parse_target(name)
     except TargetError as error:
-        raise TargetError(f"{VARIABLE}: entry {entry!r}: {error}") from None
-    if service.scheme not in ("", "kube", "dns") or service.addresses:
-        raise TargetError(f"{VARIABLE}: entry {entry!r}: {name.strip()!r} is no service; give {SHAPE}")
-    return service, [_place(entry, place.strip()) for place in places.split("+")]
+        slip = _slip(entry, str(error), "")
+    else:
+        if service.scheme in ("", "kube", "dns") and not service.addresses:
+            return service, [_place(entry, place.strip()) for place in places.split("+")]
+        slip = _slip(entry, f"{name!r} is no service")
+    raise slip  # outside the handler: the first error, which may repeat anything, must not be its context
 
 
 def _place(entry: str, place: str) -> Target:
     host, _, port = place.rpartition(":")
     literal = host.strip("[]").replace(".", "").isdigit() or ":" in host
     if "/" in place or not host or not port.isdigit():
-        raise TargetError(f"{VARIABLE}: entry {entry!r}: {place!r} is no address with a port; give {SHAPE}")
+        raise _slip(entry, f"{place!r} is no address with a port")
     try:
         return parse_target(f"static:///{place}" if literal else f"dns:///{place}")
     except TargetError as error:
-        raise TargetError(f"{VARIABLE}: entry {entry!r}: {error}; give {SHAPE}") from None
+        slip = _slip(entry, str(error))
+    raise slip
+
+
+def _slip(entry: str, why: str, cure: str = f"give {SHAPE}") -> TargetError:
+    """What is wrong with an entry; why, which repeats parts of it, only where nothing of it has to be hidden."""
+    shown = masked(BEHIND.sub(MASK, entry))
+    if shown != entry:
+        why, cure = "it is not NAME=ADDRESS:PORT", f"give {SHAPE}"
+    return TargetError(f"{VARIABLE}: entry {shown!r}: {'; '.join(filter(None, (why, cure)))}")
 
 
 def _same(name: Target, target: Target, given: Target, cluster_domain: str) -> bool:
