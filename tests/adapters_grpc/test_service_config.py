@@ -21,8 +21,8 @@ TARGET = "static:///127.0.0.1:9"
 DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def config(*names: dict[str, str], **says: Any) -> tuple[str, str]:
-    return "grpc.service_config", json.dumps({"methodConfig": [{"name": list(names or ({},)), **says}]})
+def config(**says: Any) -> tuple[str, str]:
+    return "grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], **says}]})
 
 
 @pytest.mark.parametrize("room", [balanced, aio])
@@ -34,6 +34,14 @@ def config(*names: dict[str, str], **says: Any) -> tuple[str, str]:
         (("grpc.service_config", 5), "cannot be read"),
         (config(timeout="soon"), "timeout 'soon' is none; give seconds such as '1.5s'"),
         (config(timeout=1), "timeout 1 is none"),
+        (config(waitForReady="false"), "waitForReady 'false' is neither true nor false; give one of them, unquoted"),
+        (config(waitForReady=1), "waitForReady 1 is neither"),
+        (config(name="x"), "name 'x' is no list of objects; give .*pkg.Service"),
+        (config(name=["x"]), r"name \['x'\] is no list of objects"),
+        (config(name=[{"service": 5}]), "service 5 is no name; give a string such as 'pkg.Service'"),
+        (config(name=[{"service": "a.B", "method": ["C"]}]), r"method \['C'\] is no name"),
+        (("grpc.service_config", '{"methodConfig": {"name": []}}'), "methodConfig {'name': .*is no list of objects"),
+        (("grpc.service_config", '{"methodConfig": ["x"]}'), r"methodConfig \['x'\] is no list of objects"),
         (config(retryPolicy={"maxAttempts": 4}), r"retryPolicy would try again on the same pod.*idempotent=\[...\]"),
         (config(hedgingPolicy={"maxAttempts": 4}), "hedgingPolicy would try again on the same pod"),
     ],

@@ -51,12 +51,12 @@ def configured(options: Options | None) -> tuple[Options | None, Configured]:
     text = options[at[-1]][1]
     try:
         config = json.loads(text)
-        methods = [method for method in config.get("methodConfig") or () if isinstance(method, dict)]
+        given = config.get("methodConfig")
     except (ValueError, TypeError, AttributeError) as error:
         raise _bad(text, f"cannot be read ({error}); give the JSON of an object, as json.dumps writes it") from None
     table: dict[tuple[str, str], Method] = {}
     changed = False
-    for method in methods:
+    for method in _objects(text, "methodConfig", given):
         for policy in ("retryPolicy", "hedgingPolicy"):
             if policy in method:
                 raise _bad(
@@ -64,9 +64,9 @@ def configured(options: Options | None) -> tuple[Options | None, Configured]:
                     f"{policy} would try again on the same pod, beneath the tries that are counted here; leave it out, "
                     "and give the methods in idempotent=[...] and LoadBalancer(retry=kubelb.Retry(attempts=...))",
                 )
-        found = Method(method.get("waitForReady"), _timeout(text, method.get("timeout")))
-        for name in method.get("name") or ():
-            table.setdefault((name.get("service") or "", name.get("method") or ""), found)
+        found = Method(_waits(text, method.get("waitForReady")), _timeout(text, method.get("timeout")))
+        for name in _objects(text, "name", method.get("name")):
+            table.setdefault((_text(text, name, "service"), _text(text, name, "method")), found)
         changed = method.pop("waitForReady", None) is not None or changed
         changed = method.pop("timeout", None) is not None or changed
     if changed:
@@ -81,6 +81,37 @@ def _of(table: Mapping[tuple[str, str], Method], full: str) -> Method:
         if key in table:
             return table[key]
     return NOTHING
+
+
+def _objects(text: Any, what: str, given: Any) -> list[dict[str, Any]]:
+    """What is of another type is refused: core would ignore it, or fail every call."""
+    if given is None:
+        return []
+    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+        raise _bad(text, f"{what} {masked(repr(given))} is no list of objects; give {_SHAPES[what]}")
+    return given
+
+
+_SHAPES = {
+    "methodConfig": '[{"name": [{}], "timeout": "1.5s"}]',
+    "name": '[{"service": "pkg.Service", "method": "Method"}], [{}] for all methods',
+}
+
+
+def _text(text: Any, name: dict[str, Any], part: str) -> str:
+    given = name.get(part)
+    if given is not None and not isinstance(given, str):
+        raise _bad(text, f"{part} {masked(repr(given))} is no name; give a string such as {_EXAMPLES[part]}")
+    return given or ""
+
+
+_EXAMPLES = {"service": "'pkg.Service'", "method": "'Method'"}
+
+
+def _waits(text: Any, given: Any) -> bool | None:
+    if given is not None and not isinstance(given, bool):
+        raise _bad(text, f"waitForReady {masked(repr(given))} is neither true nor false; give one of them, unquoted")
+    return given
 
 
 def _timeout(text: Any, given: Any) -> float | None:
