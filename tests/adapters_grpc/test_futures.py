@@ -155,6 +155,34 @@ def test_cancel(server: Any, balance: Any, moment: str) -> None:
         assert lb.balancer.states()[0].failures == (moment == "between")
 
 
+def test_cancelled_while_a_try_cannot_begin(server: Any, balance: Any) -> None:
+    """Kind: an end that an earlier failure hides. The serializer of a second try cancels the call and raises, so that
+    the cancel is met before the try's outcome: callbacks are told, and nothing is in flight."""
+    alone = server()
+    alone.behave = aborts(grpc.StatusCode.UNAVAILABLE)
+    futures: list[Any] = []
+    tries: list[bytes] = []
+    made, told = threading.Event(), threading.Event()
+
+    def serialize(message: bytes) -> bytes:
+        tries.append(message)
+        if len(tries) == 1:
+            return message
+        assert made.wait(20)
+        futures[0].cancel()
+        raise ValueError("no message")
+
+    lb = balance(alone, retry=kubelb.Retry(wait=kubelb.FullJitter(0.05, 0.05, rng=Full())))
+    with balanced.insecure_channel(lb, idempotent=True) as channel:
+        future = channel.unary_unary("/test.Echo/UU", serialize).future(b"x", timeout=20)
+        futures.append(future)
+        future.add_done_callback(lambda done: told.set())
+        made.set()
+        assert told.wait(20)
+        assert future.cancelled()
+        assert until(lambda: in_flight(lb) == 0)
+
+
 class Full(random.Random):
     """Chance that always draws the most."""
 

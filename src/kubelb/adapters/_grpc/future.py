@@ -14,6 +14,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -293,7 +294,10 @@ class _World:
         inner.add_done_callback(lambda ended: done(future.judge(ended, lease)))
 
     def abort(self, lease: Lease) -> None:
-        self._running[lease].cancel()
+        inner = self._running.get(lease)
+        if inner is not None:  # else it could not be begun, and its outcome is on its way
+            with suppress(Exception):  # an interceptor's own future: whatever it says, the call has ended
+                inner.cancel()
 
     def discard(self, outcome: Outcome) -> None:
         """A response of one message needs no closing."""
