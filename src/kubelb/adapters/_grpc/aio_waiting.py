@@ -13,6 +13,7 @@ class AioWaiting(Readiness):
 
     async def wait(self, version: int | None, until: float) -> None:
         """Return when another pick may say something else, or at `until`."""
+        over = self.question(version)
         loop, event = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
@@ -29,7 +30,7 @@ class AioWaiting(Readiness):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(poll.pause(), left)):
                         await event.wait()
-                if event.is_set() or self.over(version):
+                if event.is_set() or over():
                     self.subs.hear()
                     if hearing := self.subs.hearing:  # the pick that follows is to say why nothing connects
                         await asyncio.wait(hearing)

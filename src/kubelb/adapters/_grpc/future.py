@@ -309,9 +309,10 @@ class _World:
     def when_newer(self, version: int | None, job: Callable[[], None]) -> Callable[[], None]:
         channel = self._future._calling.channel  # noqa: SLF001
         connections = channel.patient if self._future._patient else channel.waiting  # noqa: SLF001
+        over = connections.question(version)
         channel.start()
         waiting = [True]
-        self._once(lambda: not waiting or connections.over(version), job)
+        self._once(lambda: not waiting or over(), job)
         return waiting.clear
 
     def _once(self, due: Callable[[], bool], job: Callable[[], None]) -> None:

@@ -240,6 +240,14 @@ class SubChannels:
             return grpc.ChannelConnectivity.IDLE
         return grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
+    def ready(self) -> set[EndpointState]:
+        """Return the endpoints whose connection is ready, whether or not the core would pick them."""
+        return {
+            state
+            for state, sub in tuple(self._subs.items())
+            if state_of(sub, False) == READY and self._balancer.serves(state)
+        }
+
     def connect(self) -> None:
         """Have a sub-channel for every endpoint in use, and close those of endpoints that are gone."""
         if not self.closed:

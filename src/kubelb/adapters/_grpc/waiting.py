@@ -3,6 +3,10 @@
 grpcio has no way to be told of many channels' states that would not cost a thread for each (see `watch.py`). So what
 waits looks, after a millisecond at first and then ever more rarely, and is woken by news of the endpoints meanwhile.
 While nothing waits, nothing looks.
+
+A pick is the core's, and the core may know better than to take what is connected: an endpoint that rests, or that is
+ejected. So what was READY when a pick failed is no reason to pick again at once, or picks would spin until the other
+connections are made. It is one now and then, for a rest ends without news.
 """
 
 import threading
@@ -67,15 +71,26 @@ class Readiness:
         self.pick: Callable[[Request, Collection[EndpointState]], Lease]
         self.pick = subs.pick_patiently if patient else subs.pick
 
-    def over(self, version: int | None) -> bool:
-        """Whether what made a pick say NotReady has changed: no connection, or no endpoints, by then."""
-        balancer = self.lb.balancer
-        if balancer.version != version or balancer.closed:
-            return True
-        state = self.subs.connectivity()
-        if state is grpc.ChannelConnectivity.CONNECTING:
-            return False
-        return not (self.patient and state is grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+    def question(self, version: int | None) -> Callable[[], bool]:
+        """Return the question whether what has just made a pick say NotReady has changed: connections, or endpoints.
+
+        Where a connection was READY already, it says so all the same after half the longest pause between looks: it may
+        have become so since that pick.
+        """
+        balancer, subs = self.lb.balancer, self.subs
+        before, again = subs.ready(), balancer.clock() + POLL[1] / 2
+
+        def over() -> bool:
+            if balancer.version != version or balancer.closed:
+                return True
+            state = subs.connectivity()
+            if state is grpc.ChannelConnectivity.READY:
+                return balancer.clock() >= again or not subs.ready() <= before
+            if state is grpc.ChannelConnectivity.CONNECTING:
+                return False
+            return not (self.patient and state is grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+
+        return over
 
 
 class Waiting(Readiness):
@@ -83,7 +98,7 @@ class Waiting(Readiness):
 
     def wait(self, version: int | None, until: float) -> None:
         """Block until another pick may say something else, or `until`."""
-        event = threading.Event()
+        over, event = self.question(version), threading.Event()
         wake = event.set
         feed = self.lb.feed()
         if feed is not None:
@@ -92,7 +107,7 @@ class Waiting(Readiness):
         self.subs.connect()
         try:
             while (left := until - clock()) > 0 and not event.wait(min(poll.pause(), left)):
-                if self.over(version):
+                if over():
                     return
         finally:
             if feed is not None:
