@@ -42,11 +42,11 @@ def answering(*values: Any, layers: int = 1) -> list[Any]:
     return [each for way in ([outer] * (layers - 1) + [inner]) for each in each_kind(way)]
 
 
-def begun(channel: Any, kind: str, requests: bool = True) -> Any:
+def begun(channel: Any, kind: str, requests: bool = True, timeout: float = 20) -> Any:
     callable_ = getattr(channel, kind)("/test.Echo/" + ("US" if kind == "unary_stream" else "SS"))
     if kind == "unary_stream":
-        return callable_(b"x", timeout=20)
-    return callable_([b"x"], timeout=20) if requests else callable_(timeout=20)
+        return callable_(b"x", timeout=timeout)
+    return callable_([b"x"], timeout=timeout) if requests else callable_(timeout=timeout)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -136,3 +136,93 @@ async def test_what_is_written_to_it(server: Any, balance: Any) -> None:
         assert writing.done()
         assert writing.exception() is None or isinstance(writing.exception(), asyncio.InvalidStateError)
         assert in_flight(lb) == 0
+
+
+class Slow:
+    """Answers streams with one message, and then with what does not come; tells of its end."""
+
+    def __init__(self) -> None:
+        self.waits, self.closed = asyncio.Event(), asyncio.Event()
+
+    def interceptors(self) -> list[Any]:
+        async def way(continuation: Any, details: Any, request: Any) -> Any:
+            return self.messages()
+
+        return each_kind(way)
+
+    async def messages(self) -> Any:
+        try:
+            yield b"a"
+            self.waits.set()
+            await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("end", ["cancel", "close", "timeout"])
+@on_loop
+async def test_what_waits_is_woken(server: Any, balance: Any, kind: str, end: str) -> None:
+    """A task that waits for a message hears of the end at once; the generator is closed, and no pod is to blame."""
+    lb, slow = balance(server()), Slow()
+    async with aio.insecure_channel(lb, interceptors=slow.interceptors()) as channel:
+        call = begun(channel, kind, timeout=0.2 if end == "timeout" else 20)
+        assert await call.read() == b"a"
+        reading = asyncio.ensure_future(call.read())
+        await asyncio.wait_for(slow.waits.wait(), 20)
+        if end == "cancel":
+            assert call.cancel()
+        elif end == "close":
+            await channel.close()
+        assert (await asyncio.wait([reading], timeout=5))[0]
+        if end == "timeout":
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                reading.result()
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert await call.details() == "Deadline Exceeded"
+        else:
+            assert reading.cancelled()
+        assert await call.code() is (grpc.StatusCode.DEADLINE_EXCEEDED if end == "timeout" else CANCELLED)
+        assert call.cancelled() is (end != "timeout")
+        await asyncio.wait_for(slow.closed.wait(), 20)
+        assert in_flight(lb) == 0
+    assert lb.balancer.states()[0].failures == 0
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("end", ["cancel", "timeout"])
+@on_loop
+async def test_what_is_not_read_any_more_is_closed(server: Any, balance: Any, kind: str, end: str) -> None:
+    """The generator holds something, and no read comes that would end it."""
+    lb, slow = balance(server()), Slow()
+    async with aio.insecure_channel(lb, interceptors=slow.interceptors()) as channel:
+        call = begun(channel, kind, timeout=0.2 if end == "timeout" else 20)
+        assert await call.read() == b"a"
+        if end == "cancel":
+            assert call.cancel()
+        await asyncio.wait_for(slow.closed.wait(), 20)
+        assert in_flight(lb) == 0
+
+
+@on_loop
+async def test_the_reader_stays_usable(server: Any, balance: Any) -> None:
+    """What was woken by an error of the call's is a task as any other; one that is cancelled itself stays cancelled."""
+    lb, slow = balance(server()), Slow()
+
+    async def reads(call: Any) -> int:
+        with pytest.raises(grpc.aio.AioRpcError):
+            async for _ in call:
+                pass
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    async with aio.insecure_channel(lb, interceptors=slow.interceptors()) as channel:
+        assert await asyncio.ensure_future(reads(begun(channel, "unary_stream", timeout=0.1))) == 0
+        slow.waits.clear()
+        task = asyncio.ensure_future(reads(begun(channel, "unary_stream")))
+        await asyncio.wait_for(slow.waits.wait(), 20)
+        task.cancel()
+        assert (await asyncio.wait([task], timeout=5))[0]
+        assert task.cancelled()

@@ -2,11 +2,15 @@
 
 grpcio makes a call object of what such an interceptor returns, and asks the RPC below for everything but the messages.
 Where no RPC was made it asks None, so that the call never ends, cannot be cancelled and knows no status. This one
-does: it has ended when its messages have, with OK, or when it is cancelled.
+does: it has ended when its messages have, with OK, when it is cancelled, or when its time is over.
+
+No core is there to wake what reads at that moment. The task that waits in the interceptor's own iterator is cancelled
+there, as `asyncio.timeout` does it, so that the iterator is left at once and what it holds is given back.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc.aio
@@ -15,19 +19,21 @@ from grpc import StatusCode
 __all__ = ["answered"]
 
 LOCALLY = "Locally cancelled by application!"
+CUT = {StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED}
+"""Ends that come from outside, whatever the messages do."""
 
 
-def answered(call: Any, kind: str, failed: Callable[[Exception], Exception]) -> Any:
+def answered(call: Any, kind: str, failed: Callable[[Exception], Exception], ends: float | None = None) -> Any:
     """Return a call of grpcio's as it is where there is an RPC below, else one that knows its own end.
 
     `kind`: "unary_stream" and so on; calls with one response are done when they are returned. `failed` returns what
-    carries an exception of the messages' to the end of the call, as its `__cause__`.
+    carries an exception of the messages' to the end of the call, as its `__cause__`. `ends` is in the loop's seconds.
     """
     below = call
     while kind in _KINDS:
         lower = getattr(below, "_call", below)  # grpcio's own, and private: of what it makes of an interceptor's answer
         if lower is None:
-            return _KINDS[kind](aiter(call), failed)
+            return _KINDS[kind](aiter(call), failed, ends)
         if lower is below:
             break
         below = lower
@@ -35,8 +41,17 @@ def answered(call: Any, kind: str, failed: Callable[[Exception], Exception]) -> 
 
 
 class _Canned:
-    def __init__(self, messages: AsyncIterator[Any], failed: Callable[[Exception], Exception]) -> None:
+    def __init__(
+        self, messages: AsyncIterator[Any], failed: Callable[[Exception], Exception], ends: float | None
+    ) -> None:
+        self._loop = loop = asyncio.get_running_loop()
         self._messages = messages
+        self._reader: asyncio.Task[Any] | None = None
+        """What waits for a message just now."""
+        self._woken = False
+        """Whether that was cancelled here."""
+        self._ends = ends
+        self._timer = None if ends is None else loop.call_at(ends, self._overdue)
         self._failed = failed
         self._code: StatusCode | None = None
         self._error: Exception | None = None
@@ -47,21 +62,65 @@ class _Canned:
         if self._code is None:
             self._code = code
             self._over.set()
+            if self._timer is not None:
+                self._timer.cancel()
+            if code in CUT:
+                with suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(self._wake)  # this may be a finalizer, in whatever thread
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
                 callback(self)
 
+    def _overdue(self) -> None:
+        self._error = self._failed(_late())  # carried, for no endpoint is to blame
+        self._end(StatusCode.DEADLINE_EXCEEDED)
+
+    def _wake(self) -> None:
+        """It was cut short: what reads hears of it where it waits, and the messages end."""
+        if self._reader is not None:
+            self._woken = True
+            self._reader.cancel()
+        else:
+            closing = self._loop.create_task(self._left())
+            _closings.add(closing)
+            closing.add_done_callback(_closings.discard)
+
+    async def _left(self) -> None:
+        """Close an iterator that is not read any more, so that it gives back what it holds."""
+        if (close := getattr(self._messages, "aclose", None)) is not None:
+            await close()
+
+    async def _next(self) -> Any:
+        """Return the next message; `EOF` after the last one, or where the call was cut short meanwhile."""
+        self._reader = reader = asyncio.current_task()
+        before = 0 if reader is None else reader.cancelling()
+        try:
+            return await anext(self._messages)
+        except StopAsyncIteration:
+            return grpc.aio.EOF
+        except asyncio.CancelledError:
+            if not self._woken or reader is None or reader.cancelling() > before + 1:  # the task itself is to end
+                raise
+            return grpc.aio.EOF
+        finally:
+            self._reader = None
+            if self._woken and reader is not None:
+                reader.uncancel()
+
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
-            async for message in self._messages:
-                if self._code is not None:
-                    return
-                yield message
+            while self._code is None and (message := await self._next()) is not grpc.aio.EOF:
+                if self._code is None:
+                    yield message
         except Exception as error:
-            self._error = self._failed(error)
-            self._end(StatusCode.UNKNOWN)
-            raise
+            if self._code is None:
+                self._error = self._failed(error)
+                self._end(StatusCode.UNKNOWN)
+                raise
         self._end(StatusCode.OK)
+        if self._code in CUT:
+            await self._left()
+            raise asyncio.CancelledError(LOCALLY) if self.cancelled() else _late()
 
     async def read(self) -> Any:
         """Never asked: what reads goes through the iterator."""
@@ -86,7 +145,7 @@ class _Canned:
             callback(self)
 
     def time_remaining(self) -> float | None:
-        return None
+        return None if self._ends is None else max(0.0, self._ends - self._loop.time())
 
     async def initial_metadata(self) -> Any:
         return grpc.aio.Metadata()
@@ -112,6 +171,15 @@ class _Canned:
     async def wait_for_connection(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def _late() -> grpc.aio.AioRpcError:
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(StatusCode.DEADLINE_EXCEEDED, nothing, nothing, "Deadline Exceeded", "")
+
+
+_closings: set[asyncio.Task[None]] = set()
+"""The event loop holds its tasks weakly."""
 
 
 class _UnaryStream(_Canned, grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # generic in the stubs only

@@ -15,6 +15,7 @@ grpcio 1.80 takes only its own errors from interceptors: any other is raised a s
 loop and a third time in a finalizer, and the end of the call is not told.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -38,13 +39,14 @@ class Raised(grpc.aio.AioRpcError):
 
 
 async def _outermost(guard: Any, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
+    ends = None if details.timeout is None else asyncio.get_running_loop().time() + details.timeout
     try:
         call = await continuation(details, request)
     except grpc.aio.AioRpcError:
         raise
     except Exception as error:
         raise Raised from error
-    return answered(call, guard.kind, _carried)
+    return answered(call, guard.kind, _carried, ends)
 
 
 def _carried(error: Exception) -> Raised:
