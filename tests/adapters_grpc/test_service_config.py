@@ -88,7 +88,7 @@ def test_wait_for_ready(server: Any, balance: Any, way: Any) -> None:
         assert until(lambda: channel.subs.connectivity() is grpc.ChannelConnectivity.TRANSIENT_FAILURE, 20)
         with pytest.raises(grpc.RpcError, match="no connection to any"):
             way(channel, timeout=20, wait_for_ready=False)
-        later = threading.Timer(0.2, lambda: server(port=port))
+        later = threading.Timer(0.05, lambda: server(port=port))
         later.start()
         assert way(channel, timeout=20)
         later.join()
@@ -103,7 +103,7 @@ async def test_and_for_asyncio(server: Any, balance: Any, way: Any) -> None:
     async with aio.insecure_channel(lb, options=[config(waitForReady=True)]) as channel:
         with pytest.raises(grpc.RpcError, match="no connection to any"):
             await way(channel, timeout=20, wait_for_ready=False)
-        later = threading.Timer(0.2, lambda: server(port=port))
+        later = threading.Timer(0.05, lambda: server(port=port))
         later.start()
         assert await way(channel, timeout=20)
         later.join()
@@ -116,7 +116,7 @@ def test_timeout(server: Any, balance: Any, way: Any, there: bool) -> None:
     alone, hold = server(), threading.Event()
     alone.behave = lambda method, context: hold.wait(20)
     lb = balance(alone if there else f"127.0.0.1:{free_port()}")
-    with balanced.insecure_channel(lb, options=[config(waitForReady=True, timeout="0.1s")]) as channel:
+    with balanced.insecure_channel(lb, options=[config(waitForReady=True, timeout="0.05s")]) as channel:
         for timeout in (None, 20):
             with pytest.raises(grpc.RpcError) as caught:
                 way(channel, timeout=timeout)
@@ -133,7 +133,7 @@ async def test_timeout_for_asyncio(server: Any, balance: Any, way: Any, there: b
     alone, hold = server(), threading.Event()
     alone.behave = lambda method, context: hold.wait(20)
     lb = balance(alone if there else f"127.0.0.1:{free_port()}")
-    async with aio.insecure_channel(lb, options=[config(waitForReady=True, timeout="0.1s")]) as channel:
+    async with aio.insecure_channel(lb, options=[config(waitForReady=True, timeout="0.05s")]) as channel:
         for timeout in (None, 20):
             with pytest.raises(grpc.RpcError) as caught:
                 await way(channel, timeout=timeout)

@@ -43,6 +43,12 @@ def raised(monkeypatch: Any) -> list[Any]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: Any) -> None:
+    """The pause until one is tried again; nothing here depends on its length."""
+    monkeypatch.setattr("kubelb.adapters._grpc.subchannels.PAUSE", 0.1)
+
+
 def reasons(lb: kubelb.LoadBalancer) -> dict[str, str]:
     return {view.address: " ".join(view.reasons) for view in lb.endpoints()}
 
