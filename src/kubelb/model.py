@@ -247,6 +247,7 @@ class Outcome:
         "open",
         "overdue",
         "reason",
+        "rest",
         "retry_after",
         "retryable",
         "sent",
@@ -290,6 +291,8 @@ class Outcome:
         self.error = error
         self.lease: Any = None
         """The Lease this is the end of; set by what sent it."""
+        self.rest: Any = None
+        """What its endpoint rests for by this answer (`kubelb.core.health.rests.Claim`); set by the balancer."""
         self.tries: tuple[Outcome, ...] = ()
         """The attempts before this one, oldest first; set on the last outcome of a call."""
 

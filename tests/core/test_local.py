@@ -11,8 +11,10 @@ import pytest
 
 from kubelb.core.events import LocalTrouble
 from kubelb.core.health.breaker import CircuitBreaker
+from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.local import local, unreachable
 from kubelb.core.reach import reached
+from kubelb.core.refused import refused
 from kubelb.core.state import NEVER, EndpointState
 from kubelb.core.tracking import Tracker
 from kubelb.model import Outcome, Sent, Verdict
@@ -113,6 +115,132 @@ def test_no_route_to_one_is_its_own() -> None:
         rig.lease(0).release(failing(OSError(errno.EHOSTUNREACH, "No route to host")))
     assert [view.state for view in rig.balancer.view()].count("ejected") == 1
     assert rig.told(LocalTrouble) == []
+
+
+class Odd(Exception):
+    """Every attribute that may be read of an error is something else."""
+
+    exceptions = None
+    args = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+    def add_note(self, note: str) -> None:
+        raise ValueError("no notes")
+
+
+class OddRuntime(Odd, RuntimeError):
+    pass
+
+
+class OddSocket(Odd, ConnectionError):
+    errno = []  # type: ignore[assignment]
+
+
+class OddRefusal(Odd, ConnectionRefusedError):
+    pass
+
+
+class OddGroup(Odd, ExceptionGroup[Exception]):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Odd(),
+        OddRuntime(),
+        OddSocket(),
+        OddSocket(errno.EMFILE, "none left"),
+        OddSocket(errno.EHOSTUNREACH, "no route"),
+        OddRefusal(),
+        OddGroup("", [OSError(errno.EMFILE, "none left")]),
+        OSError([], "no number"),
+        OSError("one", "two"),
+    ],
+)
+@pytest.mark.parametrize("sent", [Sent.NEVER, Sent.MAYBE])
+def test_what_looks_at_an_error_does_not_fail_in_place_of_it(error: BaseException, sent: Sent) -> None:
+    """Attributes that a class may define anew were trusted: the caller got a TypeError and not its own error."""
+    rig = Rig(2)
+    for wrapped in (error, caused(error, 1)):
+        for verdict in (Verdict.FAILED, Verdict.ODD):
+            lease = rig.balancer.pick()
+            lease.release(Outcome(verdict, sent=sent, error=wrapped))
+            assert lease.state.in_flight == 0
+
+
+def test_what_python_keeps_of_an_error_is_read() -> None:
+    """Whatever the class says of itself."""
+    assert local(OddSocket(errno.EMFILE, "none left")) is not None
+    assert local(OddGroup("", [OSError(errno.EMFILE, "none left")])) is not None
+    assert unreachable(OddSocket(errno.EHOSTUNREACH, "no route"))
+    assert refused(OddRefusal())
+
+
+def test_an_error_that_is_raised_again_bears_one_note() -> None:
+    """A client that keeps one object and raises it a thousand times: its notes grew without end."""
+    rig = Rig(3)
+    error = OSError(errno.EMFILE, "Too many open files")
+    error.add_note("the application's own")
+    for _ in range(50):
+        rig.lease(0).release(failing(error))
+    assert len(error.__notes__) == 2
+
+
+def test_an_outage_of_this_host_is_not_the_start_of_a_streak() -> None:
+    """What was excused was counted all the same: the first ordinary failure after it ejected a healthy endpoint."""
+    rig = Rig(3)
+    for _ in range(9):
+        for each in range(3):
+            rig.lease(each).release(failing(OSError(errno.EHOSTUNREACH, "No route")))
+        rig.clock.advance(0.1)
+    assert reached(rig.balancer.states(), rig.clock()) is False
+    rig.succeed(1)
+    rig.succeed(2)
+    rig.fail(0)
+    assert {view.state for view in rig.balancer.view()} == {"ready"}
+    rig.fail(0, 5)
+    assert [view.state for view in rig.balancer.view()].count("ejected") == 1
+
+
+def test_an_endpoint_that_answers_ends_the_outage() -> None:
+    """A success, or the word that it is full: then there is a route, and another one without is to blame itself."""
+    for ends in (Outcome(), Outcome(Verdict.FULL, retry_after=1.0)):
+        rig = Rig(2)
+        for _ in range(3):
+            for each in range(2):
+                rig.lease(each).release(failing(OSError(errno.EHOSTUNREACH, "No route")))
+        rig.lease(0).release(ends)
+        for _ in range(5):
+            rig.lease(1).release(failing(OSError(errno.EHOSTUNREACH, "No route")))
+        assert [view.state for view in rig.balancer.view()].count("ejected") == 1
+
+
+def test_one_that_rests_is_asked_whether_there_is_a_route() -> None:
+    """The only one awake was "all there are": it was excused for ever, and got all requests."""
+    rig = Rig(2)
+    for each in range(2):
+        rig.succeed(each)
+    rig.lease(0).release(Outcome(Verdict.FULL, retry_after=30.0))
+    for _ in range(5):
+        lease = rig.balancer.pick()
+        assert lease.state is rig.state(1)
+        lease.release(failing(OSError(errno.EHOSTUNREACH, "No route")))
+    assert list(rig.picks(100).values()) == [100, 0]
+
+
+def test_one_that_was_ejected_long_ago_is_no_witness() -> None:
+    """A pod that has been dead for minutes says nothing of today's network; one that refused a moment ago does."""
+    for seconds, blamed in ((0.0, 2), (11.0, 0)):
+        rig = Rig(4, outliers=OutlierDetection(base_ejection=60.0))
+        rig.fail(0, 5)
+        rig.clock.advance(seconds)
+        for _ in range(2):
+            for each in range(1, 4):
+                rig.lease(each).release(failing(OSError(errno.EHOSTUNREACH, "No route")))
+        assert rig.state(3).failures == blamed
 
 
 def test_what_was_sent_had_a_route() -> None:

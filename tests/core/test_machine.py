@@ -209,7 +209,9 @@ class Machine(RuleBasedStateMachine):
         if self.enforced(self.breaker):
             barred |= {state for state in used if self.circuit(state) != "closed"}
         resting = {state for state in used if state.rests_until != NEVER}
-        assert set(balancer._pickers.eligible) == (set(used) - barred - resting or set(used) - barred)
+        assert set(balancer._pickers.eligible) == set(used) - barred
+        assert set(balancer._pickers.awake) == set(used) - barred - resting
+        assert len(resting - barred) <= allowance(len(set(used) - barred))
         assert (balancer.refusal() is None) == bool(used)
         words = {view.address: view.state for view in balancer.view()}
         for state in states:

@@ -5,13 +5,17 @@ others have room.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from kubelb.core.flow import attempt_flow
-from kubelb.core.health.rests import MOST
+from kubelb.core.health.limits import ConcurrencyLimits
+from kubelb.core.health.rests import CLAIMS, MOST
 from kubelb.core.retry import Retry
+from kubelb.core.state import Phase
 from kubelb.core.steps import Send
+from kubelb.errors import Unusable
 from kubelb.model import BAD_ANSWER, IDEMPOTENT, Outcome, Verdict
 from kubelb.runtime.driving import settle
 
@@ -60,16 +64,167 @@ def test_load_is_no_failure(ends: type) -> None:
     assert rig.events[1:] == []
 
 
-def test_where_all_rest_none_does() -> None:
-    """A request is refused by the service itself, not by kubelb; and when one has rested it is the one."""
+def test_where_all_are_full_most_are_asked_all_the_same() -> None:
+    """A request is refused by the service itself, not by kubelb; and a call knows that none has room."""
     rig = Rig(3)
     for number in range(3):
         rig.lease(number).release(full(5.0 + number))
-    assert min(rig.picks(60).values()) > 0
+    assert sorted(count > 0 for count in rig.picks(60).values()) == [False, True, True]
     assert not rig.balancer.has_room_beside(())
     rig.clock.advance(5.5)
     assert rig.balancer.has_room_beside(())
-    assert sorted(rig.picks(60).values()) == [0, 0, 60]
+    assert min(rig.picks(60).values()) > 0
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 0), (2, 1), (3, 1), (10, 5), (150, 75)])
+def test_at_most_half_rest(count: int, most: int) -> None:
+    """Rests without an allowance: nine POSTs of one caller sent the traffic of all to the tenth pod."""
+    rig = Rig(count)
+    for number in range(count - 1 or 1):
+        rig.lease(number).release(busy(30.0))
+    rig.clock.advance(0.06)
+    assert sum(not picked for picked in rig.picks(count * 30).values()) == most
+    assert [view.state for view in rig.balancer.view()].count("resting") == most
+
+
+def test_at_most_half_of_those_left_rest() -> None:
+    """Rests of a set that shrinks, or of which some are ejected: one was left to do the work of three, or of five."""
+    rig = Rig(6)
+    for number in range(3):
+        rig.lease(number).release(full(20.0 + number))
+    rig.eject(3)
+    rig.eject(4)
+    assert [view.state for view in rig.balancer.view()] == ["ready", "resting", "resting", *["ejected"] * 2, "ready"]
+    rig.set(pods(3))
+    assert [view.state for view in rig.balancer.view()] == ["ready", "ready", "resting"]
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, "ring_hash"])
+def test_one_that_rests_is_tried_before_one_is_tried_again(policy: str) -> None:
+    """A preference taken for "all there are": all tries of a call went to the one that refused."""
+    rig = Rig(2, policy)
+    a, b = rig.state(0), rig.state(1)
+    rig.lease(0).release(full(30.0))
+    assert rig.picks(30)[a.endpoint.ip] == 0
+    assert rig.balancer.has_other_than([b])
+    assert rig.balancer.pick(avoid=[b]).state is a
+    assert rig.balancer.pick(avoid=[a, b]).state is b
+    assert not rig.balancer.has_room_beside([b])
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, "ring_hash"])
+def test_one_that_rests_is_better_than_none(policy: str) -> None:
+    """A caller with a connection to that one alone was told that it has none."""
+    rig = Rig(2, policy)
+    a = rig.state(0)
+    rig.lease(0).release(full(30.0))
+    for _ in range(20):
+        assert rig.balancer.pick(usable=lambda state: state is a).state is a
+
+
+def test_those_awake_are_preferred_at_random_too() -> None:
+    """A policy that fails costs no rest."""
+
+    class Broken:
+        def build(self, states: Any, rng: Any) -> Any:
+            return self
+
+        def pick(self, request: Any, now: float) -> Any:
+            raise ValueError
+
+    rig = Rig(3, Broken())
+    rig.lease(0).release(full(30.0))
+    assert rig.picks(60)[rig.state(0).endpoint.ip] == 0
+
+
+def test_one_that_rests_takes_over_from_one_that_is_ejected() -> None:
+    """All that are awake fail: its rest ends with the ejection of the other."""
+    rig = Rig(2)
+    rig.lease(0).release(full(30.0))
+    rig.eject(1)
+    assert list(rig.picks(20).values()) == [20, 0]
+
+
+def test_one_that_rests_has_room_below_its_limit() -> None:
+    """A limit reached by one was said to be that of all, and the request refused."""
+    rig = Rig(2, limits=ConcurrencyLimits(max_requests_per_endpoint=1))
+    rig.lease(0).release(full(30.0))
+    first = rig.balancer.pick()
+    second = rig.balancer.pick()
+    assert {first.state, second.state} == {rig.state(0), rig.state(1)}
+    with pytest.raises(Unusable, match="each of 2 endpoints"):
+        rig.balancer.pick()
+
+
+def test_two_that_refuse_one_call_leave_what_others_were_told() -> None:
+    """A call's own limit ended the rests that other calls' refusals had begun."""
+    rig = Rig(4)
+    rig.lease(0).release(full(20.0))
+    one, two = settle(rig.lease(0), busy(30.0)), settle(rig.lease(1), busy(30.0))
+    other = settle(rig.lease(1), busy(10.0))
+    rig.balancer.lift([one, two])
+    assert [view.state for view in rig.balancer.view()] == ["resting", "resting", "ready", "ready"]
+    rig.clock.advance(10.1)
+    assert not rig.balancer.has_room_beside([rig.state(1), rig.state(2), rig.state(3)])
+    assert min(rig.picks(60).values()) == 0
+    assert [view.state for view in rig.balancer.view()] == ["resting", "ready", "ready", "ready"]
+    rig.balancer.lift([one, two, other])
+    rig.clock.advance(10.0)
+    assert min(rig.picks(60).values()) > 0
+
+
+def test_what_is_lifted_of_a_large_set_makes_one_picker_for_all() -> None:
+    """Each call's own limit made a new picker of a thousand endpoints at once."""
+    rig = Rig(0)
+    rig.set(pods(1000))
+    refusals = [settle(rig.lease(number), busy(20.0)) for number in range(2)]
+    rig.clock.advance(0.06)
+    assert list(rig.picks(4000).values())[:2] == [0, 0]
+    before = rig.balancer._pickers
+    rig.balancer.lift(refusals)
+    assert rig.balancer._pickers is before
+    rig.clock.advance(0.06)
+    assert min(list(rig.picks(9000).values())[:2]) > 0
+
+
+def test_claims_are_bounded() -> None:
+    """What is remembered of an endpoint that refuses for ever: no more than counts."""
+    rig = Rig(2)
+    for seconds in range(1, 1001):
+        rig.lease(0).release(busy(20.0 + seconds / 1000))
+    assert [len(claims) for claims in rig.balancer._guards.rests._claims.values()] == [CLAIMS]
+    assert rig.state(0).rests_until == rig.clock() + 21.0
+    rig.clock.advance(21.1)
+    rig.picks(1)
+    assert rig.balancer._guards.rests._claims == {}
+
+
+@pytest.mark.parametrize(("ends", "most"), [(full(30.0), 3), (busy(86_400.0), 3), (full(1.0), 7), (busy(), 7)])
+def test_a_probe_that_meets_a_full_endpoint_is_not_repeated_every_second(ends: Outcome, most: int) -> None:
+    """A verdict that is neither success nor failure was none: a call a second was sent to the endpoint for ever."""
+    rig = Rig(3)
+    rig.eject(0)
+    probes = 0
+    for _ in range(600):
+        rig.clock.advance(0.1)
+        lease = rig.balancer.pick()
+        probes += lease.state is rig.state(0)
+        lease.release(ends if lease.state is rig.state(0) else Outcome())
+    assert 1 <= probes <= most
+    for _ in range(400):
+        rig.clock.advance(0.1)
+        rig.balancer.pick().release()
+    assert rig.state(0).phase is Phase.ACTIVE
+
+
+def test_a_straggler_is_no_probe() -> None:
+    """A refusal of a request from before the ejection says nothing about the probe."""
+    rig = Rig(3)
+    early = rig.lease(0)
+    rig.eject(0)
+    until = rig.state(0).until
+    early.release(busy())
+    assert rig.state(0).until == until
 
 
 def test_a_longer_rest_counts_and_a_shorter_one_does_not() -> None:
@@ -135,7 +290,7 @@ def test_two_that_name_no_time_end_the_call_too() -> None:
     """Nothing rests then; what they were charged with is taken back all the same, and what was not charged is not."""
     rig = Rig(3, "peak_ewma")
     assert len(go(rig, Retry(), iter([busy(), busy()])).tries) == 1
-    rig.balancer.lift(rig.balancer.states())
+    rig.balancer.lift([settle(rig.lease(0), Outcome())])
     assert min(rig.picks(100).values()) > 0
 
 

@@ -76,7 +76,7 @@ class Assembly:
         if seen.gate is not None:
             gate = partial(self._gated, seen.gate)
             picker = GatePicker(picker, self._claim_gate, gate)
-        return Pickers(self.service, self.build, seen.eligible, base, picker, gate)
+        return Pickers(self.service, self.build, seen.eligible, base, picker, gate, seen.awake, seen.everyone)
 
     def build(self, states: tuple[EndpointState, ...]) -> Picker:
         """Have the policy make a picker for these; where it fails, one that picks at random, and an event."""
@@ -97,10 +97,10 @@ class Assembly:
             return Refusing(partial(self._barred, seen.barred))
         if not seen.eligible:
             return Refusing(partial(refusal, self.service, seen.snapshot))
-        base = self.build(seen.eligible)
+        base = self.build(seen.awake)
         if not (seen.elders and self._slow_start):
             return base
-        crowd = (len(seen.eligible) - len(seen.elders)) // len(seen.elders)
+        crowd = (len(seen.awake) - len(seen.elders)) // len(seen.elders)
         return SlowStartPicker(base, self.build(seen.elders), crowd, self._slow_start, self._rng)
 
     def _barred(self, states: tuple[EndpointState, ...]) -> Unusable:

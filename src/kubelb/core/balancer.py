@@ -34,6 +34,7 @@ from kubelb.core.health.ejector import Ejector
 from kubelb.core.health.guards import Guards
 from kubelb.core.health.limits import ConcurrencyLimits, Limiter
 from kubelb.core.health.outliers import OutlierDetection
+from kubelb.core.health.rests import Claim
 from kubelb.core.health.silence import PEERS
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.keys import KeySource
@@ -46,13 +47,13 @@ from kubelb.core.policies.random import RandomPicker
 from kubelb.core.policies.weights import strange_weights
 from kubelb.core.reach import LATELY
 from kubelb.core.refusal import refusal
-from kubelb.core.state import EndpointState, Usable
+from kubelb.core.state import EndpointState, Phase, Usable
 from kubelb.core.survey import Survey, survey
 from kubelb.core.table import Difference, Table
 from kubelb.core.tracking import CircuitTracker, Tracker
 from kubelb.core.view import EndpointView, view
 from kubelb.errors import LoadBalancerError
-from kubelb.model import ANY, Request, Snapshot
+from kubelb.model import ANY, Outcome, Request, Snapshot
 from kubelb.process import here, settle
 
 __all__ = ["Balancer"]
@@ -212,7 +213,8 @@ class Balancer:
         eligible = self._pickers.eligible
         if not eligible:
             raise error
-        chance = Pickers(self.service, self._at_random, eligible, self._at_random(eligible))
+        awake = self._pickers.awake
+        chance = Pickers(self.service, self._at_random, eligible, self._at_random(awake), awake=awake)
         state = chance.other(request, now, avoid, usable)
         lease = (self._lease_again if avoid else self._lease)(state, now)
         self.requests += not avoid
@@ -232,22 +234,27 @@ class Balancer:
         now = self.clock()
         if now >= self._wake:
             self._sweep(now)
-        return any(state.rests_until <= now and state not in tried for state in self._pickers.eligible)
+        return any(state.full_until <= now and state not in tried for state in self._pickers.eligible)
 
-    def lift(self, states: Collection[EndpointState], failures: int = 0) -> None:
-        """Take back what these were charged with and rest for: it was the caller's own limit, or the service's way.
+    def lift(self, outcomes: Collection[Outcome], failures: int = 0) -> None:
+        """Take back what these ends of leases have charged and begun: it was the caller's own limit, or the service's
+        way. What other calls were told holds.
 
         `failures` is how many of each were counted in a row for it.
         """
         now = self.clock()
-        for state in states:
+        for outcome in outcomes:
+            state = outcome.lease.state
             excused(state, now, self._tracker.decay)
             state.consecutive = max(0, state.consecutive - failures)
+        claims = [outcome.rest for outcome in outcomes if outcome.rest is not None]
+        if not claims:
+            return
         with self._lock:
             self._changed(now)
-            changed = self._guards.rests.lift(states)
+            changed = self._guards.rests.lift(claims)
         if changed:
-            self._rebuild(now)
+            self._rebuild_small(now)
 
     def serves(self, state: EndpointState) -> bool:
         """Whether requests may go there now, a probe aside: it is in use, not ejected, and its circuit closed."""
@@ -336,14 +343,26 @@ class Balancer:
             self._rebuild(now)
         self._tell(events)
 
-    def _rest(self, state: EndpointState, seconds: float, now: float) -> None:
-        """What the tracker calls when an endpoint asks to be left alone."""
+    def _rest(self, state: EndpointState, seconds: float, start: float, now: float) -> Claim | None:
+        """What the tracker calls when an endpoint answers that it is full; returns what takes it back."""
+        ejector = self._guards.ejector
+        if ejector is not None and state.phase is not Phase.ACTIVE and ejector.probed(state, start):
+            with self._lock:
+                self._changed(now)
+                ejector.postpone(state, seconds, now)
+        if not seconds:
+            return None
         with self._lock:
-            if not self._guards.rests.begin(state, seconds, now):
-                return
-            self._changed(now)
-            many = len(self._table.used) > AT_ONCE
-        if not many:
+            claim, begins = self._guards.rests.begin(state, seconds, now, len(self._pickers.eligible))
+            if begins:
+                self._changed(now)
+        if begins:
+            self._rebuild_small(now)
+        return claim
+
+    def _rebuild_small(self, now: float) -> None:
+        """After a rest began or ended: in a large set the next pick does it, for all of them at once."""
+        if len(self._pickers.everyone) <= AT_ONCE:
             self._rebuild(now)
 
     def _ours(self, state: EndpointState, trouble: Trouble) -> None:
@@ -351,10 +370,19 @@ class Balancer:
         self._tell([LocalTrouble(self.service, state.endpoint.authority, *trouble)])
 
     def _alike(self, state: EndpointState, now: float) -> bool:
-        """Whether every endpoint has lately been without a route, and none has answered since; asks some of many."""
-        peers = self._pickers.eligible
+        """Whether every endpoint has lately been without a route, and none has answered since; asks some of many.
+
+        Those that get no traffic now are asked, too: one that rests has answered, so there was a route to it.
+        """
+        peers = self._pickers.everyone
         some = peers[:: max(1, len(peers) // PEERS)]
-        return all(peer is state or (peer.consecutive and now - peer.unreachable < LATELY) for peer in some)
+        return all(peer is state or self._cut_off(peer, now) for peer in some)
+
+    def _cut_off(self, peer: EndpointState, now: float) -> bool:
+        """Whether nothing is known of an endpoint that says that there is a route to it."""
+        if peer.phase is not Phase.ACTIVE and now - peer.charged >= LATELY:
+            return True  # it was away at that time, and is no witness of what is now
+        return bool(peer.consecutive or peer.cut_off) and now - peer.unreachable < LATELY
 
     def _hear(self, circuits: Circuits, circuit: Circuit, what: int, start: float, now: float) -> None:
         """What the tracker calls when a call's end may change a circuit."""

@@ -193,10 +193,10 @@ class _Call:
         self.number = 0
         self.slept = 0.0
         self.tried: list[EndpointState] = []
-        self.busy: list[EndpointState] = []
-        """Those that have asked this caller for less."""
-        self.unread: list[EndpointState] = []
-        """Those whose answer could not be read."""
+        self.busy: list[Outcome] = []
+        """Answers that have asked this caller for less, one of each endpoint."""
+        self.unread: list[Outcome] = []
+        """Those that could not be read."""
         self.flying: list[Lease] = []
 
     def adopt(self, lease: Lease) -> None:
@@ -216,8 +216,12 @@ class _Call:
     def landed(self, outcome: Outcome) -> None:
         self.flying = [lease for lease in self.flying if lease is not outcome.lease]
         alike = self.busy if outcome.verdict is Verdict.BUSY else self.unread if outcome.reason == BAD_ANSWER else None
-        if alike is not None and outcome.lease is not None and outcome.lease.state not in alike:
-            alike.append(outcome.lease.state)
+        if (
+            alike is not None
+            and outcome.lease is not None
+            and not any(each.lease.state is outcome.lease.state for each in alike)
+        ):
+            alike.append(outcome)
             if len(alike) > 1:
                 self.balancer.lift(alike[-2:], int(alike is self.unread))
 

@@ -5,14 +5,19 @@ new connection at that moment would look dead, and one that had a connection wou
 number of the socket's error, at the bottom of what a client wraps around it: by causes and arguments, and not by
 contexts, since that of an error may be whatever its caller was handling before the call.
 
+An error may be of any class, the user's own too, and what looks at it must not fail in place of it. So nothing that a
+class can define anew is asked: not its `exceptions`, its `args` or its `__str__`, but what Python itself keeps.
+
 A network that cannot be reached may be ours or an endpoint's. It is taken for ours where all endpoints are met alike
 (`kubelb.core.tracking`).
 """
 
 import errno
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-__all__ = ["NO_ROUTE", "Trouble", "local", "unreachable"]
+__all__ = ["NO_ROUTE", "Trouble", "local", "note", "unreachable"]
 
 DEEP = 20
 """Errors in a chain that are looked at; a longer one may be a circle."""
@@ -60,6 +65,14 @@ _UNREACHABLE = {
 }
 
 
+_NO_THREAD = "can't start new thread"
+
+_cause: Callable[[BaseException], Any] = vars(BaseException)["__cause__"].__get__
+_args: Callable[[BaseException], tuple[Any, ...]] = vars(BaseException)["args"].__get__
+_errno: Callable[[BaseException], Any] = vars(OSError)["errno"].__get__
+_members: Callable[[BaseException], tuple[Any, ...]] = vars(BaseExceptionGroup)["exceptions"].__get__
+
+
 def local(error: BaseException | None) -> Trouble | None:
     """Return what this process lacks, where that is at the bottom of an error; else None.
 
@@ -67,19 +80,25 @@ def local(error: BaseException | None) -> Trouble | None:
     ('descriptors', None)
     """
     for each in _chain(error):
-        if isinstance(each, OSError):
-            if (trouble := _TROUBLES.get(each.errno or 0)) is not None:
-                return trouble
-        elif isinstance(each, MemoryError):
+        if (trouble := _TROUBLES.get(_number(each))) is not None:
+            return trouble
+        if issubclass(type(each), MemoryError):
             return _MEMORY
-        elif isinstance(each, RuntimeError) and "can't start new thread" in str(each):
+        if issubclass(type(each), RuntimeError) and any(type(arg) is str and _NO_THREAD in arg for arg in _args(each)):
             return _THREADS
     return None
 
 
 def unreachable(error: BaseException | None) -> bool:
     """Whether a network without a route is at the bottom of it."""
-    return any(isinstance(each, OSError) and each.errno in _UNREACHABLE for each in _chain(error))
+    return any(_number(each) in _UNREACHABLE for each in _chain(error))
+
+
+def note(error: BaseException, words: str) -> None:
+    """Add a note to an error, once: the same object may be raised again and again."""
+    with suppress(Exception):  # its class may define these anew
+        if words not in getattr(error, "__notes__", ()):
+            error.add_note(words)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -87,6 +106,15 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     for each in found:
         if len(found) >= DEEP:
             break
-        parts = (each.__cause__, *each.args, *getattr(each, "exceptions", ()))
-        found += [part for part in parts if isinstance(part, BaseException) and not any(part is one for one in found)]
+        parts = [_cause(each), *_args(each)]
+        if issubclass(type(each), BaseExceptionGroup):
+            parts += _members(each)
+        for part in parts:
+            if issubclass(type(part), BaseException) and not any(part is one for one in found):
+                found.append(part)
     return found
+
+
+def _number(error: BaseException) -> int:
+    number = _errno(error) if issubclass(type(error), OSError) else 0
+    return number if type(number) is int else 0

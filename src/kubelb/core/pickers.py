@@ -2,7 +2,8 @@
 
 `picker` takes ordinary requests. `other` finds an endpoint for a request that has been elsewhere, or whose caller
 cannot use the one it was given: it goes by the policy where the policy can search, else by a few draws, else by a
-picker of its own for the endpoints that are left.
+picker of its own for the endpoints that are left: those awake that were not tried, else those that rest, else again
+those awake, else what the caller can use.
 """
 
 from collections.abc import Callable, Collection
@@ -24,7 +25,7 @@ DRAWS = 4
 class Pickers:
     """The pickers of one moment; never altered."""
 
-    __slots__ = ("_build", "_service", "base", "eligible", "gate", "picker")
+    __slots__ = ("_build", "_service", "awake", "base", "eligible", "everyone", "gate", "picker")
 
     def __init__(
         self,
@@ -34,11 +35,17 @@ class Pickers:
         base: Picker,
         picker: Picker | None = None,
         gate: Callable[[], LoadBalancerError] | None = None,
+        awake: States | None = None,
+        everyone: States = (),
     ) -> None:
         self._service = service
         self._build = build
         self.eligible = eligible
-        """Those that may be picked."""
+        """Those that may be picked, resting ones included."""
+        self.awake = eligible if awake is None else awake
+        """Those of them that do not rest, which `base` picks among."""
+        self.everyone = everyone
+        """All that are in use, ejected ones included."""
         self.base = base
         """The policy's picker with slow start; for second tries, which are neither probes nor trials."""
         self.picker = picker or base
@@ -76,5 +83,12 @@ class Pickers:
         if not able and usable is not None:
             reason = f"no connection to any of {len(self.eligible)} endpoints can be used now"
             raise Unconnected(self._service, reason)
-        rest = tuple(state for state in able if state not in avoid) or able
+        fresh = tuple(state for state in able if state not in avoid)
+        rest = self._awake(fresh) or fresh or self._awake(able) or able
         return self._build(rest).pick(request, now) if rest else base.pick(request, now)
+
+    def _awake(self, states: States) -> States:
+        awake = self.awake
+        if len(awake) == len(self.eligible):
+            return states
+        return tuple(filter(set(awake).__contains__, states))

@@ -26,12 +26,13 @@ def reached(states: Iterable[EndpointState], now: float, *, any_failure: bool = 
     known = witnesses = failures = 0
     for state in states:
         known += 1
-        if not state.consecutive:
+        cut_off = state.cut_off
+        if not (state.consecutive or cut_off):
             # While a charge is held its stamp is older; but the success came after the failure that it is for.
             if now - max(state.stamp, state.charged) < SUCCESS:
                 return True
         elif now - state.charged < LATELY:
-            count = state.consecutive if any_failure else min(state.unsent, state.consecutive)
+            count = cut_off + (state.consecutive if any_failure else min(state.unsent, state.consecutive))
             witnesses += count > 0
             failures += count
     return False if known and witnesses >= min(known, WITNESSES) and failures >= FAILURES else None

@@ -4,7 +4,15 @@ That is another thing than a network in which nobody answers, and has another cu
 socket several times, so the chain of causes is searched.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 __all__ = ["refused"]
+
+# What a class of the user's may define anew is not asked: what looks at an error must not fail in place of it.
+_cause: Callable[[BaseException], Any] = vars(BaseException)["__cause__"].__get__
+_context: Callable[[BaseException], Any] = vars(BaseException)["__context__"].__get__
+_args: Callable[[BaseException], tuple[Any, ...]] = vars(BaseException)["args"].__get__
 
 DEEP = 20
 """Errors in a chain that are looked at; a longer one may be a circle."""
@@ -21,8 +29,9 @@ def refused(error: BaseException | None) -> bool:
         if not todo:
             break
         each = todo.pop(0)
-        if isinstance(each, ConnectionRefusedError):
+        if issubclass(type(each), ConnectionRefusedError):
             return True
         if each is not None:
-            todo += [each.__cause__, each.__context__, *(arg for arg in each.args if isinstance(arg, BaseException))]
+            todo += [_cause(each), _context(each)]
+            todo += [arg for arg in _args(each) if issubclass(type(arg), BaseException)]
     return False

@@ -47,12 +47,14 @@ class EndpointState:
         "comparison",
         "consecutive",
         "cost",
+        "cut",
         "discard",
         "doubts",
         "ejections",
         "endpoint",
         "failures",
         "faults",
+        "full_until",
         "in_use",
         "judged",
         "leases",
@@ -123,6 +125,8 @@ class EndpointState:
         """The last of those without a break that could not even connect; stale where it is more than `consecutive`."""
         self.refused = False
         """Whether the last of them was refused, which its host did, and no network."""
+        self.cut = 0, 0
+        """Failures in a row that were excused, as there was no route to any; and its successes by the last of them."""
         self.unreachable = NEVER
         """When there was no route to it, last."""
         self.phase = Phase.ACTIVE
@@ -145,7 +149,9 @@ class EndpointState:
         self.spared = NEVER
         """When it was last said that it fails and is kept."""
         self.rests_until = NEVER
-        """End of the time for which it asked to be left alone; see `kubelb.core.health.rests`."""
+        """End of its rest, in which others are preferred; see `kubelb.core.health.rests`."""
+        self.full_until = NEVER
+        """End of the time for which it said that it is full, whether it rests for that or not."""
         self.warm_since = NEVER
         """Start of its slow start."""
         self.in_use = False
@@ -159,6 +165,12 @@ class EndpointState:
         return len(self.leases)
 
     @property
+    def cut_off(self) -> int:
+        """How often in a row, and without a success since, there was no route to it nor to any other."""
+        count, successes = self.cut
+        return count if successes == self.successes else 0
+
+    @property
     def picks(self) -> int:
         """Times it was chosen, lost leases aside; added up here, so that the pick itself need not count."""
         return self.successes + self.failures + self.others + len(self.leases)
@@ -167,6 +179,7 @@ class EndpointState:
         """Begin anew: what was measured of it before it was last in use says nothing about it now."""
         self.cost, self.stamp, self.consecutive = 0.0, NEVER, 0
         self.charge, self.charged, self.doubts = 0.0, NEVER, 0.0
+        self.cut, self.unreachable = (0, 0), NEVER
         self.circuits = ()
         self.recent_calls = 0.0, 0.0, self.successes + self.failures
         self.forget_share()

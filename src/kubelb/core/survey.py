@@ -23,12 +23,16 @@ class Survey(NamedTuple):
     generation: int
     """Of the state that this is a picture of; a picker built from an older one is thrown away."""
     snapshot: Snapshot | None
+    everyone: States
+    """All that are in use."""
     eligible: States
-    """In use, not ejected, their circuits closed, and not resting unless all of these are."""
+    """In use, not ejected, their circuits closed."""
+    awake: States
+    """Those of them that do not rest: what is picked as long as that is possible."""
     barred: States
     """The others in use, where there are no eligible ones."""
     elders: States
-    """The eligible ones beside newcomers; empty where none is new."""
+    """Those awake beside newcomers; empty where none is new."""
     due: States
     """Those whose probe or trials are due, as often as they are."""
     gate: Circuit | None
@@ -52,13 +56,15 @@ def survey(
     if guards.barring():
         eligible = tuple(state for state in everyone if not guards.bars(state))
     barred = () if eligible else everyone
-    eligible = guards.rests.awake(eligible)
+    awake = guards.rests.awake(eligible)
     return Survey(
         generation,
         snapshot,
+        everyone,
         eligible,
+        awake,
         barred,
-        _without(eligible, newcomers),
+        _without(awake, newcomers),
         tuple(guards.due()),
         guards.gate,
         min((state.warm_since for state in newcomers), default=math.inf),

@@ -31,7 +31,7 @@ from kubelb.core.charges import MAX_CHARGE, answered, charge, given_up
 from kubelb.core.health.circuits import BAD, OK, SLOW, Circuit, CircuitPhase, Circuits
 from kubelb.core.health.shares import NOTES
 from kubelb.core.health.silence import meaning, note_fault
-from kubelb.core.local import NO_ROUTE, Trouble, local, unreachable
+from kubelb.core.local import NO_ROUTE, Trouble, local, note, unreachable
 from kubelb.core.refused import refused
 from kubelb.core.state import NEVER, EndpointState, Phase
 from kubelb.model import Incident, Outcome, Sent, Verdict
@@ -44,8 +44,10 @@ Hear: TypeAlias = Callable[[Circuit, int, float, float], None]
 Judge: TypeAlias = Callable[[EndpointState, int, float, float], None]
 """Called with a state, its failures in a row (0: it succeeded), the start of that attempt, and now."""
 
-Rest: TypeAlias = Callable[[EndpointState, float, float], None]
-"""Called with a state, the seconds that it asks for, and now."""
+Rest: TypeAlias = Callable[[EndpointState, float, float, float], object]
+"""Called with a state, the seconds that it asks for (0: it names none), the start of that attempt, and now.
+
+Returns what `Balancer.lift` takes it back by."""
 
 Ours: TypeAlias = Callable[[EndpointState, Trouble], None]
 Alike: TypeAlias = Callable[[EndpointState, float], bool]
@@ -150,9 +152,10 @@ class Tracker:
             failed = verdict is _FAILED
             least = max(hint, self._penalty) if failed else hint or self._penalty
             charge(state, max(latency, least), start, now, self.decay, max(latency, hint))
-            if not failed and hint:
-                self.rest(state, hint, now)
-            elif failed:
+            if not failed:
+                state.unreachable = NEVER  # it answered
+                outcome.rest = self.rest(state, hint, start, now)
+            else:
                 before = state.consecutive
                 if outcome.sent is _NEVER:
                     state.unsent = min(state.unsent, before) + 1
@@ -193,12 +196,12 @@ class Tracker:
                 return False
             trouble = NO_ROUTE
             state.charged = now  # for those that ask whether anything is reached
-            state.consecutive, state.unsent = state.consecutive + 1, min(state.unsent, state.consecutive) + 1
+            state.cut = state.cut_off + 1, state.successes
         state.others += 1
         outcome.verdict = _NEUTRAL
         outcome.reason = f"no {trouble.kind}"
         assert outcome.error is not None  # the trouble was read in it
-        outcome.error.add_note(f"kubelb: {trouble.reason}: {trouble.cure}")
+        note(outcome.error, f"kubelb: {trouble.reason}: {trouble.cure}")
         self.ours(state, trouble)
         return True
 
@@ -306,7 +309,7 @@ def _alone(state: EndpointState, now: float) -> bool:  # noqa: ARG001
     return False
 
 
-def _no_rest(state: EndpointState, seconds: float, now: float) -> None:
+def _no_rest(state: EndpointState, seconds: float, start: float, now: float) -> None:
     """Without a balancer nothing rests."""
 
 

@@ -27,6 +27,8 @@ __all__ = ["Ejector", "allowance"]
 
 LOST_PROBE = 1.0
 """Seconds after which a probe that ended without a verdict (cancelled, lost) is given to another request."""
+LONGEST = 30.0
+"""Seconds that a full endpoint is believed when it says for how long it wants no further probe."""
 CONSECUTIVE, SHARE = "consecutive-failures", "failure-share"
 FRESH_UP_TO = 100
 """Endpoints of which every judgement takes a new picture, in 0.1 ms."""
@@ -142,6 +144,15 @@ class Ejector:
         state.consecutive = 0
         state.forget_share()
         return [Returned(self.service, state.endpoint.authority, "probe", self.config.observe)]
+
+    def postpone(self, state: EndpointState, seconds: float, now: float) -> None:
+        """Its probe was answered, but said no more than that it is full: try it again when it may have room.
+
+        That is load, so its ejections are not doubled; and not before `base_ejection`, as each probe is a user's call.
+        """
+        if state.phase is Phase.PROBING:
+            state.until = now + min(max(seconds, self.config.base_ejection), LONGEST)
+            state.phase = Phase.EJECTED
 
     def advance(self, now: float) -> None:
         """Let time pass: ejections end, lost probes are due again."""
