@@ -218,13 +218,35 @@ def test_a_probe_that_meets_a_full_endpoint_is_not_repeated_every_second(ends: O
 
 
 def test_a_straggler_is_no_probe() -> None:
-    """A refusal of a request from before the ejection says nothing about the probe."""
-    rig = Rig(3)
-    early = rig.lease(0)
+    """A refusal of a request from before the ejection says nothing about the probe; nor does a probe that is over."""
+    rig = Rig(2)
+    early = [rig.lease(0), rig.lease(0)]
     rig.eject(0)
     until = rig.state(0).until
-    early.release(busy())
+    early.pop().release(busy())
+    rig.clock.advance(30.0)
+    probe = rig.balancer.pick()
+    assert probe.state.phase is Phase.PROBING
+    early.pop().release(busy(30.0))
+    assert rig.state(0).phase is Phase.PROBING
     assert rig.state(0).until == until
+    probe.release()
+    ejector = rig.balancer._guards.ejector
+    assert ejector is not None
+    ejector.postpone(rig.state(0), 30.0, rig.clock())
+    assert rig.state(0).phase is Phase.ACTIVE
+
+
+def test_no_hedge_goes_to_one_that_is_full() -> None:
+    """A request that is made on the chance is no reason to use one that rests."""
+    for seconds, hedged in ((None, True), (30.0, False)):
+        rig = Rig(2)
+        if seconds is not None:
+            rig.lease(1).release(full(seconds))
+        flow = attempt_flow(rig.balancer, IDEMPOTENT, Retry(), hedge=0.1)
+        assert isinstance(next(flow), Send)
+        assert isinstance(flow.send(None), Send) is hedged
+        flow.close()
 
 
 def test_a_longer_rest_counts_and_a_shorter_one_does_not() -> None:

@@ -346,7 +346,7 @@ class Balancer:
     def _rest(self, state: EndpointState, seconds: float, start: float, now: float) -> Claim | None:
         """What the tracker calls when an endpoint answers that it is full; returns what takes it back."""
         ejector = self._guards.ejector
-        if ejector is not None and state.phase is not Phase.ACTIVE and ejector.probed(state, start):
+        if ejector is not None and state.phase is Phase.PROBING and ejector.probed(state, start):
             with self._lock:
                 self._changed(now)
                 ejector.postpone(state, seconds, now)

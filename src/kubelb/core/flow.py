@@ -288,7 +288,7 @@ class _Call:
         """Return a lease for one more attempt beside those running, if rules, endpoints and budget allow one."""
         if self.number >= self.retry.attempts or not (self.request.idempotent and self.request.replayable):
             return None
-        if not self.balancer.has_other_than(self.tried) or not self.has_room() or not self.withdraw():
+        if not self.balancer.has_room_beside(self.tried) or not self.has_room() or not self.withdraw():
             return None
         try:
             return self.pick(self.request, self.tried)
