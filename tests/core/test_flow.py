@@ -215,7 +215,7 @@ def test_a_hedge_refused_at_the_last_moment_is_no_hedge() -> None:
     flow = attempt_flow(rig.balancer, IDEMPOTENT, Retry(budget=RetryBudget()), hedge=1.0)
     step = flow.send(None)
     assert isinstance(step, Send)
-    rig.balancer.has_other_than = lambda tried: True  # type: ignore[method-assign,assignment]
+    rig.balancer.has_room_beside = lambda tried: True  # type: ignore[method-assign,assignment]
     rig.set(())
     assert isinstance(flow.send(None), Next)
     with pytest.raises(StopIteration):
