@@ -14,6 +14,7 @@ from kubelb.core.balancer import Balancer
 from kubelb.core.events import Event
 from kubelb.core.flow import Flow, attempt_flow
 from kubelb.core.lease import Lease
+from kubelb.core.local import note
 from kubelb.core.options import awaitable
 from kubelb.core.refused import refused
 from kubelb.core.retry import Retry
@@ -395,4 +396,4 @@ def annotate(outcome: Outcome) -> None:
             how = printable(before.reason or before.verdict.value)
             if how == "connect error" and refused(before.error):  # an adapter's word for all that is no timeout
                 how = "refused"
-            outcome.error.add_note(f"kubelb: try {number} on {where} ended with {how}")
+            note(outcome.error, f"kubelb: try {number} on {where} ended with {how}")
