@@ -246,11 +246,8 @@ class LoadBalancer(Calls):
             return Health("disabled", synced=True, age=0.0)
         feed = self._feed
         source = self._static or (feed.source if feed else None)
-        health = (
-            source.health()
-            if source
-            else Health(SOURCES[self._source_target.scheme], error=feed.problem if feed else "")
-        )
+        error, _, cure = (feed.problem if feed else "").partition("; ")
+        health = source.health() if source else Health(SOURCES[self._source_target.scheme], error=error, cure=cure)
         counts = Counter(view.state for view in self.endpoints())
         error, cure = self._standing.trouble()
         if error and (not health.error or error in health.error):

@@ -156,7 +156,8 @@ def test_an_unknown_namespace_is_told_and_waited_for_once(mounted, tmp_path):
         for _ in range(2):
             with pytest.raises(NotReady, match="the own namespace, and that is unknown"):
                 lb.call(lambda attempt: attempt)
-        assert "KUBELB_NAMESPACE" in lb.health().error
+        assert lb.health().error.startswith("target 'reviews:http' is in the own namespace, and that is unknown")
+        assert "KUBELB_NAMESPACE" in lb.health().cure
         with pytest.raises(NotReady):
             lb.wait_ready(20.0)
 

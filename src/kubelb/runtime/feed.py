@@ -30,6 +30,7 @@ from enum import Enum
 from kubelb.clock import Clock
 from kubelb.discovery.backoff import Backoff
 from kubelb.discovery.base import Discovery
+from kubelb.errors import TargetError
 from kubelb.model import Snapshot
 from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import Worker
@@ -164,7 +165,8 @@ class Feed:
         try:
             source = self._make()
         except Exception as error:  # noqa: BLE001
-            self.problem = f"{type(error).__name__}: {error}"
+            # An error of ours says it in words that need no class.
+            self.problem = str(error) if isinstance(error, TargetError) else f"{type(error).__name__}: {error}"
             self._wake()
             # Files may be there later, or a descriptor to read them; what is never there costs one look in 30 s.
             self._open_at(self._worker.clock() + (0.0 if self._hurry else self._backoff.next()))
