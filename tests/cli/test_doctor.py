@@ -231,7 +231,7 @@ def test_every_cross_has_its_cure(cluster):
         return crossed(found)
 
     cure = ends("nobody.prod:http")["cure"]
-    assert cure.startswith("check both names (kubectl get endpointslices)")
+    assert cure.startswith("check both names (kubectl get services,endpointslices -n ")
     cluster.services[1][0].not_ready()
     assert ends("pods.prod:http")["cure"] == "see its pods' readiness"
     cluster.services[1][0].ready()

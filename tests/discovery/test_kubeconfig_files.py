@@ -210,7 +210,7 @@ def test_content_in_the_place_of_the_kubeconfig(tmp_path, monkeypatch, content):
     """As kubeconfig=, and in $KUBECONFIG, where a colon in it must not make a list of files of it."""
     with pytest.raises(ValueError, match="give the path of the file") as refused:
         Options(kubeconfig=content)
-    with pytest.raises(CredentialsError, match="is what stands in one") as raised:
+    with pytest.raises(CredentialsError, match="the contents of a kubeconfig were given") as raised:
         Kubeconfig(content).open()
     assert content[:20] not in f"{raised.value}{raised.value.cure}{refused.value}"
 

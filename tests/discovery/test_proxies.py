@@ -242,8 +242,9 @@ def test_a_403_may_be_a_typo():
     """RBAC refuses a namespace that does not exist in the same words: its name is asked for, then the Role."""
     for trouble in forbidden('User "me" cannot list resource "endpointslices" in the namespace "prd"'):
         assert trouble.cure.startswith(
-            "is prd the right namespace? One that does not exist is refused in the same way."
+            "if prd is the right namespace, give the ServiceAccount, by a RoleBinding, a Role"
         )
+        assert trouble.cure.endswith("one that does not exist is refused in the same way")
         assert 'verbs ["list", "watch"]' in trouble.cure
     for trouble in forbidden("the firewall says no", reason=""):
         assert "right namespace" not in trouble.cure

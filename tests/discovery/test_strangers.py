@@ -18,8 +18,8 @@ def reply(status, body=b"", **more):
 @pytest.mark.parametrize(
     ("answer", "code", "words"),
     [
-        (reply(302), Code.REJECTED, "sent elsewhere (HTTP 302)"),
-        (reply(307, LOGIN), Code.REJECTED, "sent elsewhere (HTTP 307)"),
+        (reply(302), Code.REJECTED, "redirected (HTTP 302)"),
+        (reply(307, LOGIN), Code.REJECTED, "redirected (HTTP 307)"),
         (reply(502, b"<html><body>Bad gateway</body></html>"), Code.SERVER, "HTTP 502: a web page"),
         (reply(404, LOGIN), Code.REJECTED, "HTTP 404: a web page, 'Sign in'"),
     ],
@@ -37,7 +37,9 @@ def test_a_page_in_the_place_of_a_list():
     """200 and a login page: not "invalid character (byte 0)"."""
     with pytest.raises(Trouble) as caught:
         _page(reply(200, LOGIN), "prod")
-    assert caught.value.reason == "a list that makes no sense: a web page, 'Sign in'"
+    assert (
+        caught.value.reason == "a list of EndpointSlices was asked for, and something else came: a web page, 'Sign in'"
+    )
     assert "something in between" in caught.value.cure
 
 

@@ -286,4 +286,4 @@ def test_a_namespace_that_does_not_exist(balancers: Balancers, login: Login, gra
     lb = balancers("web.no-such-namespace:http", kubeconfig=login())
     lb.resync_now()
     lb.wait_told(FORBIDDEN.format("list", "no-such-namespace"))
-    assert lb.health().cure.startswith("is no-such-namespace the right namespace?")
+    assert lb.health().cure.startswith("if no-such-namespace is the right namespace, ")

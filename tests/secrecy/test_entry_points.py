@@ -263,7 +263,7 @@ def test_the_content_of_a_kubeconfig_in_place_of_its_path(evidence: Evidence, tm
         lb.feed()
         until(lambda: evidence.events)
         gather(evidence, lb)
-        assert "what stands in one" in lb.health().error
+        assert "the contents of a kubeconfig" in lb.health().error
     evidence.clean()
 
 

@@ -63,7 +63,7 @@ class Options:
                 given = shown(text) if name == "kubeconfig" else repr(text)
                 raise TypeError(f"{name}={given}: give a string, or None")
         if self.kubeconfig is not None and is_content(fspath(self.kubeconfig)):
-            raise ValueError("kubeconfig= holds what stands in a kubeconfig: give the path of the file")
+            raise ValueError("kubeconfig= was given the contents of a kubeconfig: give the path of the file")
 
 
 def check_options(target: Target, options: Options) -> None:

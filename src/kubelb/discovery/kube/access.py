@@ -125,7 +125,7 @@ class Access:
             return Material(self.ca_data or self.ca_file, cert, key, self.verify).context()
         except MaterialError as error:
             raise CredentialsError(
-                f"the certificates of {self.origin} cannot be loaded: {error.strerror}",
+                f"the certificates that {self.origin} names cannot be loaded: {error.strerror}",
                 "check the CA and client certificate files",
             ) from None
 

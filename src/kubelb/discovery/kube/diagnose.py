@@ -100,8 +100,8 @@ def said(body: bytes, verb: str, namespace: str) -> Trouble:
 def role_for(namespace: str) -> str:
     """Return the cure of a missing permission."""
     return (
-        f'give the ServiceAccount a Role in namespace {namespace} with apiGroups ["discovery.k8s.io"], '
-        'resources ["endpointslices"], verbs ["list", "watch"]'
+        f"give the ServiceAccount, by a RoleBinding, a Role in namespace {namespace} with "
+        'apiGroups ["discovery.k8s.io"], resources ["endpointslices"], verbs ["list", "watch"]'
     )
 
 
@@ -132,7 +132,7 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
     if code == HTTPStatus.GONE or status.reason in {"Expired", "Gone"}:
         return Trouble(Code.EXPIRED, f"{asked}: {text}", wait=wait)
     if 300 <= code < 400:
-        reason = f"{asked}: sent elsewhere (HTTP {code}), where kubelb does not take its credentials"
+        reason = f"{asked}: redirected (HTTP {code}), and kubelb takes its credentials to no other place"
         return Trouble(Code.REJECTED, reason, between(reply.server, reply.origin), wait=wait)
     if words and code != HTTPStatus.TOO_MANY_REQUESTS:
         kind = Code.SERVER if code >= 500 else Code.REJECTED
@@ -142,7 +142,7 @@ def _judge(code: int, status: Status, *, verb: str, namespace: str, wait: float,
     if code == HTTPStatus.TOO_MANY_REQUESTS:
         return Trouble(Code.THROTTLED, f"{asked}: {text}", "the API server is overloaded and asks to wait", wait=wait)
     if code >= 500:
-        cure = "the API server is not well: kubectl get --raw '/readyz?verbose', or its own log, may tell why"
+        cure = "the API server is not well, and is asked again; see its log, or kubectl get --raw '/readyz?verbose'"
         return Trouble(Code.SERVER, f"{asked}: {text}", cure, wait=wait)
     cure = "check that the server is a Kubernetes API server, 1.21 or later" if code == HTTPStatus.NOT_FOUND else ""
     return Trouble(Code.REJECTED, f"{asked}: {text}", cure, wait=wait)
@@ -160,7 +160,7 @@ def _permission(status: Status, namespace: str) -> str:
         return "no credentials were sent, or none that the server knows: does the kubeconfig's context name a user?"
     cure = role_for(namespace)
     if status.reason == "Forbidden":  # RBAC's own: it does not say whether the namespace exists, and refuses both alike
-        return f"is {namespace} the right namespace? One that does not exist is refused in the same way. If so, {cure}"
+        return f"if {namespace} is the right namespace, {cure}; one that does not exist is refused in the same way"
     return cure
 
 

@@ -64,8 +64,8 @@ class Kubeconfig:
         there = [name for name in files if not _missing(name)]
         if not there:
             raise NoKubeconfigError(
-                f"there is no kubeconfig at {self.paths}, and this is no pod with a ServiceAccount token",
-                "give kubeconfig=, set KUBECONFIG, or run in a pod",
+                f"there is no kubeconfig at {self.paths}, and no ServiceAccount token is mounted here",
+                "give kubeconfig= or set KUBECONFIG; in a pod, is automountServiceAccountToken off?",
             )
         config = merge(there)
         return config, config.context(self.context)
@@ -93,7 +93,7 @@ class Kubeconfig:
         # Each by itself: a list may be longer than a path can be. The whole, too: YAML has colons in it.
         if any(is_content(part) for part in parts) or is_content(self.paths[:4096]):
             raise CredentialsError(
-                "what was given as the path of a kubeconfig is what stands in one",
+                "the contents of a kubeconfig were given in place of its path",
                 "give the path of the file in kubeconfig= or KUBECONFIG",
             )
         if len(parts) > 1 and os.path.isfile(_absolute(self.paths)):  # noqa: PTH113 - pathlib's raises for a long name

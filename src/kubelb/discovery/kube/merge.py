@@ -55,8 +55,8 @@ class Merged:
         if name not in there:
             what = "" if wanted else "current-context "
             raise CredentialsError(
-                f"there is no context {what}{shown(name)}; those there are: {names}",
-                "give the name of one in context=, or kubectl config use-context NAME",
+                f"there is no context {what}{shown(name)}; its contexts are: {names}",
+                "give one of these in context=" if wanted else "kubectl config use-context NAME, or give context=",
             )
         return there[name]
 

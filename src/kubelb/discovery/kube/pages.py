@@ -104,7 +104,9 @@ def _page(answer: Answer, namespace: str) -> SliceList:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         words = page_of(answer.body)
         cure = between(answer.server, answer.origin) if words else PROXY
-        raise Trouble(Code.MALFORMED, f"a list that makes no sense: {words or error}", cure) from None
+        raise Trouble(
+            Code.MALFORMED, f"a list of EndpointSlices was asked for, and something else came: {words or error}", cure
+        ) from None
     if page.kind != "EndpointSliceList" or not page.metadata.resource_version:
         raise Trouble(
             Code.MALFORMED,

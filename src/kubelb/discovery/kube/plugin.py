@@ -178,7 +178,8 @@ def run(command: Command, timeout: float = LONGEST) -> Credential:
     if program is None:
         hint = f": {printable(command.hint, 300)}" if command.hint else ""
         raise CredentialsError(
-            f"the plugin {name!r} is not there, or may not be executed", f"install {name!r} on the PATH{hint}"
+            f"the credential plugin {name!r} is not there, or may not be executed",
+            f"is exec.command in the kubeconfig's user right? If so, install {name!r} on the PATH{hint}",
         )
     interactive = _interactive(command)
     spec: dict[str, Any] = {"interactive": interactive}
@@ -254,4 +255,7 @@ def _seconds(text: str, name: str) -> float:
 
 
 def _bad(name: str, what: str) -> CredentialsError:
-    return CredentialsError(f"the plugin {name!r} {what}", f"run {name!r} by hand and log in again")
+    return CredentialsError(
+        f"the credential plugin {name!r} {what}",
+        f"run {name!r} by hand with exec.args and exec.env of the kubeconfig's user: it may say more, or want a login",
+    )

@@ -42,10 +42,10 @@ def explain(facts: Facts) -> str:
     there = ", ".join(facts.ports) or "none"
     if not facts.slices and not facts.total:
         return (
-            f"there is no {name}, as far as its EndpointSlices tell; check both names (kubectl get endpointslices). "
-            "A Service of type ExternalName has none: give the name that it stands for, as dns:///HOST:PORT. Nor has "
-            "one without a selector, until somebody writes them for it: give it a selector, or EndpointSlices with the "
-            f"label kubernetes.io/service-name={facts.service}"
+            f"there is no {name}, as far as its EndpointSlices tell; check both names (kubectl get "
+            f"services,endpointslices -n {facts.namespace}). A Service of type ExternalName has no slices: give the "
+            "name that it stands for, as dns:///HOST:PORT. One without a selector has none, either, until they are "
+            f"written for it: give it a selector, or slices with the label kubernetes.io/service-name={facts.service}"
         )
     if facts.ambiguous:
         return f"{name} has several ports and the target names none; name one of: {there}"
