@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
+from unittest.mock import Mock
 
 import pytest
 
 from kubelb.testing import threads as module
+from kubelb.testing.connection import join
 from kubelb.testing.threads import Threads
 
 from .helpers import until
@@ -70,3 +72,25 @@ def test_closing_waits_for_nobody() -> None:
     assert busy.result(5.0)
     threads.join(time.monotonic() + 5.0)
     assert names() == []
+
+
+def test_a_thread_that_is_about_to_start_is_waited_for() -> None:
+    """It has an identity a moment before it counts as started, and joining it then is an error."""
+    begin, connection = threading.Event(), Mock(ended=False)
+
+    class Slow(threading.Thread):
+        def _set_ident(self) -> None:
+            super()._set_ident()
+            begin.wait(10)
+
+        def run(self) -> None:
+            connection.ended = True
+
+    connection.thread = Slow()
+    starting = threading.Thread(target=connection.thread.start)
+    starting.start()
+    until(lambda: connection.thread.ident is not None)
+    threading.Timer(0.05, begin.set).start()
+    join([connection], time.monotonic() + 10)
+    assert connection.ended
+    starting.join()

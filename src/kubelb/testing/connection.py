@@ -132,7 +132,7 @@ def join(connections: list[Connection], until: float) -> None:
             thread = connection.thread
             if thread is threading.current_thread():  # a handler that cuts its own connection
                 break
-            if thread is None or thread.ident is None:  # accepted a moment ago, about to start
+            if thread is None or not thread.is_alive():  # accepted a moment ago, about to start
                 time.sleep(0.001)
             else:
                 thread.join(max(0.0, until - time.monotonic()))
