@@ -6,7 +6,8 @@ number of the socket's error, at the bottom of what a client wraps around it: by
 contexts, since that of an error may be whatever its caller was handling before the call.
 
 An error may be of any class, the user's own too, and what looks at it must not fail in place of it. So nothing that a
-class can define anew is asked: not its `exceptions`, its `args` or its `__str__`, but what Python itself keeps.
+class can define anew is asked: not its `exceptions`, its `args` or its `__str__`, but what Python itself keeps
+(`causes.py`).
 
 A network that cannot be reached may be ours or an endpoint's. It is taken for ours where all endpoints are met alike
 (`kubelb.core.tracking`).
@@ -17,10 +18,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-__all__ = ["NO_ROUTE", "Trouble", "local", "note", "unreachable"]
+from kubelb.core.causes import arguments, cause, chain, members
 
-DEEP = 20
-"""Errors in a chain that are looked at; a longer one may be a circle."""
+__all__ = ["NO_ROUTE", "Trouble", "local", "note", "unreachable"]
 
 
 class Trouble(NamedTuple):
@@ -67,10 +67,7 @@ _UNREACHABLE = {
 
 _NO_THREAD = "can't start new thread"
 
-_cause: Callable[[BaseException], Any] = vars(BaseException)["__cause__"].__get__
-_args: Callable[[BaseException], tuple[Any, ...]] = vars(BaseException)["args"].__get__
 _errno: Callable[[BaseException], Any] = vars(OSError)["errno"].__get__
-_members: Callable[[BaseException], tuple[Any, ...]] = vars(BaseExceptionGroup)["exceptions"].__get__
 
 
 def local(error: BaseException | None) -> Trouble | None:
@@ -84,7 +81,7 @@ def local(error: BaseException | None) -> Trouble | None:
             return trouble
         if issubclass(type(each), MemoryError):
             return _MEMORY
-        if issubclass(type(each), RuntimeError) and any(type(arg) is str and _NO_THREAD in arg for arg in _args(each)):
+        if issubclass(type(each), RuntimeError) and any(map(_no_thread, arguments(each))):
             return _THREADS
     return None
 
@@ -102,17 +99,11 @@ def note(error: BaseException, words: str) -> None:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    found = [error] if error is not None else []
-    for each in found:
-        if len(found) >= DEEP:
-            break
-        parts = [_cause(each), *_args(each)]
-        if issubclass(type(each), BaseExceptionGroup):
-            parts += _members(each)
-        for part in parts:
-            if issubclass(type(part), BaseException) and not any(part is one for one in found):
-                found.append(part)
-    return found
+    return chain(error, cause, arguments, members)
+
+
+def _no_thread(argument: object) -> bool:
+    return type(argument) is str and _NO_THREAD in argument
 
 
 def _number(error: BaseException) -> int:

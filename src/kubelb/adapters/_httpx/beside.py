@@ -2,10 +2,10 @@
 
 Such a key stands in ``NO_PROXY`` (see `mounting.py`), so "directly" is what the environment wants for them. The
 client's own transport cannot be asked for from here; `Common.plain` has the TLS options, protocols and limits of ours.
+As context managers they are what the client's base class makes of `close` and `aclose`.
 """
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 __all__ = ["AsyncBeside", "Beside"]
 
@@ -37,17 +37,6 @@ class Beside(_Choosing):
         """Close both. Idempotent."""
         self._ours.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
-
 
 class AsyncBeside(_Choosing):
     """The same for asyncio."""
@@ -59,14 +48,3 @@ class AsyncBeside(_Choosing):
     async def aclose(self) -> None:
         """Close both. Idempotent."""
         await self._ours.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.aclose()

@@ -4,5 +4,5 @@
         -> lookup (questions, answers) -> poller (when) -> channel (for whom) -> reducer (-> Snapshot) -> source
 
 `lookup.py`, `poller.py` and `reducer.py` are pure; `exchange.py` and `asker.py` are the only places that touch a
-socket. This package imports dnspython, so whoever builds a source imports it then and not before.
+socket. This package imports dnspython, so building a source imports it, and nothing before.
 """

@@ -7,7 +7,7 @@ What is known is kept as JSON, for a latecomer may want another port than those 
 it does not serve. Large slices are zipped: that costs 0.1 ms for 100 endpoints, and 10 000 of them take half a
 megabyte beside the four that the model takes, instead of doubling it.
 
-A lock makes it one story: whoever joins is told a state, and then every event after it. It is held while subscribers
+A lock makes it one story: a seat that joins is told a state, and then every event after it. It is held while they
 are told, so nothing that leaves may ask for it: who sits here is the registry's to change, under its own lock.
 Order of locks: a desk's, then a subscriber's own or the registry's.
 """

@@ -1,4 +1,4 @@
-"""The streams of this process, shared by whoever wants the same.
+"""The streams of this process, shared by all that want the same.
 
     subscribe(key, service) -> Seat    the first begins a stream; `Seat.join` tells what is known already
     leave(seat)                        the last one ends it

@@ -141,7 +141,7 @@ class KubeDiscovery:
         self._notify = notify
         places.join(self._place, self)  # again: in a forked child it is not known there any more
         self.placed(places.zone_of(self._place))
-        # Under the lock, for the stream may tell its first news, and whoever hears them stop us, before `subscribe`
+        # Under the lock, for the stream may tell its first news, and what hears them stop us, before `subscribe`
         # returns here: that stop would find no stream to leave.
         with self._lock:
             if self._seat is not None:
