@@ -1,6 +1,8 @@
 """The attempt flow: every scenario by hand, and what no scenario shows."""
 
+import gc
 import math
+import weakref
 from collections.abc import Collection
 
 import pytest
@@ -105,6 +107,41 @@ def test_an_error_that_two_tries_raised_is_the_last_ones() -> None:
     first.error = again.error = raised()
     try_again(rig, first, again)
     assert again.error.__traceback__ is not None
+
+
+def test_a_wait_leaves_no_circle() -> None:
+    """Kind: a circle of exception and frame. What a call held while it waited is let go without a collection."""
+    rig = Rig(1)
+
+    class Held:
+        """A local of the one that drives the flow, as the call object of a stream that is dropped is."""
+
+    def pick(request: Request, avoid: Collection[EndpointState]) -> Lease:
+        if not waits:
+            waits.append(True)
+            try:
+                raise NotReady("svc.ns", "no connection is ready yet")
+            except NotReady:
+                raise NotReady("svc.ns", "connecting")  # noqa: B904  # the one before is its context
+        return rig.balancer.pick()
+
+    def drive() -> weakref.ref[Held]:
+        held = Held()
+        flow = attempt_flow(rig.balancer, ANY, Retry(), ready_until=math.inf, pick=pick)
+        assert isinstance(flow.send(None), Wait)
+        step = flow.send(None)
+        assert isinstance(step, Send)
+        with pytest.raises(StopIteration):
+            flow.send(settle(step.lease, Outcome(value=1)))
+        return weakref.ref(held)
+
+    waits: list[bool] = []
+    gc.collect()
+    gc.disable()
+    try:
+        assert drive()() is None
+    finally:
+        gc.enable()
 
 
 def test_a_first_outcome_without_a_lease_is_taken_too() -> None:

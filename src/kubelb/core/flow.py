@@ -155,10 +155,11 @@ def _first_lease(
             try:
                 return pick(request, ())
             except NotReady as error:
-                waited = error
                 limits = [limit for limit in (deadline, ready_until) if limit is not None]
                 if not limits or now >= min(limits):
                     raise
+                _forget_frames([error])  # of which this one would hold the exception: a cycle, with the caller in it
+                waited = error
             if limiter is not None and place is None:
                 place = limiter.wait()
             yield Wait(version, min(limits))
