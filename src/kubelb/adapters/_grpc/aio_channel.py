@@ -189,6 +189,9 @@ class AioChannel(Common, grpc.aio.Channel):
         finally:  # also where the wait is cut short: nothing else knows what runs
             for task in tuple(self.flows):
                 task.cancel()
+            for call in tuple(self.running):  # grpcio looks for them in the stacks of tasks, and not all are there
+                with suppress(Exception):
+                    call.cancel()
             for channel in channels:
                 self.aside(_closed(channel))
         try:
