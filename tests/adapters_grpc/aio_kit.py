@@ -31,8 +31,12 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     def run(*args: Any, **options: Any) -> None:
         complaints: list[Any] = []
 
+        def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            if not of_an_earlier_loop(context):
+                complaints.append(context)
+
         async def main() -> None:
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+            asyncio.get_running_loop().set_exception_handler(complain)
             await test(*args, **options)
             gc.collect()
             assert await eventually(lambda: others() == []), others()
@@ -42,6 +46,19 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         assert complaints == [], complaints
 
     return run
+
+
+def of_an_earlier_loop(context: dict[str, Any]) -> bool:
+    """Whether grpcio's poller, one for the process, has brought the end of an operation whose loop is closed.
+
+    A cancelled RPC of a closed channel is over for Python before it is for the core, so bare grpcio says the same.
+    """
+    error = context.get("exception")
+    return (
+        isinstance(error, RuntimeError)
+        and str(error) == "Event loop is closed"
+        and "PollerCompletionQueue._handle_events" in context["message"]
+    )
 
 
 def others() -> list[Any]:
