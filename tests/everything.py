@@ -12,9 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import steady
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = [sys.executable, "tests/envtest/build.py"]
-UNIT = [sys.executable, "-m", "pytest", "--ignore=tests/integration", "-n", "3", "--dist", "worksteal"]
+UNIT = [sys.executable, "-m", "pytest", "--ignore=tests/integration"]
+TOGETHER = ["-n", "3", "--dist", "worksteal"]
 INSIDE = [sys.executable, "-m", "tests.integration.netns", "--"]
 INTEGRATION = [*INSIDE, sys.executable, "-m", "pytest", "tests/integration"]
 NO_NAMESPACE = 77
@@ -26,7 +29,7 @@ def main() -> int:
     skipped: list[str] = []
     with tempfile.TemporaryFile("w+") as log:
         build = start_build(log, skipped)
-        unit = subprocess.run(UNIT, check=False).returncode
+        unit = steady.run(UNIT, together=TOGETHER)
         built = finish_build(build, log, skipped)
     integration = run_integration(skipped) if built else 0
     for reason in skipped:
@@ -69,7 +72,7 @@ def finish_build(build: subprocess.Popen | None, log, skipped: list[str]) -> boo
 
 
 def run_integration(skipped: list[str]) -> int:
-    code = subprocess.run(INTEGRATION, check=False).returncode
+    code = steady.run(INTEGRATION, together=[])
     if code == NO_NAMESPACE:
         skipped.append("integration tests: no network namespace (see above)")
         return 0

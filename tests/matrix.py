@@ -4,8 +4,8 @@ An interpreter counts when it runs and says so itself: pyenv's shims, for one, a
 set, fewer than three are a failure.
 
 `--rest` is for CI, which has an hour: it leaves out what `make test` runs (this interpreter, newest dependencies), and
-the slow tests on other interpreters with the newest dependencies. Those that are heavy (servers in processes of their
-own, the soak) are left to `make test`: their time goes into what the interpreter has no part in.
+the slow tests of the others. Those that are heavy (servers in processes of their own, the soak) are run by `make test`
+alone: their time goes into what the interpreter has no part in.
 """
 
 import glob
@@ -14,10 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import steady
+
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ((3, 11), (3, 12), (3, 13))
 ASK = "import sys; print(sys.implementation.name, *sys.version_info[:2], sys.executable)"
-UNIT = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3", "--dist", "worksteal", "--ignore=tests/integration"]
+UNIT = ["-m", "pytest", "-q", "--ignore=tests/integration"]
+TOGETHER = ["-n", "3", "--dist", "worksteal"]
 ALL = ["-m", "not heavy"]
 QUICK = ["-m", "not slow"]
 
@@ -33,13 +36,13 @@ def main() -> int:
             return 1
     newest = [(f"{major}.{minor}", path, "highest") for (major, minor), path in found.items()]
     runs = [*newest, (f"{newest[0][0]}-lowest", newest[0][1], "lowest-direct")]
-    quick: set[str] = set()
+    which = ALL
     if "--rest" in sys.argv:
         own = f"{sys.version_info[0]}.{sys.version_info[1]}"
         runs = [each for each in runs if each[0] != own]
         print(f"without CPython {own} and the newest dependencies, which `make test` runs")
-        quick = {name for name, _, resolution in runs if resolution == "highest"}
-    failed = [each[0] for each in runs if not run(*each, QUICK if each[0] in quick else ALL)]
+        which = QUICK
+    failed = [each[0] for each in runs if not run(*each, which)]
     print(f"failed: {', '.join(failed)}" if failed else f"passed on {', '.join(name for name, *_ in runs)}")
     return 1 if failed else 0
 
@@ -67,15 +70,16 @@ def run(name: str, path: str, resolution: str, which: list[str]) -> bool:
     folder = ROOT / ".venvs" / name
     python = folder / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
-    steps = [
+    set_up = [
         [*uv, "venv", "--quiet", "--allow-existing", "--no-python-downloads", "--python", path, str(folder)],
         [
             *[*uv, "pip", "install", "--quiet", "--python", str(python), "--resolution", resolution],
             *["--editable", ".[all]", "--group", "test"],
         ],
-        [str(python), *UNIT, *which],
     ]
-    return all(subprocess.run(step, check=False).returncode == 0 for step in steps)
+    if any(subprocess.run(step, check=False).returncode for step in set_up):
+        return False
+    return steady.run([str(python), *UNIT, *which], together=TOGETHER) == 0
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ PROGRAM = textwrap.dedent(
 @pytest.mark.slow
 @pytest.mark.parametrize("options", ["defaults", "guarded"])
 def test_a_storm_of_interrupts(options: str) -> None:
-    """Some hundreds at least, in three seconds or more, around lb.call, with ejections, probes and trials going on all the time."""
+    """Some hundreds at least, in three seconds or more, around lb.call, with ejections and trials all the time."""
     command = [sys.executable, "-c", PROGRAM, options]
     run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert run.returncode == 0, run.stderr
