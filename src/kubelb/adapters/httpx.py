@@ -17,15 +17,20 @@ try:
 except ImportError as error:
     raise ImportError("kubelb.adapters.httpx needs httpx: pip install 'kubelb[httpx]'") from error
 
-from kubelb.adapters._httpx.atransport import AioTransport
-from kubelb.adapters._httpx.beside import AsyncBeside, Beside
+from kubelb.adapters._httpx.beside import Beside
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.transport import SyncTransport
+from kubelb.adapters.lazily import later
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["AsyncTransport", "Transport", "async_mounts", "mounts"]
 
-_KIT = Kit(httpx, httpcore)
+if TYPE_CHECKING:
+    from kubelb.adapters._httpx.httpx_asyncio import AsyncTransport
+else:  # a sync program does not pay for asyncio, 50 ms
+    __getattr__, __dir__ = later(globals(), AsyncTransport="kubelb.adapters._httpx.httpx_asyncio")
+
+KIT = Kit(httpx, httpcore)
 
 
 class Transport(SyncTransport, httpx.BaseTransport):
@@ -58,41 +63,14 @@ class Transport(SyncTransport, httpx.BaseTransport):
     2
     """
 
-    kit = _KIT
+    kit = KIT
 
     if TYPE_CHECKING:  # both clients share the method, which therefore knows neither's types
 
         def handle_request(self, request: httpx.Request) -> httpx.Response: ...
 
 
-class AsyncTransport(AioTransport, httpx.AsyncBaseTransport):
-    """A transport for `httpx.AsyncClient` under asyncio; options as `Transport`.
-
-    It belongs to the event loop it is first used in; several may share a LoadBalancer.
-
-    >>> import asyncio, httpx
-    >>> async def main():
-    ...     async with httpx.AsyncClient(transport=AsyncTransport("static:///127.0.0.1:9")) as client:
-    ...         try:
-    ...             await client.get("http://reviews.prod/")
-    ...         except httpx.ConnectError as error:
-    ...             return type(error).__name__
-    >>> asyncio.run(main())
-    'ConnectError'
-    """
-
-    kit = _KIT
-
-    if TYPE_CHECKING:
-
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
-
-
 class _Beside(Beside, httpx.BaseTransport):
-    pass
-
-
-class _AsyncBeside(AsyncBeside, httpx.AsyncBaseTransport):
     pass
 
 
@@ -123,5 +101,7 @@ def async_mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, 
     >>> sorted(async_mounts("static:///127.0.0.1:9", hosts=["reviews.prod"]))
     ['all://reviews.prod', 'all://reviews.prod.']
     """
+    from kubelb.adapters._httpx.httpx_asyncio import AsyncBeside, AsyncTransport
+
     transport = AsyncTransport(lb_or_target, **options)
-    return transport.mounted(_AsyncBeside)
+    return transport.mounted(AsyncBeside)

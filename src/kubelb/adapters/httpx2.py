@@ -17,15 +17,20 @@ try:
 except ImportError as error:
     raise ImportError("kubelb.adapters.httpx2 needs httpx2: pip install 'kubelb[httpx2]'") from error
 
-from kubelb.adapters._httpx.atransport import AioTransport
-from kubelb.adapters._httpx.beside import AsyncBeside, Beside
+from kubelb.adapters._httpx.beside import Beside
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.transport import SyncTransport
+from kubelb.adapters.lazily import later
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["AsyncTransport", "Transport", "async_mounts", "mounts"]
 
-_KIT = Kit(httpx2, httpcore2)
+if TYPE_CHECKING:
+    from kubelb.adapters._httpx.httpx2_asyncio import AsyncTransport
+else:  # a sync program does not pay for asyncio, 50 ms
+    __getattr__, __dir__ = later(globals(), AsyncTransport="kubelb.adapters._httpx.httpx2_asyncio")
+
+KIT = Kit(httpx2, httpcore2)
 
 
 class Transport(SyncTransport, httpx2.BaseTransport):
@@ -58,41 +63,14 @@ class Transport(SyncTransport, httpx2.BaseTransport):
     2
     """
 
-    kit = _KIT
+    kit = KIT
 
     if TYPE_CHECKING:  # both clients share the method, which therefore knows neither's types
 
         def handle_request(self, request: httpx2.Request) -> httpx2.Response: ...
 
 
-class AsyncTransport(AioTransport, httpx2.AsyncBaseTransport):
-    """A transport for `httpx2.AsyncClient` under asyncio; options as `Transport`.
-
-    It belongs to the event loop it is first used in; several may share a LoadBalancer.
-
-    >>> import asyncio, httpx2
-    >>> async def main():
-    ...     async with httpx2.AsyncClient(transport=AsyncTransport("static:///127.0.0.1:9")) as client:
-    ...         try:
-    ...             await client.get("http://reviews.prod/")
-    ...         except httpx2.ConnectError as error:
-    ...             return type(error).__name__
-    >>> asyncio.run(main())
-    'ConnectError'
-    """
-
-    kit = _KIT
-
-    if TYPE_CHECKING:
-
-        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response: ...
-
-
 class _Beside(Beside, httpx2.BaseTransport):
-    pass
-
-
-class _AsyncBeside(AsyncBeside, httpx2.AsyncBaseTransport):
     pass
 
 
@@ -123,5 +101,7 @@ def async_mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, 
     >>> sorted(async_mounts("static:///127.0.0.1:9", hosts=["reviews.prod"]))
     ['all://reviews.prod', 'all://reviews.prod.']
     """
+    from kubelb.adapters._httpx.httpx2_asyncio import AsyncBeside, AsyncTransport
+
     transport = AsyncTransport(lb_or_target, **options)
-    return transport.mounted(_AsyncBeside)
+    return transport.mounted(AsyncBeside)

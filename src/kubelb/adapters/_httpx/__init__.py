@@ -1,11 +1,16 @@
 """One implementation for httpx and its continuation httpx2, whose classes have the same names in other modules.
 
 kit.py        the modules, their exceptions and what these mean
-dial.py       network backends that dial an endpoint, whatever the URL says
 timeouts.py   the client's timeouts, bounded by the call's own end
+common.py     options, hosts, hints, judging: all that needs no waiting
+dial.py       network backends that dial an endpoint, whatever the URL says; adial.py
+body.py       response streams that hold the lease until the body has ended; abody.py
+transport.py  sync; atransport.py
+
+The files with an "a" before their name are asyncio's, and so are these. A sync program loads none of them:
+
+apool.py      httpcore's pool, which ends what it has begun to close
 shield.py     cleaning up although the task is being cancelled
 mending.py    what a cancelled request leaves in a pool
-common.py     options, hosts, hints, judging: all that needs no waiting
-body.py       response streams that hold the lease until the body has ended
-transport.py  sync; atransport.py asyncio
+httpx_asyncio.py, httpx2_asyncio.py    the public names
 """

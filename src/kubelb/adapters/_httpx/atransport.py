@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from kubelb.adapters._httpx.adial import AsyncDial
 from kubelb.adapters._httpx.common import OPENED, TLS, Common
-from kubelb.adapters._httpx.dial import AsyncDial
 from kubelb.adapters._httpx.mending import close, mend
 from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
@@ -224,7 +224,7 @@ class AioTransport(Common):
             self._closing = set()
 
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
-        kind = self.kit.http2()[1] if self._http2 else self.kit.AsyncPool
+        kind = self.kit.AsyncHttp2Pool if self._http2 else self.kit.AsyncPool
         return kind(
             ssl_context=self._ssl_context() if tls else None,
             network_backend=AsyncDial(self.kit.httpcore, state, self._ssl_context, self._patience),

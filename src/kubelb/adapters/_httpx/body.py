@@ -11,25 +11,22 @@ endpoint that is gone. The reference is kept by the transport, for a response an
 it along.
 """
 
-from asyncio import CancelledError
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from weakref import ref
 
 from kubelb.adapters._httpx.http2.endings import judgement
-from kubelb.adapters._httpx.mending import cut
-from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.defaults import PATIENCE, SMALL
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.model import CANCELLED, SUCCESS, Outcome, Sent, Verdict
 
-__all__ = ["AsyncBody", "Body", "bodies"]
+__all__ = ["Body", "Ending"]
 
 
-class _Watch(ref["_Ending"]):
+class _Watch(ref["Ending"]):
     """A weak reference to a body that knows what must be closed when nobody closed it."""
 
     __slots__ = ("inner", "state")
@@ -37,8 +34,8 @@ class _Watch(ref["_Ending"]):
     state: EndpointState
 
 
-class _Ending:
-    """What both bodies share: the lease's end, exactly once."""
+class Ending:
+    """What this body and asyncio's (`abody.py`) share: the lease's end, exactly once."""
 
     def __init__(self, inner: Any, lease: Lease, timeouts: Timeouts, request: Any, owner: Any) -> None:
         self._inner = inner
@@ -88,8 +85,8 @@ class _Ending:
         return length.isdigit() and int(length) <= SMALL
 
 
-class Body(_Ending):
-    """The sync half; combined with the client's SyncByteStream by `bodies`."""
+class Body(Ending):
+    """The sync half; `Kit` makes it the kind of stream that the client insists on."""
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -124,60 +121,3 @@ class Body(_Ending):
         finally:
             with suppress(Exception):
                 self.close()
-
-
-class AsyncBody(_Ending):
-    """The asyncio half."""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            parts = aiter(self._inner)
-            while (part := await shielded(anext(parts, None))) is not None:
-                yield part
-        except Exception as error:
-            mapped = self._broken(error)
-            if mapped is error:
-                raise
-            raise mapped from mapped.__cause__
-        except BaseException as error:
-            self._finish(CANCELLED)
-            if isinstance(error, CancelledError):  # also one that was put off until a part was here
-                await cut(self._inner)
-            raise
-        self._finish(SUCCESS)
-
-    async def aclose(self) -> None:
-        """Give the connection back, or drop it if the body was not read to its end."""
-        self._unwatch()
-        try:
-            await shielded(self._inner.aclose())
-        except CancelledError:
-            await cut(self._inner)
-            raise
-        finally:
-            self._finish(CANCELLED)
-
-    async def discard(self, headers: Any) -> None:
-        """Throw the response away, unless it is closed."""
-        if self._watch is None:
-            return
-        try:
-            with suppress(Exception):
-                if self._worth_reading(headers):
-                    parts = aiter(self._inner)
-                    while await shielded(anext(parts, None)) is not None:
-                        pass
-        except CancelledError:
-            await cut(self._inner)
-            raise
-        finally:
-            with suppress(Exception):
-                await self.aclose()
-
-
-def bodies(httpx: Any) -> tuple[Any, Any]:
-    """Return (Body, AsyncBody) as the stream classes that this httpx insists on."""
-    return (
-        type("Body", (Body, httpx.SyncByteStream), {"__doc__": Body.__doc__}),
-        type("AsyncBody", (AsyncBody, httpx.AsyncByteStream), {"__doc__": AsyncBody.__doc__}),
-    )

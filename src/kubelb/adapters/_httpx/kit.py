@@ -12,13 +12,12 @@ timeout is silence, of which `kubelb.core.health.silence` makes what it counts. 
 HTTP/2 says itself what it means (`http2/endings.py`).
 """
 
-from asyncio import CancelledError
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from kubelb.adapters._httpx.body import bodies
+from kubelb.adapters._httpx.body import Body
 from kubelb.adapters._httpx.http2.endings import judgement
-from kubelb.adapters._httpx.shield import shielded
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.refusals import Refusals
 from kubelb.model import BAD_ANSWER, Outcome, Sent, Verdict
@@ -54,10 +53,8 @@ class Kit:
     def __init__(self, httpx: ModuleType, httpcore: ModuleType) -> None:
         self.httpx: Any = httpx
         self.httpcore: Any = httpcore
-        self.Body, self.AsyncBody = bodies(httpx)
+        self.Body: Any = type("Body", (Body, httpx.SyncByteStream), {"__doc__": Body.__doc__})
         self.Request = _trusting(httpcore)
-        self.AsyncPool = _unhurried(httpcore)
-        self._http2: tuple[Any, Any] | None = None
         self._mapped = [(getattr(httpcore, name), getattr(httpx, name)) for name in _EXCEPTIONS]
         self._outcomes: dict[type, tuple[Verdict, Sent, bool, str]] = {
             httpcore.ConnectError: (Verdict.FAILED, Sent.NEVER, True, "connect error"),
@@ -73,14 +70,35 @@ class Kit:
         self._broken = {httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError}
         self.refusal = Refusals(httpx.ConnectError, httpx.TimeoutException, _request=None).of
 
-    def http2(self) -> tuple[Any, Any]:
-        """Return the pools, sync and asyncio, whose connections can be of HTTP/2; needs h2."""
-        pools = self._http2
-        if pools is None:
-            from kubelb.adapters._httpx.http2.pool import async_pool, sync_pool
+    # Below is what a sync program, or one without HTTP/2, never asks for: not before somebody does.
 
-            pools = self._http2 = sync_pool(self.httpcore), async_pool(self.httpcore, self.AsyncPool)
-        return pools
+    @cached_property
+    def Http2Pool(self) -> Any:  # noqa: N802  # a class
+        """The sync pool whose connections can be of HTTP/2; needs h2."""
+        from kubelb.adapters._httpx.http2.pool import sync_pool
+
+        return sync_pool(self.httpcore)
+
+    @cached_property
+    def AsyncBody(self) -> Any:  # noqa: N802
+        """The body of a response under asyncio, as the stream class that this httpx insists on."""
+        from kubelb.adapters._httpx.abody import AsyncBody
+
+        return type("AsyncBody", (AsyncBody, self.httpx.AsyncByteStream), {"__doc__": AsyncBody.__doc__})
+
+    @cached_property
+    def AsyncPool(self) -> Any:  # noqa: N802
+        """The asyncio pool."""
+        from kubelb.adapters._httpx.apool import unhurried
+
+        return unhurried(self.httpcore)
+
+    @cached_property
+    def AsyncHttp2Pool(self) -> Any:  # noqa: N802
+        """The asyncio pool whose connections can be of HTTP/2."""
+        from kubelb.adapters._httpx.http2.apool import async_pool
+
+        return async_pool(self.httpcore, self.AsyncPool)
 
     def around(self, kind: str, method: str) -> Any:
         """Return what an instrumentation of the whole process has put around the client's own transport, or None.
@@ -138,27 +156,3 @@ def _trusting(httpcore: Any) -> Any:
             self.extensions = extensions
 
     return Request
-
-
-def _unhurried(httpcore: Any) -> Any:
-    """Return httpcore's pool, taking the time to close what it has taken out.
-
-    Expired and surplus connections are closed one after the other by the next request; a native cancellation between
-    two of them, or an error of one, would leave the rest open and known to nobody.
-    """
-
-    class AsyncPool(httpcore.AsyncConnectionPool):  # type: ignore[misc]
-        async def _close_connections(self, closing: Any) -> None:
-            if closing:  # nearly never, and httpcore's own shield costs 10 us
-                cut: BaseException | None = None
-                for connection in closing:
-                    try:
-                        await shielded(super()._close_connections([connection]))
-                    except CancelledError as error:
-                        cut = error
-                    except Exception as error:  # noqa: BLE001
-                        cut = cut or error
-                if cut is not None:
-                    raise cut
-
-    return AsyncPool

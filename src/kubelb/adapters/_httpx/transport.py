@@ -162,7 +162,7 @@ class SyncTransport(Common):
                 pool.close()
 
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
-        kind = self.kit.http2()[0] if self._http2 else self.kit.httpcore.ConnectionPool
+        kind = self.kit.Http2Pool if self._http2 else self.kit.httpcore.ConnectionPool
         return kind(
             ssl_context=self._ssl_context() if tls else None,
             network_backend=Dial(self.kit.httpcore, state, self._ssl_context, self._patience),

@@ -13,7 +13,7 @@ hearing.py     what it makes of the bytes that it receives
 pooled.py      what httpcore's pool asks of a connection
 threads.py     the sync shell: the thread that waits first reads for all, and hands that on; over wire.py, its socket
 tasks.py       the asyncio shell: one task reads, another one writes while there is something to write
-pool.py        httpcore's pools, with these connections where HTTP/2 was negotiated
+pool.py        httpcore's pools, with these connections where HTTP/2 was negotiated; apool.py is asyncio's
 
 What holds:
 

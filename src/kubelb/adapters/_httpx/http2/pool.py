@@ -5,15 +5,14 @@ But each waits for as long as its own pool timeout says, what ended the connecti
 them connects again, where the first one's own time was over), and once an endpoint chose HTTP/1.1 they no longer wait.
 """
 
-import asyncio
 import threading
 from typing import Any
 
-from kubelb.adapters._httpx.http2 import tasks, threads
+from kubelb.adapters._httpx.http2 import threads
 from kubelb.adapters._httpx.http2.endings import Judged, with_judgement
 from kubelb.model import Sent, Verdict
 
-__all__ = ["async_pool", "sync_pool"]
+__all__ = ["QUEUE", "Connecting", "sync_pool"]
 
 QUEUE = "_assign_requests_to_connections"
 """Since httpcore 1.0.3. Before it requests that wait are looked at when a response ends, and no sooner."""
@@ -21,8 +20,8 @@ QUEUE = "_assign_requests_to_connections"
 LOCK = "_optional_thread_lock"
 
 
-class _Connecting:
-    """What both share, as a base beside httpcore's HTTPConnection."""
+class Connecting:
+    """What both kinds of pool share, as a base beside httpcore's HTTPConnection."""
 
     _connection: Any
     _connect_failed: bool
@@ -79,7 +78,7 @@ class _Connecting:
 def sync_pool(core: Any) -> Any:
     """Return httpcore's ConnectionPool with connections of ours."""
 
-    class Connection(_Connecting, core.HTTPConnection):  # type: ignore[misc]
+    class Connection(Connecting, core.HTTPConnection):  # type: ignore[misc]
         def __init__(self, pool: Any, origin: Any) -> None:
             super().__init__(core, pool, origin)
             self._turn = threading.RLock()  # it knows whose it is
@@ -136,55 +135,3 @@ def sync_pool(core: Any) -> Any:
                 self._close_connections(closing)
 
     return Pool
-
-
-def async_pool(core: Any, base: Any) -> Any:
-    """Return httpcore's AsyncConnectionPool, or what was made of it, with connections of ours."""
-
-    class Connection(_Connecting, core.AsyncHTTPConnection):  # type: ignore[misc]
-        def __init__(self, pool: Any, origin: Any) -> None:
-            super().__init__(core, pool, origin)
-            self._turn = asyncio.Lock()
-
-        async def handle_async_request(self, request: Any) -> Any:
-            if self._connection is None:
-                timeouts = request.extensions["timeout"]
-                try:
-                    async with asyncio.timeout(timeouts.left("pool")):
-                        await self._turn.acquire()
-                except TimeoutError:
-                    raise core.PoolTimeout("timed out waiting for a connection") from None
-                try:
-                    if self._connect_failed:
-                        raise self._again()
-                    if self._connection is None:
-                        await self._open(request, timeouts)
-                finally:
-                    self._turn.release()
-            return await self._connection.handle_async_request(request)
-
-        async def _open(self, request: Any, timeouts: Any) -> None:
-            try:
-                stream = await self._connect(request)
-            except BaseException as error:
-                self._failed(error, timeouts)
-                raise
-            keepalive = self._keepalive_expiry
-            if self._chosen(stream):
-                self._connection = tasks.Connection(core, self._origin, stream, keepalive, self._pool.assign)
-            else:
-                self._connection = core.AsyncHTTP11Connection(self._origin, stream, keepalive)
-
-    class AsyncPool(base):  # type: ignore[misc]
-        only_http1 = False
-        _assigning: asyncio.Task[None] | None = None
-
-        def create_connection(self, origin: Any) -> Any:
-            return Connection(self, origin)
-
-        def assign(self) -> None:
-            """There is room where there was none: look at the requests that wait."""
-            if hasattr(self, QUEUE) and (closing := self._assign_requests_to_connections()):
-                self._assigning = asyncio.ensure_future(self._close_connections(closing))
-
-    return AsyncPool

@@ -1,0 +1,88 @@
+"""The asyncio twin of `dial.py`: the same addresses, timeouts and contexts."""
+
+from asyncio import CancelledError
+from typing import Any
+
+from kubelb.adapters._httpx.dial import Contexts
+from kubelb.adapters._httpx.timeouts import Timeouts
+from kubelb.adapters.patience import Patience
+from kubelb.core.state import EndpointState
+
+__all__ = ["AsyncDial"]
+
+
+class AsyncDial:
+    """A network backend for httpcore's AsyncConnectionPool."""
+
+    __slots__ = ("_contexts", "_core", "_inner", "_patience", "_state")
+
+    def __init__(self, core: Any, state: EndpointState, contexts: Contexts, patience: Patience) -> None:
+        self._core = core
+        self._contexts = contexts
+        self._inner = core.AnyIOBackend()
+        self._state = state
+        self._patience = patience
+
+    async def connect_tcp(self, host: str, port: int, timeout: Any = None, **options: Any) -> Any:  # noqa: ARG002, ASYNC109
+        """Connect, to our address."""
+        ip, real = self._state.endpoint.address
+        with timeout.tcp(self._patience, self._state, self._core.ConnectTimeout) as seconds:
+            inner = await self._inner.connect_tcp(ip, real, timeout=seconds, **options)
+        return _AsyncStream(self._core, inner, self.secure)
+
+    async def secure(self, inner: Any, name: str | None, timeouts: Any) -> Any:
+        """Make TLS of one of our connections."""
+        context = self._contexts()
+        with timeouts.tls(self._patience, self._state, self._core.ConnectTimeout) as seconds:
+            secured = await inner.start_tls(context, name, seconds)
+        return _AsyncStream(self._core, secured, self.secure)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await self._inner.sleep(seconds)
+
+
+class _AsyncStream:
+    __slots__ = ("_core", "_inner", "_secure", "aclose", "get_extra_info")
+
+    def __init__(self, core: Any, inner: Any, secure: Any) -> None:
+        self._core = core
+        self._secure = secure
+        self._inner = inner
+        self.aclose = inner.aclose
+        self.get_extra_info = inner.get_extra_info
+
+    async def read(self, max_bytes: int, timeout: Any = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
+        if type(timeout) is Timeouts:
+            timeout = timeout.left("read")
+            if timeout is not None and timeout <= 0:
+                raise self._core.ReadTimeout("timed out")
+        data: bytes = await self._inner.read(max_bytes, timeout)
+        return data
+
+    async def write(self, buffer: bytes, timeout: Any = None) -> None:  # noqa: ASYNC109
+        if not buffer:
+            return
+        if type(timeout) is not Timeouts:
+            await self._inner.write(buffer, timeout)
+            return
+        seconds = timeout.left("write")
+        if seconds is not None and seconds <= 0:
+            raise self._core.WriteTimeout("timed out")
+        try:
+            await self._inner.write(buffer, seconds)
+        except self._core.WriteError:
+            timeout.cut_short = True
+            raise
+
+    async def start_tls(
+        self,
+        ssl_context: Any,  # noqa: ARG002
+        server_hostname: str | None = None,
+        timeout: Any = None,  # noqa: ASYNC109
+    ) -> Any:
+        try:
+            return await self._secure(self._inner, server_hostname, timeout)
+        except CancelledError:  # httpcore closes it for any other error
+            await self._inner.aclose()
+            raise
