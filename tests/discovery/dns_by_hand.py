@@ -15,13 +15,14 @@ EMPTY = Answer(ttl=5.0)
 FAILED = Failure("server-error", "SERVFAIL")
 
 
-def lookup(target=SRV, *, fallback_port=None, families=FAMILIES, clock=lambda: 0.0):
+def lookup(target=SRV, *, fallback_port=None, families=FAMILIES, clock=lambda: 0.0, **options):
     return Lookup(
         parse_target(target),
         cluster_domain="cluster.local",
         fallback_port=fallback_port,
         families=families,
         clock=clock,
+        **options,
     )
 
 

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from kubelb.discovery.dns.hosts import LOOPBACK, HostsFile, listed
-from kubelb.discovery.dns.steps import Trouble
+from kubelb.discovery.dns.wording import lies, why_empty
+from kubelb.target import parse_target
 
 from .build import authorities as shown
 from .dns_by_hand import a, authorities, lookup, play
@@ -77,13 +78,16 @@ def test_who_asks_for_dns_gets_dns(file, target):
 def test_addresses_of_nobody(file):
     """A line that blocks a name is told with the file, the address and the cure; beside others it is left out."""
     hosts = HostsFile(str(file)).hosts()
-    with pytest.raises(Trouble) as caught:
-        play(lookup("dns:///ads.example:80"), {}, hosts=hosts)
-    assert caught.value.failure.reason.startswith("/etc/hosts gives ads.example the address 0.0.0.0")
-    assert "ads.example." in caught.value.failure.cure
+    target = "dns:///ads.example:80"
+    finding, _ = play(lookup(target), {}, hosts=hosts)
+    reason, cure = lies(parse_target(target), finding)
+    assert reason == "/etc/hosts gives ads.example only addresses that are not dialled: 0.0.0.0 (unspecified)"
+    assert "write ads.example. to ask DNS for it" in cure
+    assert why_empty(parse_target(target), finding) == f"{reason}; {cure}"
     finding, _ = play(lookup("dns:///half.example:80"), {}, hosts=hosts)
     assert authorities(finding) == ["10.0.0.9:80"]
-    assert finding.warnings == (("a line of the hosts file", "0.0.0.0 is no address of a server"),)
+    assert finding.refused == ("0.0.0.0",)
+    assert "0.0.0.0 (unspecified)" in finding.warnings[0][1]
 
 
 def test_one_family_alone(file):

@@ -7,8 +7,8 @@ import dns.rdtypes.IN.SRV
 import pytest
 from dns.rdtypes.util import weighted_processing_order
 
-from kubelb.discovery.dns.lookup import LOOKUPS
 from kubelb.discovery.dns.steps import Answer, Config, Srv, Trouble
+from kubelb.discovery.dns.targets import LOOKUPS
 
 from .dns_by_hand import EMPTY, FAILED, GONE, HERE, HOST, NAME, SRV, A, a, authorities, ip, lookup, play, srv
 
@@ -183,11 +183,12 @@ def test_an_external_name_names_its_cure():
 
 def test_one_bad_record_is_left_out():
     """The others count, and it is told."""
-    answer = srv("a", odd=("0.0.0.0 of b. is no address of a server",))
-    answer = answer._replace(srv=(*answer.srv, Srv(0, 1, 0, f"a.{HOST}")))
+    answer = srv("a", "b")
+    answer = answer._replace(srv=(*answer.srv, Srv(0, 1, 0, f"a.{HOST}")), also={**answer.also, f"b.{HOST}": ("::",)})
     finding, _ = play(lookup(), {f"SRV {NAME}": answer})
     assert authorities(finding) == ["10.0.0.1:8080"]
-    assert {what for what, _ in finding.warnings} == {"an address", "an SRV record"}
+    assert finding.refused == ("::",)
+    assert [what for what, _ in finding.warnings] == ["an SRV record", "a part of the answer"]
 
 
 # -- A and AAAA
@@ -225,16 +226,35 @@ def test_absent():
     assert play(lookup(A), {f"A {HOST}": EMPTY})[0].absent == "no such record"
 
 
-def test_nothing_but_lies_is_a_failure():
-    """An address that cannot be dialled must not empty what is known."""
-    with pytest.raises(Trouble, match=r"0\.0\.0\.0 of x"):
-        play(lookup(A), {f"A {HOST}": Answer(ttl=5.0, odd=("0.0.0.0 of x is no address of a server",))})
+@pytest.mark.parametrize("lie", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "169.254.169.254"])
+def test_nothing_but_lies_is_told_as_such(lie):
+    """Addresses that are not dialled are one kind, whichever they are. With the option all of them are let in."""
+    answers = {f"A {HOST}": a(lie), f"AAAA {HOST}": EMPTY}
+    finding, _ = play(lookup(A), answers)
+    assert finding.lies
+    assert finding.refused == (lie,)
+    finding, _ = play(lookup(A, allow_special_addresses=True), answers)
+    assert (authorities(finding), finding.lies) == ([f"{lie}:8080"], False)
+
+
+def test_a_search_list_is_walked_past_a_lie():
+    """The kind: one bad record under a nearer name becomes the only name that is asked for. It is told where no other
+    name has anything.
+    """
+    near, far = "web.prod.svc.cluster.local.", "web.svc.cluster.local."
+    looked = lookup("dns:///web:8080")
+    finding, _ = play(looked, {f"A {near}": a("0.0.0.0"), f"A {far}": a("10.0.0.1")}, config=POD)
+    assert authorities(finding) == ["10.0.0.1:8080"]
+    looked.forget()
+    finding, _ = play(looked, {f"A {near}": a("0.0.0.0"), f"A {far}": FAILED}, config=POD)
+    assert finding.lies
+    finding, _ = play(looked, {f"A {near}": a("10.0.0.2")}, config=POD)
+    assert authorities(finding) == ["10.0.0.2:8080"]
 
 
 def test_lies_of_one_family_say_nothing_of_it():
     """What is known of it stays, as where it was not asked about."""
-    odd = Answer(ttl=5.0, odd=("0.0.0.0 of x is no address of a server",))
-    finding, _ = play(lookup(A), {f"A {HOST}": odd, f"AAAA {HOST}": a("fd00::1")})
+    finding, _ = play(lookup(A), {f"A {HOST}": a("0.0.0.0"), f"AAAA {HOST}": a("fd00::1")})
     assert set(finding.endpoints) == {"IPv6"}
 
 

@@ -10,7 +10,7 @@ from .dns_by_hand import HOST, NAME
 from .feeding import DnsReader
 from .nameserver import Nameserver
 from .test_dns_stop import askers
-from .test_dns_wire import a, srv, web
+from .test_dns_wire import WEB, a, srv, web
 from .test_stop import wait_for
 
 PODS = "10.0.0.1", "10.0.0.2"
@@ -55,6 +55,40 @@ def test_one_that_comes_while_nobody_answers(made):
         late.until(lambda _: late.events)
         assert isinstance(late.events[0], DiscoveryFailed)
         assert "SERVFAIL" in late.health.error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lie", ["0.0.0.0", "169.254.169.254"])
+def test_one_that_comes_during_a_lie(made, lie):
+    """The kind: what came last is all that a latecomer is told, and it starts with nothing beside those that hold a
+    set. It is told what is known, and then what is wrong, as they were. So does one that comes in an outage after it.
+    """
+    answer = [web]
+    with Nameserver(lambda asked: answer[0](asked)) as server:
+        first = DnsReader(made, srv(server))
+        first.ips(*PODS)
+        answer[0] = lambda asked: asked.answer(*WEB, extra=[f"{pod}.{HOST} 5 A {lie}" for pod in "ab"])
+        first.source.resync_now()
+        first.until(lambda _: f"only addresses that are not dialled: {lie}" in first.health.error)
+        late = DnsReader(made, srv(server))
+        late.until(lambda _: late.events)
+        late.ips(*PODS)
+        assert len(late.all) == 1
+        assert late.health.error == first.health.error
+        answer[0] = lambda asked: asked.answer(rcode="SERVFAIL")
+        first.source.resync_now()
+        first.until(lambda _: "SERVFAIL" in first.health.error)
+        later = DnsReader(made, srv(server))
+        later.ips(*PODS)
+        later.until(lambda _: "SERVFAIL" in later.health.error)
+
+
+def test_one_that_may_dial_all_asks_by_itself(made):
+    """What one leaves out another uses: they are not told the same."""
+    with Nameserver() as server:
+        server.zone[f"A {HOST}"] = [f"{HOST} 5 A 169.254.1.1", f"{HOST} 5 A 10.0.0.1"]
+        DnsReader(made, a(server)).ips("10.0.0.1")
+        DnsReader(made, a(server), allow_special_addresses=True).ips("10.0.0.1", "169.254.1.1")
 
 
 @pytest.mark.slow

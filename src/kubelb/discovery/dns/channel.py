@@ -5,7 +5,8 @@
 
 So ten load balancers of one name are one question. All is told on the channel's thread, also to those that come later,
 so that nothing old is told after something new. What is kept for them is the last answer of each family, from when it
-was heard; that a name is gone is told to them together with what it had, so that they hold it as the others do.
+was heard; that a name is gone, or has nothing but addresses that are not dialled, is told to them together with what
+it had, so that they hold it as the others do.
 """
 
 import contextlib
@@ -46,6 +47,7 @@ class Key:
     cluster_domain: str
     fallback_port: int | None
     families: frozenset[str]
+    allow_special_addresses: bool
     resolv_conf: str
     hosts: str
     clock: Clock
@@ -60,12 +62,14 @@ class Channel:
         self._newcomers: deque[Subscriber] = deque()
         self._known: Finding | None = None
         self._absent: Finding | None = None
+        self._lie: Finding | None = None
         self._failure: Failure | None = None
         lookup = Lookup(
             key.target,
             cluster_domain=key.cluster_domain,
             fallback_port=key.fallback_port,
             families=key.families,
+            allow_special_addresses=key.allow_special_addresses,
             clock=key.clock,
         )
         self._runner = Runner(
@@ -109,9 +113,12 @@ class Channel:
 
     def found(self, finding: Finding) -> bool:
         """Tell an answer; returns whether everybody has given the name up."""
-        self._failure = None
+        if finding.lies and finding.early:
+            return False  # the rest of the answer is on its way
         heard = replace(finding, at=self.key.clock())
-        if not finding.absent:
+        self._failure = None
+        self._lie = heard if finding.lies else None
+        if not finding.absent and not finding.lies:
             self._known, self._absent = _joined(self._known, heard), None
         given_up = [self._tell_found(each, heard) for each in self._subscribers]
         if finding.absent:
@@ -134,7 +141,7 @@ class Channel:
                     return
                 subscriber = self._newcomers.popleft()
                 self._subscribers += (subscriber,)
-            for finding in (self._known, self._absent):
+            for finding in (self._known, self._absent, self._lie):
                 if finding is not None:
                     self._tell_found(subscriber, finding)
             if self._failure is not None:

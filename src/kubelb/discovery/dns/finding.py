@@ -1,13 +1,12 @@
 """What one look-up found out: the value that goes from the look-up to the reducer."""
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kubelb.discovery.special import CURE, left_out, screened
 from kubelb.model import Endpoint
 
-__all__ = ["CEILING", "FAMILIES", "FLOOR", "Finding", "family_of", "is_server", "screened_finding"]
+__all__ = ["CEILING", "FAMILIES", "FLOOR", "Finding", "family_of", "screened_finding"]
 
 FAMILIES = "IPv4", "IPv6"
 """In order of preference, unless another is asked for; one of them is used."""
@@ -44,6 +43,13 @@ class Finding:
     """What was left out, and why."""
     refused: tuple[str, ...] = ()
     """Addresses that are not dialled, left out as well."""
+    where: str = ""
+    """What says so, where that is not DNS: the path of the hosts file."""
+
+    @property
+    def lies(self) -> bool:
+        """Whether it has nothing but addresses that are not dialled: that is no answer, and empties nothing."""
+        return bool(self.refused) and not any(self.endpoints.values())
 
 
 def screened_finding(finding: Finding) -> Finding:
@@ -66,9 +72,3 @@ def screened_finding(finding: Finding) -> Finding:
 def family_of(ip: str) -> str:
     """One of `FAMILIES`."""
     return "IPv6" if ":" in ip else "IPv4"
-
-
-def is_server(ip: str) -> bool:
-    """Whether anybody can be dialled there."""
-    address = ipaddress.ip_address(ip)
-    return not (address.is_unspecified or address.is_multicast or ip == "255.255.255.255")

@@ -2,7 +2,8 @@
 
 Bytes from a socket may be anybody's. `answers` takes only what has the number and the question of the query and is a
 response; the rest is dropped as if it had never come (RFC 5452). What passes may still lie, so every record is looked
-at: addresses that cannot be dialled, ports of 0 and alias loops are left out or refused, with words.
+at: alias loops are refused, with words. Addresses are told as they are; which of them are not dialled is decided later,
+by the one rule for every source (`kubelb.discovery.special`).
 """
 
 import ipaddress
@@ -16,7 +17,6 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from kubelb.discovery.dns.finding import is_server
 from kubelb.discovery.dns.steps import LIES, Answer, Failure, Question, Srv
 
 __all__ = ["PAYLOAD", "Query", "Refused", "Truncated", "answers", "mangled", "query", "read"]
@@ -99,20 +99,18 @@ def read(message: dns.message.Message, question: Question) -> Answer | Failure |
     if chain.answer is None:
         alias = str(chain.canonical_name).lower() if chain.cnames and exists else ""
         return Answer(ttl=float(chain.minimum_ttl), exists=exists, partial=partial, alias=alias)
-    odd: list[str] = []
     ttl = float(chain.minimum_ttl)
     if question.kind != "SRV":
-        addresses = _addresses(chain.answer, odd)
-        return Answer(addresses=addresses, ttl=ttl, partial=partial, odd=tuple(odd))
+        return Answer(addresses=_addresses(chain.answer), ttl=ttl, partial=partial)
     srv = tuple(_srv(record) for record in chain.answer)
     wanted = {record.target for record in srv}
     also: dict[str, tuple[str, ...]] = {}
     for rrset in (*message.answer, *message.additional):
         name = str(rrset.name).lower()
         if name in wanted and rrset.rdclass == dns.rdataclass.IN and rrset.rdtype in _ADDRESSES:
-            also[name] = (*also.get(name, ()), *_addresses(rrset, odd))
+            also[name] = (*also.get(name, ()), *_addresses(rrset))
             ttl = min(ttl, float(rrset.ttl))
-    return Answer(srv, ttl=ttl, partial=partial, also=also, odd=tuple(odd))
+    return Answer(srv, ttl=ttl, partial=partial, also=also)
 
 
 _ADDRESSES = {dns.rdatatype.A, dns.rdatatype.AAAA}
@@ -122,13 +120,6 @@ def _srv(record: Any) -> Srv:
     return Srv(record.priority, record.weight, record.port, str(record.target).lower())
 
 
-def _addresses(rrset: Any, odd: list[str]) -> tuple[str, ...]:
-    """Those that can be dialled, in canonical text."""
-    good = []
-    for record in rrset:
-        address = str(ipaddress.ip_address(record.address))
-        if is_server(address):
-            good.append(address)
-        else:
-            odd.append(f"{address} of {rrset.name} is no address of a server")
-    return tuple(good)
+def _addresses(rrset: Any) -> tuple[str, ...]:
+    """In canonical text."""
+    return tuple(str(ipaddress.ip_address(record.address)) for record in rrset)

@@ -6,27 +6,14 @@ are all 1. A weight of 0 means "seldom", not "never" (RFC 2782): it counts as a 
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
 
-from kubelb.discovery.dns.finding import CEILING, FAMILIES, FLOOR, family_of
-from kubelb.discovery.dns.steps import Answer, Failure, Question, Srv
+from kubelb.discovery.dns.finding import FAMILIES, family_of
+from kubelb.discovery.dns.steps import Answer, Srv
 from kubelb.model import Endpoint
 
-__all__ = ["Known", "endpoints_of", "heard_of", "oddities", "usable"]
+__all__ = ["endpoints_of", "oddities", "usable"]
 
 SELDOM = 0.1
-
-
-class Known(NamedTuple):
-    """Addresses of a target, for how long they were said to hold, and until when that is."""
-
-    addresses: tuple[str, ...]
-    ttl: float
-    until: float
-
-    def fresh(self, now: float) -> bool:
-        """Whether they need not be asked for yet; soon is now, or each name would have its own time to be asked."""
-        return self.until - now > max(FLOOR, self.ttl / 4)
 
 
 def endpoints_of(
@@ -65,8 +52,7 @@ def _is_address(label: str, ip: str) -> bool:
 
 
 def oddities(name: str, answer: Answer, addresses: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, str], ...]:
-    found = [("an address", text) for text in answer.odd]
-    found += [("an SRV record", f"its port is 0, its target {each.target}") for each in answer.srv if not each.port]
+    found = [("an SRV record", f"its port is 0, its target {each.target}") for each in answer.srv if not each.port]
     found += [
         ("an SRV record", f"its target {target} has no address") for target, known in addresses.items() if not known
     ]
@@ -74,14 +60,3 @@ def oddities(name: str, answer: Answer, addresses: Mapping[str, tuple[str, ...]]
         lost = f"the answer for {name} does not fit into 64 KiB; nothing that is missing is taken as gone"
         found.append(("a part of the SRV records", lost))
     return tuple(sorted(found))
-
-
-def heard_of(target: str, replies: Mapping[Question, Answer | Failure | None], now: float) -> Known | None:
-    """What was heard of a target; None where that is not all, and nothing is known of it."""
-    mine = [reply for question, reply in replies.items() if question.name == target]
-    heard = [reply for reply in mine if isinstance(reply, Answer)]
-    addresses = tuple(ip for reply in heard for ip in reply.addresses)
-    if not addresses and len(heard) < len(mine):
-        return None
-    ttl = min((reply.ttl for reply in heard if reply.addresses), default=CEILING)
-    return Known(addresses, min(ttl, CEILING), now + min(ttl, CEILING))

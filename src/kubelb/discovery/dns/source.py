@@ -11,15 +11,14 @@ from collections.abc import Callable, Sequence
 from kubelb.clock import Clock, monotonic
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Skipped, discard
 from kubelb.discovery.dns.channel import Channel, Key, subscribe
-from kubelb.discovery.dns.finding import FAMILIES, Finding, screened_finding
+from kubelb.discovery.dns.finding import FAMILIES, Finding
 from kubelb.discovery.dns.hosts import ETC_HOSTS
 from kubelb.discovery.dns.nameservers import RESOLV_CONF
 from kubelb.discovery.dns.reducer import HOLD, Reducer, Routed
 from kubelb.discovery.dns.steps import Failure
 from kubelb.discovery.dns.urgency import Reached, Urgency
-from kubelb.discovery.dns.wording import kept, not_dialled, virtual
+from kubelb.discovery.dns.wording import kept, lies, not_dialled, virtual
 from kubelb.discovery.route import has_route
-from kubelb.discovery.special import CURE, left_out
 from kubelb.model import Address, Health, Snapshot
 from kubelb.target import Target
 
@@ -55,11 +54,19 @@ class DnsDiscovery:
     ) -> None:
         self._target = target
         self._hold = hold
-        self._allow_special_addresses = allow_special_addresses
         self._max_stale = max_stale
         self._reached, self._routed = reached, routed
         self._families = tuple(families)
-        self._key = Key(target, cluster_domain, fallback_port, frozenset(self._families), resolv_conf, hosts, clock)
+        self._key = Key(
+            target,
+            cluster_domain,
+            fallback_port,
+            frozenset(self._families),
+            allow_special_addresses,
+            resolv_conf,
+            hosts,
+            clock,
+        )
         self._clock = clock
         self._rng = rng or random.Random()
         self._emit = emit
@@ -147,14 +154,8 @@ class DnsDiscovery:
     def found(self, finding: Finding) -> bool:
         """Take an answer; returns whether the name has been given up."""
         now = self._clock()
-        if not self._allow_special_addresses:
-            finding = screened_finding(finding)
-        if finding.refused and not any(finding.endpoints.values()) and self._reducer.known:
-            # Nothing but lies: no answer, as one with nothing but 0.0.0.0 is none.
-            if not finding.early:
-                self._trouble(
-                    "malformed", f"{self._target.name.rstrip('.')} has only {left_out(finding.refused)}", CURE
-                )
+        if finding.lies and self._reducer.known:
+            self._trouble("malformed", *lies(self._target, finding))
             return False
         self._heard = now if finding.at is None else finding.at
         with self._lock:

@@ -80,8 +80,6 @@ class Answer(NamedTuple):
     """The name is another's (CNAME), and of that nothing was said: ask for it."""
     also: Mapping[str, tuple[str, ...]] = {}
     """Addresses of targets, by name, sent along."""
-    odd: tuple[str, ...] = ()
-    """What in it made no sense and was left out."""
 
 
 LIES = "ask the nameserver by hand (dig), and see who else may write to this zone"

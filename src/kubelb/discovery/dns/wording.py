@@ -1,14 +1,11 @@
 """Why there is nothing to send to, and what is wrong with what there is, in words that let the user act."""
 
 from kubelb.discovery.dns.finding import Finding
-from kubelb.discovery.dns.steps import LIES
 from kubelb.discovery.special import CURE, left_out
 from kubelb.target import Target
 
-__all__ = ["kept", "not_dialled", "virtual", "why_empty"]
+__all__ = ["kept", "lies", "not_dialled", "virtual", "why_empty"]
 
-_ADDRESSES = {"an address", "an address record", "a line of the hosts file"}
-"""What warnings of addresses that are no server's are about."""
 _SLICES = "or let kubelb read EndpointSlices (kube:///SVC.NS:PORT), which knows the pods of any Service"
 
 
@@ -18,7 +15,7 @@ def why_empty(target: Target, finding: Finding) -> str:
     if finding.none:
         return f'{name} says that there is no such service: its SRV record has the target "."'
     if finding.refused:
-        return f"{name} has only {left_out(finding.refused)}; {CURE}"
+        return "; ".join(lies(target, finding))
     if not finding.absent:
         return f"{name} has no address now"
     if target.scheme == "dns":
@@ -44,13 +41,18 @@ def kept(target: Target, finding: Finding, hold: float) -> tuple[str, str]:
     )
 
 
+def lies(target: Target, finding: Finding) -> tuple[str, str]:
+    """Reason and cure, where a name has nothing but addresses that are not dialled."""
+    name = target.name.rstrip(".")
+    if finding.where:  # a list against advertisements, for one
+        reason = f"{finding.where} gives {name} only {left_out(finding.refused)}"
+        return reason, f"mend that line, or write {name}. to ask DNS for it; {CURE}"
+    return f"{name} has only {left_out(finding.refused)}", CURE
+
+
 def not_dialled(finding: Finding) -> tuple[str, str]:
     """Reason and cure, where addresses of an answer are left out; empty where none is."""
-    if finding.refused:
-        return f"left out are {left_out(finding.refused)}", CURE
-    odd = [reason for what, reason in finding.warnings if what in _ADDRESSES]
-    more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-    return (f"left out are addresses that are not dialled: {', '.join(odd[:3])}{more}", LIES) if odd else ("", "")
+    return (f"left out are {left_out(finding.refused)}", CURE) if finding.refused else ("", "")
 
 
 def virtual(target: Target, finding: Finding) -> tuple[str, str]:
