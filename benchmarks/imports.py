@@ -55,7 +55,8 @@ print(done - began, done - asked)
 """
 BARE = "client = httpx.Client()"
 KUBELB = """
-import kubelb
+import os, kubelb
+os.environ["KUBERNETES_SERVICE_HOST"] = "127.0.0.1"  # as in a pod
 from kubelb.adapters.httpx import Transport
 lb = kubelb.LoadBalancer("reviews.prod:http")
 client = httpx.Client(mounts={{"http://reviews.prod": Transport(lb)}})

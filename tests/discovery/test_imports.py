@@ -1,5 +1,6 @@
 """What is imported when."""
 
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,29 @@ def test_no_request_pays_for_imports(target, there):
     loaded, more = done.stdout.split("\n")[:2]
     assert there <= set(loaded.split()) <= there | {"ssl"}
     assert more == ""
+
+
+LAPTOP = ["command", "impersonate", "kubeconfig", "login", "merge", "plugin", "provider", "serverurl", "stanza"]
+
+
+@pytest.mark.parametrize("pod", [True, False])
+def test_a_pod_does_not_pay_for_kubeconfigs(pod):
+    """The kind: every pod imports what only a laptop uses. There it is imported before the first request, as ever. A
+    fork, which looks after exec plugins, loads nothing either.
+    """
+    code = (
+        "import sys, kubelb, kubelb.discovery.select as select; lb = kubelb.LoadBalancer('reviews.prod:http')\n"
+        f"loaded = lambda: [name for name in {LAPTOP!r} if 'kubelb.discovery.kube.' + name in sys.modules]\n"
+        "first = loaded(); select.source_for(lb.target, lb._options, lb._clock, lb._emit)\n"
+        "import kubelb.discovery.kube.sharing as sharing; sharing.after_fork_in_child()\n"
+        "print(*first) if first == loaded() else print('more', *loaded())"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KUBE", "HOME"))}
+    environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"} if pod else {}
+    if pod:  # no token is mounted here, so a kubeconfig would be looked for all the same: say that one is
+        code = f"import pathlib; pathlib.Path.exists = lambda self: True; {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.split() == ([] if pod else LAPTOP), done.stderr
 
 
 def test_a_missing_package_is_told_by_the_source_and_not_by_the_constructor():

@@ -13,8 +13,9 @@ import trustme
 
 from kubelb.discovery.kube import plugin as plugins
 from kubelb.discovery.kube.access import CredentialsError
+from kubelb.discovery.kube.command import Command, run
 from kubelb.discovery.kube.kubeconfig import Kubeconfig
-from kubelb.discovery.kube.plugin import Command, Plugin, PluginCredentials, run
+from kubelb.discovery.kube.plugin import Plugin, PluginCredentials
 
 from .build import piece, row
 from .feeding import Reader

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -80,6 +81,8 @@ def preload(target: Target) -> None:
     modules = ["dns.source"] if target.name else ["kube.source"]
     if target.service and not target.name and not target.scheme:
         modules.append("ladder.source")
+    if not target.name and (not os.environ.get("KUBERNETES_SERVICE_HOST") or os.environ.get("KUBECONFIG")):  # no pod
+        modules.append("kube.kubeconfig")
     if target.scheme != "static":
         for name in modules:
             with contextlib.suppress(ImportError, OSError):

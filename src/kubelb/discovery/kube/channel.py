@@ -13,16 +13,13 @@ What is here is decided under the registry's lock, and done outside it.
 """
 
 import threading
-from typing import TYPE_CHECKING
 
 from kubelb.clock import Clock
 from kubelb.discovery.kube.desk import Desk, Seat, Subscriber
 from kubelb.discovery.kube.diagnose import Trouble
+from kubelb.discovery.kube.reader import Reader
 from kubelb.discovery.kube.scope import Wide
 from kubelb.discovery.kube.versions import number, older
-
-if TYPE_CHECKING:
-    from kubelb.discovery.kube.stream import Stream
 
 __all__ = ["COLLECT", "LONGEST", "Channel"]
 
@@ -41,23 +38,23 @@ class Channel:
         self._lock = lock
         self._clock = clock
         self._aside = float("-inf")
-        self.streams: tuple[Stream, ...] = ()
-        self.desks: dict[str, Desk[Stream]] = {}
+        self.streams: tuple[Reader, ...] = ()
+        self.desks: dict[str, Desk[Reader]] = {}
 
     # -- by the registry, which holds the lock
 
-    def gathering(self) -> "Stream | None":
+    def gathering(self) -> Reader | None:
         """The stream that newcomers may join."""
         return next((stream for stream in self.streams if stream.gathering), None)
 
-    def seat(self, service: str, subscriber: Subscriber) -> "Seat[Stream]":
+    def seat(self, service: str, subscriber: Subscriber) -> Seat[Reader]:
         """A seat at a desk that is there."""
         desk = self.desks[service]
         seat = Seat(desk, subscriber, joined=False)
         desk.seats += (seat,)
         return seat
 
-    def open(self, service: str, subscriber: Subscriber, stream: "Stream") -> "Seat[Stream]":
+    def open(self, service: str, subscriber: Subscriber, stream: Reader) -> Seat[Reader]:
         """The first seat at a new desk. Where its stream is in trouble, it is told so when it joins."""
         desk = Desk(service, self._clock, stream)
         with desk.lock:  # nobody has it yet; what the stream tells meanwhile waits, and comes after what is read here
@@ -69,7 +66,7 @@ class Channel:
         stream.last_arrival = self._clock()
         return seat
 
-    def leave(self, seat: "Seat[Stream]") -> "Stream | None":
+    def leave(self, seat: Seat[Reader]) -> Reader | None:
         """Give it back; returns a stream that has nothing more to do."""
         seat.gone = True
         desk, stream = seat.desk, seat.desk.owner
@@ -82,7 +79,7 @@ class Channel:
 
     # -- by a stream
 
-    def settle(self, stream: "Stream") -> float:
+    def settle(self, stream: Reader) -> float:
         """Seconds to wait for more newcomers; 0 ends the gathering."""
         with self._lock:
             if stream.desks.unlisted():
@@ -95,7 +92,7 @@ class Channel:
             stream.gathering = False
             return 0.0
 
-    def widen(self, stream: "Stream", version: str, known: float) -> Wide:
+    def widen(self, stream: Reader, version: str, known: float) -> Wide:
         """What a watch of the stream shall be of: all desks of the namespace that are well, if that can be."""
         with self._lock:
             mine = tuple(stream.desks.of)
@@ -122,10 +119,10 @@ class Channel:
         """A wider watch was not accepted."""
         self._aside = self._clock() + ASIDE
 
-    def adopt(self, stream: "Stream", wide: Wide) -> Trouble | None:
+    def adopt(self, stream: Reader, wide: Wide) -> Trouble | None:
         """Have the stream read what its watch has taken in, and end those that have nothing more to do."""
-        adopted: list[Desk[Stream]] = []
-        ended: list[Stream] = []
+        adopted: list[Desk[Reader]] = []
+        ended: list[Reader] = []
         with self._lock:
             if stream not in self.streams:
                 return None
@@ -147,11 +144,11 @@ class Channel:
                     return desk.trouble
         return None
 
-    def _take(self, owner: "Stream", services: "set[str] | frozenset[str]") -> "list[Desk[Stream]]":
+    def _take(self, owner: Reader, services: set[str] | frozenset[str]) -> list[Desk[Reader]]:
         before = owner.desks.of
         owner.desks.of = {service: desk for service, desk in before.items() if service not in services}
         return [desk for service, desk in before.items() if service in services]
 
-    def _end(self, stream: "Stream") -> "Stream":
+    def _end(self, stream: Reader) -> Reader:
         self.streams = tuple(each for each in self.streams if each is not stream)
         return stream

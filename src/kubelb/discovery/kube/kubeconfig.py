@@ -2,7 +2,7 @@
 
     merge.py        several files as one           stanza.py       a cluster, user or context, and its values
     serverurl.py    where the server is            login.py        token, password, plugin, provider
-    impersonate.py  as:                            plugin.py       exec plugins
+    impersonate.py  as:                            plugin.py       exec plugins; one run: command.py
 
 Read on the stream's thread, never on a caller's. When one of the files changes it is read again for the next request
 (`Access.outdated`), and after a 401 in any case.

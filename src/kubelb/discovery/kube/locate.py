@@ -8,7 +8,6 @@ from pathlib import Path
 
 from kubelb.discovery.kube.access import Access, Given, Locator
 from kubelb.discovery.kube.incluster import InCluster
-from kubelb.discovery.kube.kubeconfig import Kubeconfig
 
 __all__ = ["locate"]
 
@@ -20,11 +19,17 @@ def locate(
     if access is not None:
         return Given(access) if isinstance(access, Access) else access
     if kubeconfig is not None:
-        return Kubeconfig(os.fspath(kubeconfig), context)
+        return _kubeconfig(os.fspath(kubeconfig), context)
     variable = os.environ.get("KUBECONFIG")
     if variable:
-        return Kubeconfig(variable, context)
+        return _kubeconfig(variable, context)
     pod = InCluster.detect() if context is None else None
     if pod is not None:
         return pod
-    return Kubeconfig(str(Path("~/.kube/config").expanduser()), context)
+    return _kubeconfig(str(Path("~/.kube/config").expanduser()), context)
+
+
+def _kubeconfig(paths: str, context: str | None) -> Locator:
+    from kubelb.discovery.kube.kubeconfig import Kubeconfig  # a dozen files that a pod has no use for
+
+    return Kubeconfig(paths, context)

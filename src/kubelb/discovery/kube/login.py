@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kubelb.discovery.kube.access import Credentials, CredentialsError, Nobody
-from kubelb.discovery.kube.plugin import Command, PluginCredentials, plugin_for
+from kubelb.discovery.kube.command import Command
+from kubelb.discovery.kube.plugin import PluginCredentials, plugin_for
 from kubelb.discovery.kube.provider import ProviderCredentials
 from kubelb.discovery.kube.stanza import Stanza
 from kubelb.discovery.kube.token import TokenFile, bearer

@@ -7,8 +7,8 @@
   too old (seen on 1.37). So after a server was away there is a list first, which costs less than that detour.
 - A list that ends a failure that was told asks etcd itself. DNS may have stood in meanwhile, and knows what no version
   tells of: an API server that stood still for a while has a cache as of then, which is not older than what we know.
-- What a server says while it starts is no failure yet: a first 403 where it was allowed before, a first watch that is
-  closed at once, a first and a second 410 are followed by another try within a second, without a word.
+- What a server says while it starts is no failure yet: a first 403 where it was allowed before (`delays.py`), a first
+  watch that is closed at once, a first and a second 410 are followed by another try within a second, without a word.
 - Where lists work and watches do not (a role without "watch", a proxy that cuts streams) what is known does not stand
   still: it is listed now and then, and the failure lasts all the same, until a watch works. client-go lists each time.
 """
@@ -17,8 +17,8 @@ import random
 from collections.abc import Generator
 
 from kubelb.clock import Clock
-from kubelb.discovery.backoff import Backoff
 from kubelb.discovery.kube.comeback import Comeback
+from kubelb.discovery.kube.delays import Delays
 from kubelb.discovery.kube.diagnose import Code, Trouble, revoked
 from kubelb.discovery.kube.scope import Scope
 from kubelb.discovery.kube.sink import Sink
@@ -43,8 +43,6 @@ NO_ANSWER = {Code.UNREACHABLE, Code.CREDENTIALS}
 """Failures of a request after which the next one is a list."""
 REFUSED = {Code.FORBIDDEN, Code.UNAUTHORIZED, Code.SERVER, Code.UNANSWERED}
 """The same, but where watches have worked: where they never do, a list each time would be a burden."""
-LASTING = {Code.THROTTLED, Code.REJECTED, Code.EXTRA, Code.MALFORMED}
-"""Failures that do not end because another stream was answered."""
 
 Wish = Generator[Step, Answer, bool]
 
@@ -74,7 +72,8 @@ class Recovery:
         self._clock = clock
         self._rng = rng
         self._comeback = comeback
-        self.backoff = Backoff(clock, rng)
+        self._delays = Delays(clock, rng)
+        self.backoff = self._delays.backoff
         self.quorum = False
         """Whether etcd itself has to be asked, failure or not."""
         self.unauthorized = False
@@ -87,8 +86,6 @@ class Recovery:
         """Of the current watch."""
         self.known = clock()
         """When everything was known last: a list was complete, or a watch worked."""
-        self._retried = self._pardoned = False
-        self._forbidden: list[float] = []
         self._watched = False  # a watch was accepted, at any time
         self._proven = False  # and since the last list
         self._accepted = False  # the watch was answered 200
@@ -157,8 +154,8 @@ class Recovery:
         self._good()
 
     def _good(self) -> None:
-        self.unauthorized = self._retried = self._pardoned = self._broke_later = False
-        self._forbidden.clear()
+        self.unauthorized = self._broke_later = False
+        self._delays.well()
         if self.failing is not None:
             self.failing = None
             self._sink.recovered()
@@ -225,35 +222,20 @@ class Recovery:
         self._comeback.fails(self, self._waits.epoch, away=trouble.code in AWAY, services=services)
         if trouble.code in {Code.UNAUTHORIZED, Code.CREDENTIALS}:
             self.unauthorized = True
-        if trouble.code is Code.UNAUTHORIZED and not self._retried:
-            self._retried = True  # most often the token was replaced a moment ago, which is nothing to tell
-            return False
         if trouble.code is Code.FORBIDDEN and allowed:
             trouble.cure = revoked(self._namespace)
-            if not self._pardoned:
-                self._pardoned = True
-                return (yield from self.sleep(max(self._rng.random(), trouble.wait)))
+        pardon = self._delays.pardon(trouble, allowed=allowed)
+        if pardon is not None:
+            return (yield from self.sleep(pardon))
         self.failing = trouble.code
         self._broke_later = self._accepted
         self._sink.failed(trouble)
-        delay, shared = self._delay(trouble, allowed=allowed)
+        delay, shared = self._delays.after(trouble, allowed=allowed)
         if trouble.wait and (yield from self.sleep(trouble.wait)):
             return True
         if not shared:
             return (yield from self.sleep(delay - trouble.wait))
         return (yield from self.sleep(self._comeback.again(delay) - trouble.wait, shared=True))
-
-    def _delay(self, trouble: Trouble, *, allowed: bool) -> tuple[float, bool]:
-        """How long, and whether another stream's answer ends it. What was never allowed is soon asked for seldom."""
-        delay = self.backoff.next()
-        if trouble.code is not Code.FORBIDDEN or allowed:
-            self._forbidden.clear()
-            return delay, trouble.code not in LASTING
-        self._forbidden.append(self._clock())
-        if len(self._forbidden) >= 3 and self._forbidden[-1] - self._forbidden[0] >= 5.0:
-            delay = self.backoff.cap()
-            del self._forbidden[1:-2]
-        return delay, False
 
     def sleep(self, seconds: float, *, shared: bool = False) -> Wish:
         """Returns whether somebody wants everything again; then etcd itself is asked."""

@@ -8,16 +8,18 @@ After a fork the child has none: it begins its own when it is asked to.
 """
 
 import random
+import sys
 import threading
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from kubelb.clock import Clock
-from kubelb.discovery.kube import places, plugin, resolve
+from kubelb.discovery.kube import places, resolve
 from kubelb.discovery.kube.access import Locator
 from kubelb.discovery.kube.channel import Channel
 from kubelb.discovery.kube.comeback import Comeback
 from kubelb.discovery.kube.desk import Seat, Subscriber
+from kubelb.discovery.kube.reader import Reader
 from kubelb.discovery.kube.stream import Stream
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 
@@ -53,7 +55,7 @@ class _Registry:
 _registry = _Registry()
 
 
-def subscribe(key: Key, service: str, subscriber: Subscriber, rng: random.Random) -> Seat[Stream]:
+def subscribe(key: Key, service: str, subscriber: Subscriber, rng: random.Random) -> Seat[Reader]:
     """Take a seat; nothing is told before it joins. Raises `RuntimeError` where no thread is to be had."""
     registry = _registry
     with registry.lock:
@@ -87,7 +89,7 @@ def subscribe(key: Key, service: str, subscriber: Subscriber, rng: random.Random
         return seat
 
 
-def leave(key: Key, seat: Seat[Stream]) -> None:
+def leave(key: Key, seat: Seat[Reader]) -> None:
     """Tell it no more; the last one ends the stream."""
     registry = _registry
     with registry.lock:
@@ -104,8 +106,10 @@ def after_fork_in_child() -> None:
     global _registry
     before, _registry = _registry, _Registry()
     resolve.after_fork_in_child()
-    plugin.after_fork_in_child()
     places.after_fork_in_child()
+    plugin = sys.modules.get("kubelb.discovery.kube.plugin")  # in a pod it is never loaded
+    if plugin is not None:
+        plugin.after_fork_in_child()
     for channel in before.channels.values():
         for stream in channel.streams:
             stream.abandon()

@@ -20,10 +20,10 @@ from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.desk import Seat
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.locate import locate
+from kubelb.discovery.kube.reader import Reader
 from kubelb.discovery.kube.reducer import HOLD, Reducer
 from kubelb.discovery.kube.sharing import Key, leave, subscribe
 from kubelb.discovery.kube.spill import Reached, Spill
-from kubelb.discovery.kube.stream import Stream
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.discovery.kube.wire import Slice
 from kubelb.discovery.route import has_route
@@ -112,7 +112,7 @@ class KubeDiscovery:
     def _renew(self) -> None:
         """As if new, but for the versions already given out."""
         self._lock = threading.Lock()
-        self._seat: Seat[Stream] | None = None
+        self._seat: Seat[Reader] | None = None
         self._reducer = Reducer(
             self._target.service,
             self._target.namespace,

@@ -21,6 +21,7 @@ from kubelb.discovery.kube.desk import mistake
 from kubelb.discovery.kube.diagnose import Trouble
 from kubelb.discovery.kube.dispatch import Desks
 from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.reader import Reader
 from kubelb.discovery.kube.reflector import Reflector
 from kubelb.discovery.kube.scope import Wide
 from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, ROUSED, Answer, Failure, Get, Phase, Sleep, Step
@@ -50,7 +51,7 @@ class Stream:
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
-        self.desks = Desks(self)
+        self.desks: Desks[Reader] = Desks(self)
         self.gathering = True
         """Whether newcomers may join."""
         self.began = self.last_arrival = clock()
