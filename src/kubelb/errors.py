@@ -1,7 +1,7 @@
 """Every exception of kubelb.
 
 LoadBalancerError            kubelb itself refused; where tries end otherwise, the last try's own error comes back
- +- NotReady                 no first snapshot within ready_timeout (or the deadline)
+ +- NotReady                 no first snapshot within ready_timeout (or the deadline), and why
  +- UnknownService           the service does not exist
  +- NoEndpoints              it exists, and nothing in it can be used
  +- Unusable                 there are endpoints, and just now none of them can take a request
@@ -50,12 +50,14 @@ class LoadBalancerError(Exception):
         super().__init__(service, reason, self.counts)
 
     def __str__(self) -> str:
-        numbers = ", ".join(f"{name}: {count}" for name, count in self.counts.items())
+        numbers = ", ".join(f"{name}: {count}" for name, count in self.counts.items() if count or name != "known")
+        if not numbers and "known" in self.counts:
+            numbers = "no endpoint is known"
         return f"{self.service}: {self.reason}" + (f" ({numbers})" if numbers else "")
 
 
 class NotReady(LoadBalancerError):
-    """No endpoints were learnt in time; the reason says what discovery is stuck on."""
+    """No endpoints were learnt in time, or none can be by an error in the configuration; the reason says which."""
 
 
 class UnknownService(LoadBalancerError):

@@ -247,7 +247,11 @@ class LoadBalancer(Calls):
         feed = self._feed
         source = self._static or (feed.source if feed else None)
         error, _, cure = (feed.problem if feed else "").partition("; ")
-        health = source.health() if source else Health(SOURCES[self._source_target.scheme], error=error, cure=cure)
+        if source:
+            health = source.health()
+        else:
+            kind = "" if self._unplaced is None else "credentials"
+            health = Health(SOURCES[self._source_target.scheme], error=error, cure=cure, kind=kind)
         counts = Counter(view.state for view in self.endpoints())
         error, cure = self._standing.trouble()
         if error and (not health.error or error in health.error):

@@ -348,6 +348,8 @@ class Health:
     fallback: str = ""
     """Why endpoints come from a source further down the ladder, as ``"forbidden: ..."``; empty on the first."""
     counts: Mapping[str, int] = field(default_factory=dict)
+    kind: str = ""
+    """What kind of failure the error is of, while the source cannot be read: a word of `DiscoveryFailed.kind`."""
 
     def __post_init__(self) -> None:
         for name in ("error", "cure", "fallback"):

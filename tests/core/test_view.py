@@ -88,6 +88,12 @@ def test_nothing_usable_is_counted_by_reason() -> None:
     assert "not ready: 2" in str(error)
 
 
+def test_nothing_known_is_said_in_words() -> None:
+    """A count of zero is no number that anybody has to interpret."""
+    error = refusal("svc.ns", Snapshot(1, problem="no pods"))
+    assert (str(error), error.counts) == ("svc.ns: no pods (no endpoint is known)", {"known": 0})
+
+
 def test_a_refusal_read_just_before_the_first_snapshot_still_refuses() -> None:
     """A thread that saw the old picker gets NotReady, not an internal error, however the set has changed since."""
     rig = Rig(0)

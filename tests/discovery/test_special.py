@@ -210,7 +210,9 @@ def test_a_seed_that_is_refused_is_none(tmp_path):
     options = {"kubeconfig": str(tmp_path / "none"), "ready_timeout": 0.05}
     with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80"], **options) as lb:
         assert lb.balancer.version is None
-        with pytest.raises(NotReady, match="no endpoints were learnt in time"):
+        with pytest.raises(
+            NotReady, match="no endpoints are known from endpointslices, by an error in the configuration: "
+        ):
             lb.call(lambda attempt: attempt)
     with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80", "127.0.0.1:9"], **options) as lb:
         assert lb.call(lambda attempt: attempt.endpoint.authority) == "127.0.0.1:9"

@@ -38,6 +38,9 @@ __all__ = ["AioConnections", "Calls", "Connections"]
 
 T = TypeVar("T")
 
+CONFIGURATION = frozenset({"credentials", "forbidden", "missing-extra", "unauthorized"})
+"""Kinds of failure that somebody has to mend, and no wait does."""
+
 
 class Connections(Protocol):
     """A client that keeps connections of its own picks among those that are ready, and waits for one to become so."""
@@ -369,6 +372,8 @@ class Calls:
         health = self.health()
         when = "in time" if isinstance(error, NotReady) else "before the deadline"
         reason = f"no endpoints were learnt {when} from {health.source}"
+        if health.kind in CONFIGURATION:  # more time would change nothing
+            reason = f"no endpoints are known from {health.source}, by an error in the configuration"
         if health.error:
             reason += f": {health.error}" + (f"; {health.cure}" if health.cure else "")
         return type(error)(error.service, reason)

@@ -88,6 +88,7 @@ class DnsDiscovery:
         self._used: frozenset[Address] = frozenset()
         self._heard: float | None = None
         self._error = self._left_out = "", ""
+        self._kind = ""
         self._failing_since: float | None = None
         self._warned: frozenset[tuple[str, str]] = frozenset()
 
@@ -129,7 +130,7 @@ class DnsDiscovery:
             )
         if not error:
             error, cure = self._left_out
-        return Health(self._target.scheme, synced, stale, age, error, cure)
+        return Health(self._target.scheme, synced, stale, age, error, cure, kind=self._kind)
 
     @property
     def waiting(self) -> bool:
@@ -191,13 +192,13 @@ class DnsDiscovery:
         self._warned = frozenset(warnings)
 
     def _trouble(self, kind: str, reason: str, cure: str) -> None:
-        self._error = reason, cure
+        self._error, self._kind = (reason, cure), kind
         if self._failing_since is None:
             self._failing_since = self._clock()
         self._emit(DiscoveryFailed(str(self._target), kind, reason, cure))
 
     def _recovered(self) -> None:
-        since, self._failing_since, self._error = self._failing_since, None, ("", "")
+        since, self._failing_since, self._error, self._kind = self._failing_since, None, ("", ""), ""
         if since is not None:
             self._emit(DiscoveryRecovered(str(self._target), self._clock() - since))
 

@@ -131,6 +131,7 @@ class KubeDiscovery:
         self._spill = None if self._reached is None else Spill(self._reached)
         self._heard: float | None = None
         self._error = "", ""
+        self._kind = ""
         self._failing_since: float | None = None
         self._mistaken = False
 
@@ -215,7 +216,7 @@ class KubeDiscovery:
             error, cure = f"left out are {left_out(refused)}", CURE
         if not error and self._unplaced_since is not None:
             error, cure = places.UNPLACED, places.CURE
-        return Health("endpointslices", synced, stale, age, error, cure)
+        return Health("endpointslices", synced, stale, age, error, cure, kind=self._kind)
 
     @property
     def waiting(self) -> bool:
@@ -269,7 +270,7 @@ class KubeDiscovery:
 
     def failed(self, trouble: Trouble) -> None:
         """The source cannot be read for now."""
-        self._error = trouble.reason, trouble.cure
+        self._error, self._kind = (trouble.reason, trouble.cure), trouble.kind
         self._mistaken = trouble.code is Code.INTERNAL
         if self._failing_since is None:
             self._failing_since = self._clock()
@@ -279,7 +280,8 @@ class KubeDiscovery:
         """It can be read again, and everything in it is known: what was gone meanwhile is not held for a moment."""
         with self._lock:
             self._reducer.release()
-        since, self._failing_since, self._error, self._mistaken = self._failing_since, None, ("", ""), False
+        since, self._failing_since, self._mistaken = self._failing_since, None, False
+        self._error, self._kind = ("", ""), ""
         if since is not None:
             self._tell(DiscoveryRecovered(str(self._target), self._clock() - since))
         self._notify()

@@ -133,7 +133,9 @@ class Rung:
             if empty and empty not in health.error:  # it can be read, and that is what it says
                 health = replace(health, error=f"{health.error}; {empty}" if health.error else empty)
             return health
-        return Health(self.name, error=failing.reason, cure=failing.cure) if failing else Health(self.name)
+        if failing is None:
+            return Health(self.name)
+        return Health(self.name, error=failing.reason, cure=failing.cure, kind=failing.kind)
 
     def _note(self, life: object, notify: Callable[[], None], event: Event) -> None:
         """Take an event of the source, on whatever thread it comes."""

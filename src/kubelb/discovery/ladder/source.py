@@ -104,7 +104,8 @@ class Ladder:
         error = "; ".join(dict.fromkeys(text for text in (*(each.error for each in each), withheld) if text))
         cure = "; ".join(dict.fromkeys(text for text in (*(each.cure for each in each), advice) if text))
         if use is None or use >= len(each):
-            return Health(self._rungs[0].name, error=error or ("" if each else "not started"), cure=cure)
+            kind = each[0].kind if each else ""
+            return Health(self._rungs[0].name, error=error or ("" if each else "not started"), cure=cure, kind=kind)
         why = str(self._rungs[0].trouble()) if use else ""
         return replace(each[use], error=error, cure=cure, fallback=why)
 
