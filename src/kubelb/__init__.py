@@ -32,6 +32,7 @@ from kubelb.errors import (
     Unusable,
     WrongHost,
 )
+from kubelb.itself import __version__ as __version__
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import Attempt, Endpoint, Health, Outcome, Request, Sent, Snapshot, Verdict
 from kubelb.policies import *  # noqa: F403 - each of them, without being named here too
@@ -74,5 +75,3 @@ __all__ = [
     "policies",
 ]
 __all__ += [name for name, value in vars(policies).items() if isinstance(value, type)]
-
-__version__ = "0.1.0"

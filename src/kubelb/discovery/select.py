@@ -86,7 +86,7 @@ def preload(target: Target) -> None:
     if target.scheme != "static":
         for name in modules:
             with contextlib.suppress(ImportError, OSError):
-                importlib.import_module(f"kubelb.discovery.{name}")
+                importlib.import_module(f"{__package__}.{name}")
 
 
 def parse_families(families: Sequence[str]) -> tuple[str, ...]:

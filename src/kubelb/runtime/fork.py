@@ -9,10 +9,10 @@ Under gevent and eventlet threads are greenlets, and those survive a fork: the p
 what is told of a fork also tells its threads to end.
 """
 
-import sys
 from typing import Protocol
 from weakref import WeakSet
 
+from kubelb.itself import loaded
 from kubelb.process import here, on_settle, settle
 
 __all__ = ["Forkable", "register", "settled"]
@@ -42,8 +42,8 @@ def settled() -> None:
 
 def _in_child() -> None:
     # Sources first: load balancers that restart must not find the parent's threads and sockets.
-    for name in ("kubelb.discovery.kube.sharing", "kubelb.discovery.dns.channel"):
-        source = sys.modules.get(name)
+    for name in ("discovery.kube.sharing", "discovery.dns.channel"):
+        source = loaded(name)
         if source is not None:
             source.after_fork_in_child()
     for member in list(_members):

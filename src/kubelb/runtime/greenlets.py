@@ -14,11 +14,11 @@ A patch is noticed by `threading.Lock`, which is another object afterwards. One 
 (``patch_all(thread=False)``) is none.
 """
 
-import sys
 import threading
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from kubelb.itself import loaded
 from kubelb.runtime.fork import settled
 
 __all__ = ["TOO_LATE", "Patched", "PatchedTooLate", "concerns", "look", "patched"]
@@ -78,7 +78,7 @@ def _notice() -> None:
             member.patched_too_late()
         raise PatchedTooLate(TOO_LATE)
     _known = threading.Lock
-    stream = sys.modules.get("kubelb.discovery.kube.sharing")
+    stream = loaded("discovery.kube.sharing")
     if stream is not None:
         stream.after_fork_in_child()  # there is no stream, only locks
     for member in members:

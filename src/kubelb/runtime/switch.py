@@ -11,11 +11,11 @@ context variable says how: True for plainly, or a transport of the client's that
 
 import logging
 import os
-import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from kubelb.itself import loaded
 from kubelb.runtime.scoped import Scoped
 from kubelb.telemetry.broken import say
 
@@ -69,7 +69,7 @@ class disabled:  # noqa: N801  # used as a verb: `with kubelb.disabled()`
         self._way: Any = True
 
     def __enter__(self) -> Self:
-        if "kubelb.adapters.grpc" in sys.modules and not _grpc_told:
+        if loaded("adapters.grpc") and not _grpc_told:
             _grpc_told.append(True)
             say(
                 logging.WARNING,

@@ -6,10 +6,10 @@ query are told, of an exception only its type: either may hold what no other eye
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 from kubelb.errors import NeverSent
+from kubelb.itself import __version__
 from kubelb.masking import safe_url
 from kubelb.telemetry.instruments import OTHER
 
@@ -103,12 +103,9 @@ def rpc_raised(error: BaseException) -> dict[str, Any]:
     return raised(error) if name is None else rpc_answer(name)
 
 
-@cache
 def scope() -> tuple[str, str]:
     """Return name and version of the instrumentation scope."""
-    from importlib.metadata import version  # 15 ms of modules, for those that listen
-
-    return "kubelb", version("kubelb")
+    return "kubelb", __version__
 
 
 def http_answer(status: int) -> dict[str, Any]:
