@@ -57,6 +57,7 @@ from kubelb.runtime.hinting import seconds
 from kubelb.runtime.life import Life
 from kubelb.runtime.links import Links
 from kubelb.runtime.listening import Changed, Listeners
+from kubelb.runtime.loops import refuse_trio
 from kubelb.runtime.standing import Standing
 from kubelb.runtime.switch import announce, off, switched_off
 from kubelb.runtime.waiting import await_until, wait_until
@@ -280,7 +281,8 @@ class LoadBalancer(Calls):
         self._raise_unless_ready()
 
     async def await_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """The same for asyncio."""
+        """The same for asyncio; RuntimeError under trio."""
+        refuse_trio("LoadBalancer.await_ready", "wait_ready", "lb.wait_ready")
         if self._passed_by():
             return
         until = self._until(timeout)
@@ -311,8 +313,13 @@ class LoadBalancer(Calls):
             feed.close()
 
     async def aclose(self) -> None:
-        """The same; it takes 50 ms at most, in a thread of its own, and is done also where this is cancelled."""
+        """The same; it takes 50 ms at most, in a thread of its own, and is done also where this is cancelled.
+
+        Raises RuntimeError under trio.
+        """
         import asyncio
+
+        refuse_trio("LoadBalancer.aclose", "close", "lb.close")
 
         await asyncio.shield(asyncio.to_thread(self.close))
 
@@ -325,6 +332,7 @@ class LoadBalancer(Calls):
         self.close()
 
     async def __aenter__(self) -> Self:
+        refuse_trio("`async with` a LoadBalancer", "`with`")
         return self
 
     async def __aexit__(

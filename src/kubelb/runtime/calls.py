@@ -30,6 +30,7 @@ from kubelb.runtime.driving import settle
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.hinting import current, seconds
 from kubelb.runtime.judging import Classify, Coroutine, judge_error, judge_result, not_awaited
+from kubelb.runtime.loops import modules, refuse_trio
 from kubelb.runtime.switch import off
 from kubelb.runtime.waiting import await_until, wait_until
 from kubelb.telemetry.watch import AioSeen, Seen, Watch
@@ -201,8 +202,10 @@ class Calls:
     ) -> T:
         """The same for asyncio: `fn` returns an awaitable. It is cancelled when the deadline is over.
 
-        Raises TypeError where `fn` returns something else.
+        Raises TypeError where `fn` returns something else, and RuntimeError under trio.
         """
+        if "trio" in modules:
+            refuse_trio("LoadBalancer.acall", "call", "lb.call, fn")
         if self.watch.on() and type(fn) is not AioSeen:
             with self.watch.plain() as seen:
                 return await self.acall(

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import msgspec
 
+from kubelb.runtime.loops import refuse_trio
 from kubelb.testing import objects
 from kubelb.testing.answers import Handler, Tally
 from kubelb.testing.backend import Backend, Respond
@@ -112,6 +113,7 @@ class LocalCluster:
         self.close()
 
     async def __aenter__(self) -> Self:
+        refuse_trio("`async with` a LocalCluster", "`with`")
         return self.start()
 
     async def __aexit__(

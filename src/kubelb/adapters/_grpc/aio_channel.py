@@ -33,6 +33,7 @@ from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import register, settled
+from kubelb.runtime.loops import modules, refuse_trio
 
 if TYPE_CHECKING:
     from kubelb.adapters._grpc.common import Q, R
@@ -124,6 +125,7 @@ class AioChannel(Common, grpc.aio.Channel):
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Return when the state of the whole is another one."""
+        self.refuse_trio()
         poll = Poll()
         while self.subs.connectivity(self.subs.started) is last_observed_state:  # noqa: ASYNC110
             await asyncio.sleep(poll.pause())
@@ -143,6 +145,7 @@ class AioChannel(Common, grpc.aio.Channel):
         It may be awaited on another event loop than the channel's: on a later one, where nothing of it runs any more,
         or beside it, in another thread, and is then done where the channel belongs.
         """
+        self.refuse_trio()
         if grace is not None and grace < 0:
             raise ValueError(f"close(grace={grace!r}): give seconds, 0 or more")
         settled()
@@ -209,6 +212,7 @@ class AioChannel(Common, grpc.aio.Channel):
             await asyncio.sleep(min(poll.pause(), max(0.0, until - clock())))
 
     async def __aenter__(self) -> Self:
+        self.refuse_trio()
         return self
 
     async def __aexit__(
@@ -218,6 +222,10 @@ class AioChannel(Common, grpc.aio.Channel):
 
     # The loop
 
+    def refuse_trio(self) -> None:
+        """Raise RuntimeError where trio runs the caller, in which grpc.aio hangs or is not understood."""
+        refuse_trio(repr(self), "the channels of kubelb.adapters.grpc", "stub.Method, request")
+
     def begin(self) -> None:
         """A call begins."""
         if self.subs.closed:
@@ -226,6 +234,8 @@ class AioChannel(Common, grpc.aio.Channel):
 
     def here(self) -> asyncio.AbstractEventLoop:
         """Return the running loop, which must be the one this channel belongs to; it belongs to the first."""
+        if "trio" in modules:
+            self.refuse_trio()
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:

@@ -23,6 +23,7 @@ from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import Outcome, Request
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import settled
+from kubelb.runtime.loops import modules, refuse_trio
 from kubelb.runtime.switch import off
 from kubelb.telemetry.conventions import http_answer
 
@@ -200,6 +201,8 @@ class AioTransport(Common):
             raise cancelled
 
     def _check_loop(self) -> None:
+        if "trio" in modules:
+            self._refuse_trio()
         loop = self._loop
         try:
             running = asyncio.get_running_loop()
@@ -222,6 +225,9 @@ class AioTransport(Common):
                 self.open.clear()
             self._loop = running
             self._closing = set()
+
+    def _refuse_trio(self) -> None:
+        refuse_trio(repr(self), "Transport with the sync Client", "client.get, url")
 
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
         kind = self.kit.AsyncHttp2Pool if self._http2 else self.kit.AsyncPool
@@ -254,6 +260,7 @@ class AioTransport(Common):
 
     async def aclose(self) -> None:
         """Close every connection, and the load balancer if it was made from a target here. Idempotent."""
+        self._refuse_trio()
         async with AsyncExitStack() as all_of_it:  # from the last to the first, also where one is cancelled
             if self._owns:
                 all_of_it.push_async_callback(self.lb.aclose)
@@ -273,6 +280,7 @@ class AioTransport(Common):
             await asyncio.wait(self._closing)
 
     async def __aenter__(self) -> Self:
+        self._refuse_trio()
         return self
 
     async def __aexit__(
