@@ -58,11 +58,11 @@ types: $(READY) ## mypy strict over src and the public API as users write it
 docs: $(READY) ## the documentation, into site/
 	$(VENV)/bin/mkdocs build --strict
 
-bench: $(READY) ## every figure, with ratios from one run
-	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+bench: $(READY) ## every figure, and at the end each gate; ten minutes: make bench BENCH="core rpc" for some
+	$(PY) benchmarks $(BENCH)
 
-smoke: $(READY) ## the benchmarks in short, gating on ratios
-	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file --smoke || exit 1; done
+smoke: $(READY) ## the benchmarks in short, with bounds for a busy machine
+	$(PY) benchmarks --smoke $(BENCH)
 
 package: $(READY) ## wheel and sdist, tried in an empty environment
 	rm -rf dist

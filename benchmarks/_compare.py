@@ -7,12 +7,10 @@ medians, and beside it the same for bare against bare.
 import statistics
 import time
 
+from _gates import Gates
 from _measure import MORE
 
 __all__ = ["Run", "paired", "timed"]
-
-FORGIVING = 0.15
-"""Share of the bare p50 above which even a short run on a busy machine says no; the aim is 3 % or 15 us."""
 
 
 def paired(variants, blocks: int, size: int):
@@ -47,28 +45,32 @@ def timed(call):
 
 
 class Run:
-    """One run: how long, and what was missed in it."""
+    """One run: how long it is, and its gates."""
 
     def __init__(self, smoke: bool) -> None:
         self.smoke = smoke
-        self.blocks, self.size, self.total = (10, 40, 1500) if smoke else (40, 100, 6000)
-        self.missed: list[str] = []
+        self.blocks, self.size, self.total = (10, 40, 1000) if smoke else (20, 60, 2000)
+        self.gates = Gates()
 
-    def latency(self, kind: str, count: int, blocks) -> None:
+    def latency(self, kind: str, count: int, blocks, bound: float, size: int = 0) -> None:
         """Print what is added to one request in flight; `blocks` are bare, control, balanced.
 
-        Where the gate is missed it is measured again, up to nine times: a median of a few blocks follows whatever else
-        the machine does meanwhile, and what kubelb adds is in each of them.
+        With one endpoint that is held against `bound`, a share of the bare p50. Where the gate is missed it is measured
+        again, up to nine times: a median of a few blocks follows whatever else the machine does meanwhile, and what
+        kubelb adds is in each of them. `size` is how many requests a block has.
         """
         title = f"{kind}, {count} endpoint(s)"
         for _ in range(1 + MORE):
-            results = paired(dict(zip(("bare", "control", "kubelb"), blocks, strict=True)), self.blocks, self.size)
+            results = paired(
+                dict(zip(("bare", "control", "kubelb"), blocks, strict=True)), self.blocks, size or self.size
+            )
             (base, _), (_, control), (_, added) = results.values()
             print(f"{title:24} {base:8.0f} {added:+8.1f} {added / base:+8.1%}   control {control:+.1f}", flush=True)
-            surely = added - max(0.0, control)
-            if count != 1 or surely <= max(FORGIVING * base, 100):
-                return
-        self.missed.append(f"{kind}: {surely:.0f} us added")
+            surely = (added - max(0.0, control)) / base
+            if count != 1 or surely <= bound:
+                break
+        if count == 1:
+            self.gates.at_most(f"{kind}: added, of the bare p50", surely, bound)
 
     def throughput(self, kind: str, count: int, crew: int, theirs, mine) -> float:
         """Print requests a second of both with `crew` in flight, medians of three turns each; returns the ratio.

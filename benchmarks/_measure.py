@@ -4,8 +4,10 @@ The least time of a chunk is the one in which nobody else ran; variants are inte
 machine down slows all of them. Ratios of such minima are steady where times are not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter_ns, process_time_ns
+
+from _gates import Gate
 
 __all__ = ["Chunk", "least", "patiently", "threads"]
 
@@ -14,8 +16,8 @@ MORE = 9
 
 Chunk = Callable[[int], object]
 """Does something so many times."""
-Key = tuple[int, str]
-"""How many endpoints, and what is measured."""
+Key = tuple[int, str] | str
+"""What is measured, and among how many endpoints where that matters."""
 
 
 def least(chunks: Mapping[str, Chunk], rounds: int, size: int = 300) -> dict[str, float]:
@@ -30,7 +32,7 @@ def least(chunks: Mapping[str, Chunk], rounds: int, size: int = 300) -> dict[str
 
 
 def patiently(
-    turn: Callable[[], Mapping[Key, float]], missed: Callable[[Mapping[Key, float]], object]
+    turn: Callable[[], Mapping[Key, float]], gates: Callable[[Mapping[Key, float]], Iterable[Gate]]
 ) -> dict[Key, float]:
     """Return the least of each figure, over one turn, and over more as long as a gate is missed.
 
@@ -38,7 +40,7 @@ def patiently(
     """
     times = dict(turn())
     for _ in range(MORE):
-        if not missed(times):
+        if all(gate.met for gate in gates(times)):
             break
         times = {what: min(ns, times[what]) for what, ns in turn().items()}
     return times

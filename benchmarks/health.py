@@ -3,7 +3,7 @@
     python benchmarks/health.py [--smoke]
 
 Beside it, in the same run: kubelb as it is by default, and tenacity around pybreaker, which do less: they know neither
-endpoints nor limits nor a budget, and one breaker for all. With --smoke the run is short and missed gates exit 1.
+endpoints nor limits nor a budget, and one breaker for all. With --smoke the run is short; a missed gate exits 1.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import pybreaker
 import tenacity
 
 import kubelb
+from _gates import Gate, Gates
 from _measure import least, threads
 from kubelb import Endpoint, Snapshot
 from kubelb.core import Balancer
@@ -29,7 +30,7 @@ CYCLE = 2.0
 """Pick and release with everything on, beside them off."""
 THREADS = 1.6
 NOISE = 1.15
-"""What a smoke run forgives: it is short, and the machine may be busy."""
+"""What is forgiven, for the machine may be busy."""
 ON = {
     "limits": kubelb.ConcurrencyLimits(max_requests_per_endpoint=100, max_retries=100),
     "breaker": kubelb.CircuitBreaker(),
@@ -61,25 +62,23 @@ def cycle(**options):
     return chunk
 
 
-def cycles(rounds: int) -> list[str]:
-    """Print what each mechanism adds to a pick and its release; return the gates that were missed."""
+def cycles(rounds: int) -> list[Gate]:
+    """Print what each mechanism adds to a pick and its release; return the gate."""
     times = least({name: cycle(**options) for name, options in EACH.items()}, rounds)
     print("pick+release, 100 endpoints: ", end="")
     print(", ".join(f"{name} {ns:.0f} ns ({ns / times['off']:.2f}x)" for name, ns in times.items()))
-    ratio = times["both"] / times["off"]
-    return [f"both: {ratio:.2f}x of off, gate {CYCLE}x"] if ratio > CYCLE * NOISE else []
+    return [Gate("pick+release with both, of off", times["both"] / times["off"], CYCLE * NOISE)]
 
 
-def crowds(rounds: int) -> list[str]:
+def crowds(rounds: int) -> list[Gate]:
     """Print what threads cost with everything on, in process time: there is no lock to wait for."""
     times = threads(cycle(**ON), (1, 4, 16), rounds)
     print("the same by threads, process time: ", end="")
     print(", ".join(f"{count}: {ns:.0f} ns ({ns / times[1]:.2f}x)" for count, ns in times.items()))
-    ratio = times[16] / times[1]
-    return [f"16 threads: {ratio:.2f}x, gate {THREADS}x"] if ratio > THREADS * NOISE else []
+    return [Gate("16 threads, of one", times[16] / times[1], THREADS * NOISE)]
 
 
-def paths(rounds: int) -> list[str]:
+def paths(rounds: int) -> list[Gate]:
     """Print the path around a no-op, sync and asyncio, beside the peers' stack."""
 
     def nothing(_attempt=None):
@@ -132,18 +131,16 @@ def paths(rounds: int) -> list[str]:
         print(f"{name:28} {ns / 1000:6.2f}")
     for lb in lbs.values():
         lb.close()
-    missed = []
+    gates = []
     for kind, theirs in (("call", "tenacity + pybreaker"), ("acall", "tenacity + pybreaker, async")):
         mine = times[f"{kind}, everything on"]
         peers, default = mine / times[theirs], mine / times[f"{kind}, by default"]
         print(f"{kind}: {peers:.2f} of {theirs}, {default:.2f}x of the default")
-        if peers > OF_PEERS * NOISE:
-            missed.append(f"{kind}: {peers:.2f} of {theirs}, gate {OF_PEERS}")
-        if default > OF_DEFAULT * NOISE:
-            missed.append(f"{kind}: {default:.2f}x of the default, gate {OF_DEFAULT}x")
+        gates.append(Gate(f"{kind}, of {theirs}", peers, OF_PEERS * NOISE))
+        gates.append(Gate(f"{kind}, of the default", default, OF_DEFAULT * NOISE))
         if mine > LIMIT[kind]:
             print(f"{kind}: {mine / 1000:.1f} us, where {LIMIT[kind] / 1000:.0f} us is the aim")
-    return missed
+    return gates
 
 
 def judgements(rounds: int) -> None:
@@ -169,12 +166,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a short run that gates")
     smoke = parser.parse_args().smoke
-    rounds = 60 if smoke else 400
-    missed = cycles(rounds) + crowds(3 if smoke else 10) + paths(rounds)
+    rounds = 60 if smoke else 250
+    gates = Gates()
+    gates.add(cycles(rounds))
+    gates.add(crowds(3 if smoke else 10))
+    gates.add(paths(rounds))
     judgements(rounds)
-    for line in missed:
-        print(f"MISSED {line}")
-    return 1 if missed else 0
+    return gates.close()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ is the deadline's fault, so every ejection is a false one; beside it, what five 
 would do if a silence were any failure. Hung: one pod never answers again, and what is counted are the calls on it
 whose deadline ended by the time it was ejected. Changed: at one moment every call becomes too slow for its deadline, on
 all pods alike. Stalled: the
-caller's own process stands still. With --smoke the run is short; missed gates exit 1.
+caller's own process stands still. With --smoke the run is short; a missed gate exits 1.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from itertools import count
 
+from _gates import Gate, Gates
 from kubelb import Endpoint, Snapshot
 from kubelb.core import Balancer
 from kubelb.core.events import Ejected
@@ -125,7 +126,7 @@ def settings(sizes, rates):
 
 
 def healthy(calls):
-    """Print false ejections; return the gates that were missed."""
+    """Print false ejections; return the gate."""
     each = calls * len(settings(SIZES, RATES))
     print(
         f"\nhealthy: {each:,} calls a row, over {len(SIZES)} sizes, {len(RATES)} rates and {len(POLICIES)} policies\n"
@@ -139,27 +140,27 @@ def healthy(calls):
             _, plain = false_ejections(Verdict.FAILED, service, multiple * MEDIAN, calls)
             total += ejections
             print(f"| {name} | {multiple:g} | {late / each:.1%} | {ejections} | {plain} |", flush=True)
-    most = max(1, FALSE_AT_MOST * each * len(SERVICES) * len(MULTIPLES))
-    return [f"healthy: {total} false ejections, gate {most:g}"] if total > most else []
+    bound = max(1, FALSE_AT_MOST * each * len(SERVICES) * len(MULTIPLES))
+    return [Gate("healthy: false ejections", total, bound)]
 
 
 def hung(repeats, warm):
-    """Print late calls until a hung pod is ejected; return the gates that were missed."""
+    """Print late calls until a hung pod is ejected; return the gates."""
     print(f"\nhung: calls that were late until one pod was ejected, the most of {repeats} runs at each rate\n")
     print("| policy | " + " | ".join(f"{pods} pods" for pods in SIZES) + " | 3, from the first call | 3, 3 % late |")
     print("| --- |" + " --- |" * (len(SIZES) + 2))
-    missed = []
+    gates = []
     columns = [*((pods, 10, warm) for pods in SIZES), (3, 10, 0), (3, 5, warm)]
     for policy in POLICIES:
         worst = [most(repeats, policy, *column) for column in columns]
         print(f"| {policy} | " + " | ".join(f"{calls:g}" for calls in worst) + " |", flush=True)
-        missed += [f"hung: {policy}, {calls} late calls" for calls in worst if calls > LATE_AT_MOST]
+        gates.append(Gate(f"hung: {policy}, late calls", max(worst), LATE_AT_MOST))
     lone = most(repeats, "ring_hash", 3, 10, warm, keys=1)
     print(f"\nring_hash where all calls have one key, 3 pods: {lone:g}")
     impatient = {multiple: most(repeats, "round_robin", 3, multiple, warm) for multiple in (3, 2, 1)}
     print("round_robin, 3 pods, where 13, 25 and 50 % of the other pods' calls are late:", end=" ")
     print(", ".join(f"{calls:g}" for calls in impatient.values()))
-    return missed + [f"hung: {calls} late calls" for calls in (lone,) if calls > LATE_AT_MOST]
+    return [*gates, Gate("hung: ring_hash with one key, late calls", lone, LATE_AT_MOST)]
 
 
 def most(repeats, policy, pods, multiple, warm, keys=1000):
@@ -178,7 +179,7 @@ def most(repeats, policy, pods, multiple, warm, keys=1000):
 
 
 def changed(repeats):
-    """Print what is ejected when all pods become too slow at once; return the gates that were missed."""
+    """Print what is ejected when all pods become too slow at once; return the gate."""
     worst = Counter()
     for policy, pods, rate in settings(SIZES, RATES):
         for seed in range(repeats):
@@ -191,11 +192,11 @@ def changed(repeats):
     runs = repeats * len(settings((1,), RATES))
     print(f"\nchanged: ejections in {runs} runs of each size when every deadline becomes too short at once")
     print(", ".join(f"{pods} pods: {worst[pods]}" for pods in SIZES))
-    return [f"changed: {worst.total()} ejections"] if worst.total() > 0.02 * runs * len(SIZES) else []
+    return [Gate("changed: ejections", worst.total(), 0.02 * runs * len(SIZES))]
 
 
 def stalled(calls):
-    """Print what is ejected where our own process stands still for 200 ms of each second; return missed gates."""
+    """Print what is ejected where our own process stands still for 200 ms of each second; return the gate."""
     ejections = late = 0
     for seed, (policy, pods, rate) in enumerate(settings(SIZES, RATES)):
         world = World(policy, pods, rate, 1.5 * MEDIAN, bimodal(0.0), seed=seed, stall=0.2)
@@ -203,20 +204,20 @@ def stalled(calls):
         ejections += len(world.ejected)
         late += world.late.total()
     print(f"\nstalled: {late} calls were late, {ejections} ejections")
-    return [f"stalled: {ejections} ejections"] if ejections else []
+    return [Gate("stalled: ejections", ejections, 0)]
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a short run that gates")
     smoke = parser.parse_args().smoke
-    if smoke:
-        missed = healthy(60) + hung(1, 10) + changed(1) + stalled(300)
-    else:
-        missed = healthy(1000) + hung(5, 30) + changed(2) + stalled(3000)
-    print(*missed, sep="\n")
-    sys.exit(bool(missed))
+    gates = Gates()
+    gates.add(healthy(60 if smoke else 1000))
+    gates.add(hung(1, 10) if smoke else hung(5, 30))
+    gates.add(changed(1 if smoke else 2))
+    gates.add(stalled(300 if smoke else 3000))
+    return gates.close()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
