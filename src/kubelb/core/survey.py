@@ -16,6 +16,9 @@ __all__ = ["Survey", "survey"]
 
 States = tuple[EndpointState, ...]
 
+NEAR = 64
+"""States at the end among which newcomers are looked for."""
+
 
 class Survey(NamedTuple):
     """What was seen."""
@@ -73,10 +76,28 @@ def survey(
 
 
 def _without(states: States, some: Collection[EndpointState]) -> States:
-    """Return those that are not among `some`; empty where `some` is. A dict does 10 000 in a fifth of a loop's time."""
+    """Return those that are not among `some`; empty where `some` is.
+
+    What entered last stands last, so the few newcomers of an ordinary change are found at the end, and the others are
+    one copy: 10 000 take a fifth of what a dict takes for them, and that a fifth of a loop.
+    """
     if not some:
         return ()
-    rest = dict.fromkeys(states)
-    for state in some:
-        rest.pop(state, None)
-    return tuple(rest)
+    sought, rest, kept = set(some), states, list[EndpointState]()
+    if len(sought) < NEAR:
+        end = len(states)
+        for state in reversed(states[-NEAR:]):
+            if not sought:
+                break
+            end -= 1
+            if state in sought:
+                sought.discard(state)
+            else:
+                kept.append(state)
+        rest = states[:end]
+    if sought:  # many, or some of them rest or are ejected
+        others = dict.fromkeys((*rest, *reversed(kept)))
+        for state in sought:
+            others.pop(state, None)
+        return tuple(others)
+    return rest + tuple(reversed(kept)) if kept else rest
