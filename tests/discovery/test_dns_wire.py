@@ -468,6 +468,43 @@ def test_a_line_that_makes_no_sense_costs_itself(tmp_path, odd):
     assert Nameservers(path=str(path)).config() == Config((("127.0.0.2", 53),), ("one.",), 5)
 
 
+@pytest.mark.parametrize(
+    ("text", "search"),
+    [
+        ("search one two.", ("one.", "two.")),
+        ("domain one two", ("one.",)),
+        ("search one\ndomain two", ("two.",)),
+        ("domain one\nsearch TWO three", ("two.", "three.")),
+        ("search .", ()),
+        ("", ("prod.example.",)),
+    ],
+)
+def test_where_names_are_looked_for(tmp_path, monkeypatch, text, search):
+    """The last line counts, as resolv.conf(5) says; without one the machine's own domain."""
+    monkeypatch.setattr("socket.gethostname", lambda: "web-0.prod.example")
+    path = tmp_path / "resolv.conf"
+    path.write_text(f"# a comment\n{text}\n; another\nnameserver fe80::1%eth0\nnameserver 10.0.0.10 10.0.0.11\n")
+    found = Nameservers(path=str(path)).config()
+    assert (found.servers, found.search) == ((("fe80::1%eth0", 53), ("10.0.0.10", 53)), search)
+    assert Nameservers(("127.0.0.1", 53), str(path)).config() == found._replace(servers=(("127.0.0.1", 53),))
+
+
+def test_a_file_that_cannot_be_read_for_a_moment(tmp_path):
+    """What was read before holds, also for a nameserver that was named; without that, it alone."""
+    path = tmp_path / "resolv.conf"
+    path.write_text("search one\nnameserver 10.0.0.10\n")
+    for given in (None, ("127.0.0.1", 53)):
+        nameservers = Nameservers(given, str(path))
+        before = nameservers.config()
+        nameservers._stamp = None
+        nameservers._read = lambda: None
+        assert nameservers.config() == before
+    never = Nameservers(("127.0.0.1", 53), str(tmp_path))
+    assert never.config() == Config((("127.0.0.1", 53),))
+    path.write_text("search one two\n")
+    assert Nameservers(("127.0.0.1", 53), str(path)).config().search == ("one.", "two.")
+
+
 @pytest.mark.parametrize("content", [None, "", "nameserver not-an-address\n"])
 def test_no_nameserver_is_known(made, tmp_path, content):
     """Told with the file's name and the cure."""

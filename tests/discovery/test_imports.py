@@ -53,6 +53,25 @@ def test_no_request_pays_for_imports(target, there):
     assert more == ""
 
 
+def test_no_look_up_pays_for_imports():
+    """The kind: a package loads much more than what is used of it, in the middle of a first request. dnspython's
+    resolver, which could read resolv.conf, brings an HTTP client, asyncio and a second; until that is over no stop
+    ends the thread. Nothing at all is loaded by a look-up.
+    """
+    code = (
+        "import sys, kubelb; lb = kubelb.LoadBalancer('dns://127.0.0.1:1/reviews:80')\n"
+        "from kubelb.discovery.dns.asker import Asker\n"
+        "from kubelb.discovery.dns.nameservers import Nameservers\n"
+        "from kubelb.discovery.dns.steps import Question\n"
+        "before = set(sys.modules)\n"
+        "config = Nameservers(('127.0.0.1', 1)).config()\n"
+        "asker = Asker(lambda: False); asker.ask([Question('reviews.', 'A')], config); asker.close()\n"
+        "print('asked', *(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [name for name in done.stdout.split() if not name.startswith("encodings")] == ["asked"]
+
+
 LAPTOP = ["command", "impersonate", "kubeconfig", "login", "merge", "plugin", "provider", "serverurl", "stanza"]
 
 
