@@ -12,8 +12,9 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 from tests.adapters_grpc.aio_kit import eventually, on_loop
-from tests.adapters_grpc.conftest import until
+from tests.adapters_grpc.conftest import in_flight, until
 from tests.adapters_grpc.servers import free_port
 from tests.adapters_grpc.test_failures import aborts
 
@@ -184,6 +185,79 @@ def bare(monkeypatch: Any) -> None:
 
 
 STREAMS = ["unary_stream", "stream_stream"]
+
+
+class Around:
+    """What an agent puts around a call: it says that it is what it holds, and is no exception. Datadog's does so."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.call, name)
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.call)
+
+
+class Mute(Around):
+    """And one that cannot say how it has ended."""
+
+    def code(self) -> Any:
+        raise KeyError("mine")
+
+
+class Puts(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    def __init__(self, kind: type[Around]) -> None:
+        self.kind = kind
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return self.kind(continuation(details, request))
+
+    intercept_unary_unary = intercept_stream_unary = intercept_stream_stream = intercept_unary_stream
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("around", [Around, Mute])
+@pytest.mark.parametrize("watched", [False, True], ids=["plain", "traced"])
+def test_what_an_agent_puts_around_a_call(
+    server: Any, balance: Any, monkeypatch: Any, kind: str, around: Any, watched: bool
+) -> None:
+    """Kind: what raises in the thread of gRPC's that ends all calls of a connection. It ended the thread: that call was
+    in flight for ever, and so was each one after it. An error, a cancel and what comes after them are as they should.
+    """
+    make = grpc.insecure_channel
+    monkeypatch.setattr(
+        grpc, "insecure_channel", lambda *said, **named: grpc.intercept_channel(make(*said, **named), Puts(around))
+    )
+    alone = server()
+    options = {"telemetry": kubelb.Telemetry(tracer_provider=TracerProvider())} if watched else {}
+    lb = balance(alone, **options)
+    with balanced.insecure_channel(lb) as channel:
+        assert read(begun(channel, kind))
+        alone.behave = aborts(UNAVAILABLE, 1)
+        with pytest.raises(grpc.RpcError) as caught:
+            read(begun(channel, kind))
+        assert caught.value.code() is UNAVAILABLE
+        assert until(lambda: in_flight(lb) == 0)
+        call = begun(channel, kind)
+        call.cancel()
+        assert until(lambda: in_flight(lb) == 0)
+        assert read(begun(channel, kind))
+        assert until(lambda: in_flight(lb) == 0)
+    assert lb.balancer.states()[0].failures == (0 if around is Mute and kind in STREAMS else 1)
 
 
 @pytest.mark.usefixtures("bare")

@@ -56,6 +56,22 @@ def test_it_is_found_however_a_client_wraps_it(error: BaseException, kind: str) 
     assert local(handling) is None
 
 
+class Proxy:
+    """Says that it is an error, as what an agent puts around a call of gRPC's."""
+
+    __class__ = OSError  # type: ignore[assignment]
+    args = (OSError(errno.EMFILE, "Too many open files"),)
+    errno = errno.EMFILE
+
+
+@pytest.mark.parametrize("looks", [local, unreachable, refused])
+def test_what_only_says_that_it_is_an_error(looks: Any) -> None:
+    """Kind: objects that are no exceptions in the place of one. They are not looked into, and nothing raises."""
+    proxy: Any = Proxy()
+    assert isinstance(proxy, BaseException)
+    assert not looks(proxy)
+
+
 def test_what_is_not_local() -> None:
     """Other errors, none, and circles."""
     for error in (None, OSError("words alone"), RuntimeError("else"), caused(ConnectionRefusedError(), 40)):

@@ -1,7 +1,8 @@
 """What stands behind an error: clients wrap that of the socket several times.
 
 What a class of the user's may define anew is not asked (`args`, `__cause__`, a group's `exceptions`): what looks at an
-error must not fail in place of it.
+error must not fail in place of it. Nor is what only says that it is one: agents put proxies around calls of gRPC's,
+which are errors, too.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +38,7 @@ def members(error: BaseException) -> Iterable[Any]:
 
 def chain(error: BaseException | None, *ways: Way) -> list[BaseException]:
     """Return the error and those that are reached from it by these ways, each once, the nearest first."""
-    found = [error] if error is not None else []
+    found: list[Any] = [error] if issubclass(type(error), BaseException) else []
     for each in found:
         if len(found) >= DEEP:
             break

@@ -3,6 +3,9 @@
 An RPC that failed before its first message may yet be replaced by another attempt, so its end is not the call's; once a
 message was seen, or where nothing can be repeated, it is. What is kept here refers to no RPC and no stream, so that a
 stream which is dropped goes at once, and its RPC with it.
+
+grpcio calls back in the one thread that a channel's calls all end in. What raises there ends it, and every other call
+hangs; so nothing does.
 """
 
 import threading
@@ -13,7 +16,7 @@ from weakref import ref
 from grpc import StatusCode
 
 from kubelb.core.lease import Lease
-from kubelb.model import CANCELLED, SUCCESS, Outcome
+from kubelb.model import CANCELLED, SUCCESS, Outcome, Verdict
 
 __all__ = ["Endings"]
 
@@ -51,8 +54,11 @@ class Endings:
         def over() -> None:
             call = weak()
             outcome = CANCELLED  # dropped, which cancels it
-            if call is not None:
-                outcome = SUCCESS if call.code() is StatusCode.OK else self._judged(call, lease, self.overdue())
+            try:
+                if call is not None:
+                    outcome = SUCCESS if call.code() is StatusCode.OK else self._judged(call, lease, self.overdue())
+            except Exception as error:  # noqa: BLE001  # of what an interceptor has put around the call
+                outcome = Outcome(Verdict.NEUTRAL, reason="interceptor", error=error)
             self.ended(outcome, lease)
 
         if not inner.add_callback(over):

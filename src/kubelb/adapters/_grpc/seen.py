@@ -142,7 +142,10 @@ def _aio_over(seen: "Call | Try", call: Any, waited: float = 0.0) -> None:
 
 
 def _code(call: Any) -> str:
-    return str(getattr(call.code(), "name", "UNKNOWN"))
+    try:
+        return str(getattr(call.code(), "name", "UNKNOWN"))
+    except Exception:  # noqa: BLE001 - an interceptor's own object, in a thread that must go on
+        return "UNKNOWN"
 
 
 def _said(
