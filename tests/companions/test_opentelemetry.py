@@ -10,7 +10,8 @@ import httpx
 import pytest
 import requests
 from opentelemetry import trace
-from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcInstrumentorClient
+from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcInstrumentorClient, client_interceptor
+from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from opentelemetry.sdk.metrics import Histogram, MeterProvider
@@ -127,19 +128,28 @@ def get_by_requests(lb: kubelb.LoadBalancer) -> int:
         return session.get(URL, timeout=5).status_code
 
 
+def asked(service: Service) -> list[str]:
+    """The "IP:PORT" of each attempt's pod, in their order."""
+    return [address for _, address in sorted((request.at, pod.address) for pod in service for request in pod.log)]
+
+
 def check_http(span: ReadableSpan, service: Service) -> None:
     """One CLIENT span that speaks of the service, and whose context reached the pod."""
     assert span.kind is trace.SpanKind.CLIENT
     attributes = dict(span.attributes or {})
     assert URL in {attributes.get("http.url"), attributes.get("url.full")}
     assert "127." not in str({key: value for key, value in attributes.items() if "peer" not in key})
+    assert f"{attributes['network.peer.address']}:{attributes['network.peer.port']}" == asked(service)[-1]
     received = [request.headers.get("traceparent", "") for pod in service for request in pod.log]
     assert received
     assert all(format(span.context.trace_id, "032x") in parent for parent in received)
 
 
-def check_rpc(found: list[ReadableSpan], calls: int) -> None:
-    """One span of kubelb's for each call, and below them the instrumentation's, one for each attempt."""
+def check_rpc(found: list[ReadableSpan], calls: int, service: Service) -> None:
+    """One span of kubelb's for each call, and below them the instrumentation's, one for each attempt.
+
+    Those know no pod, so kubelb's names them.
+    """
     ours = [span for span in found if span.instrumentation_scope.name == "kubelb"]
     theirs = [span for span in found if span not in ours]
     assert len(ours) == calls
@@ -147,6 +157,10 @@ def check_rpc(found: list[ReadableSpan], calls: int) -> None:
     assert {span.kind for span in theirs} == {trace.SpanKind.CLIENT}
     assert {span.parent.span_id for span in theirs if span.parent} == {span.context.span_id for span in ours}
     assert sum(dict(span.attributes or {})["kubelb.attempts"] for span in ours) == len(theirs)
+    told = [dict(event.attributes or {}) for span in ours for event in span.events if event.name == "kubelb.attempt"]
+    places = [f"{each['network.peer.address']}:{each['network.peer.port']}" for each in told]
+    assert sorted(places) == sorted(asked(service))
+    assert {each["kubelb.attempt"] for each in told} == {1, 2}
 
 
 @pytest.mark.parametrize("get", [get_by_httpx, get_by_asyncio])
@@ -198,12 +212,13 @@ def test_requests(spans: Any, instrumented: Any, service: Service, failing: bool
     """One span for a request, however many tries it took."""
     instrumented(RequestsInstrumentor())
     if failing:
-        service[0].fail(503)
-        service[1].fail(503)
+        for pod in service:
+            pod.fail(503, times=1)
     with balancer(service) as lb:
-        assert get_by_requests(lb) == 200
+        assert get_by_requests(lb) == (503 if failing else 200)
     (span,) = spans()
     check_http(span, service)
+    assert [dict(event.attributes or {})["kubelb.attempt"] for event in span.events] == ([2, 3] if failing else [])
     assert not durations()
 
 
@@ -221,11 +236,28 @@ def test_grpc(spans: Any, instrumented: Any, rpc_service: Service) -> None:
         assert list(channel.unary_stream("/kubelb.testing.Echo/ServerStream")(b"x", timeout=10))
         assert threading.active_count() <= before + 10  # no thread for each connection
     assert durations() == {"rpc.client.call.duration": 11}
-    check_rpc(spans(), calls=11)
+    check_rpc(spans(), calls=11, service=rpc_service)
     assert len(spans()) - 11 == sum(pod.requests for pod in rpc_service) > 11
     parents = [call.headers.get("traceparent") for pod in rpc_service for call in pod.log]
     assert len(set(parents)) == len(parents)
     assert None not in parents
+
+
+def test_grpc_intercepted_as_a_whole(spans: Any, rpc_service: Service) -> None:
+    """Around the channel the instrumentation makes one span for a call: it names the pod that has answered."""
+    rpc_service[0].fail(grpc.StatusCode.UNAVAILABLE)
+    interceptor = client_interceptor(tracer_provider=_provider)
+    with balancer(rpc_service) as lb, balanced.insecure_channel(lb, idempotent=True) as channel:
+        grpc.channel_ready_future(channel).result(timeout=10)
+        echo = intercept_channel(channel, interceptor).unary_unary(ECHO)
+        for _ in range(9):
+            assert echo(b"x", timeout=10) == b"x"
+            span = spans()[-1]
+            attributes = dict(span.attributes or {})
+            assert span.kind is trace.SpanKind.CLIENT
+            assert f"{attributes['network.peer.address']}:{attributes['network.peer.port']}" == asked(rpc_service)[-1]
+    assert len(spans()) == 9
+    assert any(span.events for span in spans())
 
 
 def test_grpc_asyncio(spans: Any, instrumented: Any, rpc_service: Service) -> None:
@@ -242,7 +274,7 @@ def test_grpc_asyncio(spans: Any, instrumented: Any, rpc_service: Service) -> No
 
     asyncio.run(main())
     assert durations() == {"rpc.client.call.duration": 9}
-    check_rpc(spans(), calls=9)
+    check_rpc(spans(), calls=9, service=rpc_service)
     assert len(spans()) - 9 == sum(pod.requests for pod in rpc_service) > 9
     parents = [call.headers.get("traceparent") for pod in rpc_service for call in pod.log]
     assert len(set(parents)) == len(parents)

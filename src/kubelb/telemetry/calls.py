@@ -11,6 +11,8 @@ What a processor, a sampler or a propagator raises costs the span it was about, 
 
 Where an instrumentation of OpenTelemetry's has made a client span for this very call, around the client or around the
 channel, there is nothing to double: no span is made, its context travels, and further attempts are events on its span.
+Nor where one makes a span of each attempt below ours: it knows no pod, so ours has an event for each. Whoever makes the
+spans, the pod that answered is named on one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +40,8 @@ _SUPPRESSED = tuple(
     getattr(contexts, name, "suppress_instrumentation")
     for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
 )
-"""What exporters set around their own requests: those are not reported."""
+"""What exporters set around their own requests: those are not reported. The second alone is an instrumentation's, such
+as that of requests: it sees the request itself, so of ours only the pods are told, on its span."""
 
 
 class _Lasting:
@@ -109,21 +112,22 @@ class Call(_Lasting):
         self._histogram = histogram
         self._clock = clock
         self._start = clock()
-        if any(self.context.get(key) for key in _SUPPRESSED):
+        exported, seen = (self.context.get(key) for key in _SUPPRESSED)
+        if exported or seen:
             self._tracer = self._histogram = None
-        elif tracer is not None:
+        if tracer is not None and not exported:
             try:
-                self._begin(service, tracer)
+                self._begin(service, None if seen else tracer)
             except Exception as error:  # noqa: BLE001
                 self._tracer = None
                 lost("the start of a span", error)
 
-    def _begin(self, service: str, tracer: "Tracer") -> None:
-        """Make the span of the call, or find the one that stands for it."""
+    def _begin(self, service: str, tracer: "Tracer | None") -> None:
+        """Find the span that stands for the call, or make one."""
         parent = trace.get_current_span(self.context)
         if _instrumented(parent):
             self._outer = parent
-        else:
+        elif tracer is not None:
             self.span = tracer.start_span(
                 f"kubelb {service}", self.context, SpanKind.INTERNAL, {"kubelb.service": service}
             )
@@ -134,8 +138,7 @@ class Call(_Lasting):
         self._numbers = max(self._numbers, number)
         recording = False
         try:
-            if self._outer is not None and number > 1:
-                self._outer.add_event("kubelb.attempt", _place(endpoint) | {"kubelb.attempt": number})
+            self._tell(endpoint, number, own)
             recording = own and self.span is not None and self.span.is_recording()
         except Exception as error:  # noqa: BLE001
             lost("a span", error)
@@ -143,6 +146,16 @@ class Call(_Lasting):
         if recording:
             self._running.append(attempt)
         return attempt
+
+    def _tell(self, endpoint: Endpoint, number: int, own: bool) -> None:
+        """Name the pod where no span of ours is made of the attempt."""
+        if self._outer is not None:
+            self._outer.set_attributes(_place(endpoint))  # of the last attempt, in the end
+            if number == 1:
+                return
+        span = self._outer or (None if own else self.span)
+        if span is not None:
+            span.add_event("kubelb.attempt", _place(endpoint) | {"kubelb.attempt": number})
 
     def end(self, attributes: Mapping[str, Any]) -> None:
         """Report the call, once."""
