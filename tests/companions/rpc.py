@@ -1,0 +1,55 @@
+"""Pods that speak a companion's protocol: scripted servicers behind a LocalCluster's addresses, and their balancer."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+import kubelb
+from kubelb.testing import Backend, LocalCluster, Service
+
+Handlers = dict[str, Any]
+Register = Callable[[grpc.Server, Backend], None]
+
+
+def serves(**services: Callable[[Backend], Handlers]) -> Register:
+    """Return what registers these services on each pod; underscores stand for the dots of their names."""
+
+    def register(server: grpc.Server, backend: Backend) -> None:
+        for name, handlers in services.items():
+            made = grpc.method_handlers_generic_handler(name.replace("_", "."), handlers(backend))
+            server.add_generic_rpc_handlers((made,))
+
+    return register
+
+
+@contextmanager
+def serving(grpc: Register | bool, replicas: int = 3, **options: Any) -> Iterator[tuple[Service, kubelb.LoadBalancer]]:
+    """Pods, and a balancer that takes them in turn. At the end nothing may be in flight."""
+    with LocalCluster() as cluster:
+        service = cluster.service("companion.prod:grpc", replicas=replicas, grpc=grpc)
+        with kubelb.LoadBalancer(target(service), policy="round_robin", **options) as lb:
+            yield service, lb
+            gc.collect()
+            assert until(lambda: in_flight(lb) == 0), lb.balancer.states()
+
+
+def target(service: Service) -> str:
+    return "static:///" + ",".join(pod.address for pod in service)
+
+
+def in_flight(lb: kubelb.LoadBalancer) -> int:
+    return sum(state.in_flight for state in lb.balancer.states())
+
+
+def until(condition: Callable[[], Any], timeout: float = 20.0) -> bool:
+    """Whether it became true in time."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
