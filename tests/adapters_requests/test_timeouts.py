@@ -30,7 +30,7 @@ def hang(peer) -> None:
 def test_how_long_ago_the_time_was_over():
     """Of the last read or write, by the smaller of its own timeout and the end of all; unknown before one."""
     now = [100.0]
-    bounds = Bounds(Limits((5.0, 0.5)), 101.0, None, lambda: now[0], patience=None, state=None, number=1)
+    bounds = Bounds(Limits((5.0, 0.5)), 101.0, None, lambda: now[0], patience=None, state=None, number=1, place=None)
     assert bounds.overdue() is None
     assert bounds.left() == 0.5
     now[0] = 100.4

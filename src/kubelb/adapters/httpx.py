@@ -21,9 +21,10 @@ from kubelb.adapters._httpx.beside import Beside
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.transport import SyncTransport
 from kubelb.adapters.lazily import later
+from kubelb.adapters.sockets import keep_alive
 from kubelb.loadbalancer import LoadBalancer
 
-__all__ = ["AsyncTransport", "Transport", "async_mounts", "mounts"]
+__all__ = ["AsyncTransport", "Transport", "async_mounts", "keep_alive", "mounts"]
 
 if TYPE_CHECKING:
     from kubelb.adapters._httpx.httpx_asyncio import AsyncTransport
@@ -43,7 +44,9 @@ class Transport(SyncTransport, httpx.BaseTransport):
     - `verify`, `cert`: CAs (True, a file or folder, an SSLContext) and client certificate;
     - `http1`, `http2`: protocols; ``http1=False, http2=True`` speaks HTTP/2 without TLS. HTTP/2 has connections of
       kubelb's own (see the guide): streams end alone, and what was provably not processed goes to another pod;
-    - `limits`: `httpx.Limits` of each endpoint's pool; by default no limit, and idle connections are kept for 4 s.
+    - `limits`: `httpx.Limits` of each endpoint's pool; by default no limit, and idle connections are kept for 4 s;
+    - `socket_options`: of every connection, as for `httpx.HTTPTransport`; by default those of `keep_alive()`, by which
+      a pod whose node has vanished is found within a minute, and one that is slow to answer is never cut off.
 
     The client's largest timeout bounds all tries up to the headers. A connect timeout that no other part equals is
     kept, by TCP and the TLS handshake each; else a pod that does not answer is left for another one after 1 s (TCP) or

@@ -19,11 +19,13 @@ try:
 except ImportError as error:
     raise ImportError("kubelb.adapters.requests needs requests: pip install 'kubelb[requests]'") from error
 
+from kubelb.adapters._requests.answered import Answered, answered_by
 from kubelb.adapters._requests.sending import Sending
+from kubelb.adapters.sockets import SocketOption, keep_alive
 from kubelb.adapters.tls import Cert, Verify
 from kubelb.loadbalancer import LoadBalancer
 
-__all__ = ["Adapter", "mount"]
+__all__ = ["Adapter", "Answered", "answered_by", "keep_alive", "mount"]
 
 
 class Adapter(Sending):
@@ -34,15 +36,18 @@ class Adapter(Sending):
     - `hosts`: names it serves; by default those of the service, any for ``static:///``. Other hosts raise;
     - `server_hostname`: name for SNI and the certificate check, where it is not the URL's host;
     - `verify`, `cert`: CAs and client certificate, where the session's own are left at their defaults;
-    - `pool_maxsize`: connections kept per endpoint; more are opened where more run at once, and not kept.
+    - `pool_maxsize`: connections kept per endpoint; more are opened where more run at once, and not kept;
+    - `socket_options`: of every connection, as urllib3 has them, after TCP_NODELAY; by default those of `keep_alive()`,
+      by which a pod whose node has vanished is found within a minute, and one that is slow to answer is never cut off.
 
     The largest part of ``timeout=`` bounds all tries up to the headers. The connect part of a pair of two numbers is
     kept, by TCP and the TLS handshake each; else a pod that does not answer is left for another one after 1 s (TCP) or
     5 s (a handshake, as long as none has shown how quick it can be). No pod is shown a Proxy-Authorization header.
 
-    One adapter may serve many sessions and threads. `kubelb.hints` around a call are honoured. When tries end the last
-    one's own response or exception comes back; where kubelb refused, a `kubelb.LoadBalancerError` that is also a
-    `requests.ConnectionError` or a `requests.Timeout`.
+    One adapter may serve many sessions and threads. `kubelb.hints` around a call are honoured. `answered_by(response)`
+    tells the endpoint and the number of attempts. When tries end the last one's own response or exception comes back;
+    where kubelb refused, a `kubelb.LoadBalancerError` that is also a `requests.ConnectionError` or a
+    `requests.Timeout`.
 
     >>> with requests.Session() as session:
     ...     session.mount("http://reviews.prod/", Adapter("static:///127.0.0.1:9,127.0.0.2:9"))
@@ -66,6 +71,7 @@ def mount(
     verify: Verify = True,
     cert: Cert = None,
     pool_maxsize: int = 10,
+    socket_options: Iterable[SocketOption] | None = None,
 ) -> Adapter:
     """Mount an `Adapter` on a session for exactly the names of its service, http and https; returns it.
 
@@ -88,6 +94,7 @@ def mount(
         verify=verify,
         cert=cert,
         pool_maxsize=pool_maxsize,
+        socket_options=socket_options,
     )
     if not adapter.hosts:
         raise ValueError(f"mount(session, {str(adapter.lb.target)!r}): a static list has no name; give hosts=['NAME']")

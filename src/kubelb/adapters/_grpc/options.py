@@ -9,7 +9,14 @@ another pod is ready, so that bound is a patient one: what is slow to shake hand
 Five seconds are short enough to find a pod within five whose packets were dropped and that is back: the system asks
 anew after one second and three, and the next connect after five.
 
-Whatever the user gives is last, and counts. gRPC's own retries are left as they are: without a retry policy it repeats
+A node that vanishes says no goodbye. What was sent to it may stay unacknowledged for 45 seconds, then the connection has
+ended: gRPC gives that bound to TCP where keep-alive is on, as `grpc.keepalive_timeout_ms`. Its pings are for a call that
+waits with nothing under way, and servers allow them every five minutes; more often, and they end the connection with
+ENHANCE_YOUR_CALM, "too_many_pings", under a call that is in no trouble at all. Nor do they allow them while no call runs
+(gRFC A8, A18). So a call that was waiting already is ended six minutes after its node, and any other one within the 45
+seconds. A pod that is slow to answer goes on: what answers pings and acknowledges bytes is the library, and the kernel.
+
+Whatever the user gives is last, and counts: a time of keep-alive with gRPC's own timeout, where only that is given. gRPC's own retries are left as they are: without a retry policy it repeats
 only what no server has seen, on the same sub-channel.
 """
 
@@ -32,6 +39,8 @@ _DEFAULTS: Options = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5000),  # what a connect may take; no pause
     ("grpc.max_reconnect_backoff_ms", 3000),  # gRPC adds a fifth at most: a pod that is back is found within 5 s
+    ("grpc.keepalive_time_ms", 310_000),  # servers have 300 000 for their least; the network may hurry a ping
+    ("grpc.keepalive_timeout_ms", 45_000),  # for a ping, and as TCP_USER_TIMEOUT for every byte
 )
 
 _LARGEST = 1 << 31
@@ -50,6 +59,8 @@ def sub_options(authority: str | None, given: Options | None) -> Options:
     """Return the options of every sub-channel; raises TypeError or ValueError for what is none."""
     given = check_options(given)
     named = {name for name, _ in given}
+    if "grpc.keepalive_time_ms" in named:
+        named.add("grpc.keepalive_timeout_ms")
     ours = [*_DEFAULTS, *([("grpc.default_authority", authority)] if authority else [])]
     return (*((name, value) for name, value in ours if name not in named), *given)
 

@@ -6,6 +6,7 @@ from typing import Any
 from kubelb.adapters._httpx.dial import Contexts
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.patience import Patience
+from kubelb.adapters.sockets import SocketOption
 from kubelb.core.state import EndpointState
 
 __all__ = ["AsyncDial"]
@@ -14,18 +15,27 @@ __all__ = ["AsyncDial"]
 class AsyncDial:
     """A network backend for httpcore's AsyncConnectionPool."""
 
-    __slots__ = ("_contexts", "_core", "_inner", "_patience", "_state")
+    __slots__ = ("_contexts", "_core", "_inner", "_options", "_patience", "_state")
 
-    def __init__(self, core: Any, state: EndpointState, contexts: Contexts, patience: Patience) -> None:
+    def __init__(
+        self,
+        core: Any,
+        state: EndpointState,
+        contexts: Contexts,
+        patience: Patience,
+        options: tuple[SocketOption, ...],
+    ) -> None:
         self._core = core
         self._contexts = contexts
         self._inner = core.AnyIOBackend()
         self._state = state
         self._patience = patience
+        self._options = options
 
     async def connect_tcp(self, host: str, port: int, timeout: Any = None, **options: Any) -> Any:  # noqa: ARG002, ASYNC109
         """Connect, to our address."""
         ip, real = self._state.endpoint.address
+        options["socket_options"] = self._options
         with timeout.tcp(self._patience, self._state, self._core.ConnectTimeout) as seconds:
             inner = await self._inner.connect_tcp(ip, real, timeout=seconds, **options)
         return _AsyncStream(self._core, inner, self.secure)

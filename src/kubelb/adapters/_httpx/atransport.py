@@ -233,7 +233,9 @@ class AioTransport(Common):
         kind = self.kit.AsyncHttp2Pool if self._http2 else self.kit.AsyncPool
         return kind(
             ssl_context=self._ssl_context() if tls else None,
-            network_backend=AsyncDial(self.kit.httpcore, state, self._ssl_context, self._patience),
+            network_backend=AsyncDial(
+                self.kit.httpcore, state, self._ssl_context, self._patience, self._socket_options
+            ),
             **self._pool_options,
         )
 

@@ -16,6 +16,7 @@ from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, for_pods, judge_status
 from kubelb.adapters.patience import Patience
 from kubelb.adapters.pools import Pools
+from kubelb.adapters.sockets import SocketOption, check_options
 from kubelb.adapters.tls import Cert, Verify, fresh_context
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
@@ -96,6 +97,7 @@ class Common(Connected):
         http1: bool = True,
         http2: bool = False,
         limits: Limits | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
     ) -> None:
         if not (http1 or http2):
             raise ValueError("http1=False, http2=False: at least one protocol is needed")
@@ -113,6 +115,7 @@ class Common(Connected):
         if limits is None:
             limits = self.kit.httpx.Limits(keepalive_expiry=KEEPALIVE)
         self._pool_options = {**_limiting(limits), "http1": http1, "http2": http2}
+        self._socket_options = check_options(socket_options)
         self._pools = Pools(self._make_pool)
         self._patience = Patience(self.lb)
         self._byte_stream = self.kit.httpx.ByteStream
@@ -212,7 +215,8 @@ class Common(Connected):
     def _plain_options(self) -> dict[str, Any]:
         protocols = {name: self._pool_options[name] for name in ("http1", "http2")}
         limits = {name: self._pool_options[name] for name in Limits.__annotations__}
-        return {"verify": self._tls.get(), "limits": self.kit.httpx.Limits(**limits), **protocols}
+        options = {"limits": self.kit.httpx.Limits(**limits), "socket_options": self._socket_options}
+        return {"verify": self._tls.get(), **options, **protocols}
 
     # Switched off
 

@@ -7,6 +7,9 @@ verified for one service to another on the same ip:port.)
 Their streams are httpcore's own but for the timeouts: a `Timeouts` is asked anew for every single read and write, so
 that the end of a call holds however slowly bytes come and go. And a connection is secured with the context of now: the
 one that a pool was made with may be older than its files. TCP and the TLS handshake have a wait each (`patience.py`).
+
+A connection whose node has vanished is ended by its socket's options (`sockets.py`). httpcore would call that a
+timeout, which the client may not even have; it is a broken connection.
 """
 
 from collections.abc import Callable
@@ -14,9 +17,12 @@ from typing import Any, TypeAlias
 
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.patience import Patience
+from kubelb.adapters.sockets import SocketOption, gone
 from kubelb.core.state import EndpointState
 
-__all__ = ["Contexts", "Dial"]
+__all__ = ["GONE", "Contexts", "Dial"]
+
+GONE = "the peer's kernel acknowledges nothing any more"
 
 Contexts: TypeAlias = Callable[[], Any]
 """Returns the SSLContext for a connection that is made now."""
@@ -27,18 +33,27 @@ PIECE = 1 << 18
 class Dial:
     """A network backend for httpcore's ConnectionPool; all its connections go to the endpoint of `state`."""
 
-    __slots__ = ("_contexts", "_core", "_inner", "_patience", "_state")
+    __slots__ = ("_contexts", "_core", "_inner", "_options", "_patience", "_state")
 
-    def __init__(self, core: Any, state: EndpointState, contexts: Contexts, patience: Patience) -> None:
+    def __init__(
+        self,
+        core: Any,
+        state: EndpointState,
+        contexts: Contexts,
+        patience: Patience,
+        options: tuple[SocketOption, ...],
+    ) -> None:
         self._core = core
         self._contexts = contexts
         self._inner = core.SyncBackend()
         self._state = state
         self._patience = patience
+        self._options = options
 
     def connect_tcp(self, host: str, port: int, timeout: Any = None, **options: Any) -> Any:  # noqa: ARG002
         """Connect, to our address."""
         ip, real = self._state.endpoint.address
+        options["socket_options"] = self._options
         with timeout.tcp(self._patience, self._state, self._core.ConnectTimeout) as seconds:
             inner = self._inner.connect_tcp(ip, real, timeout=seconds, **options)
         return _Stream(self._core, inner, self.secure)
@@ -70,7 +85,12 @@ class _Stream:
             timeout = timeout.left("read")
             if timeout is not None and timeout <= 0:
                 raise self._core.ReadTimeout("timed out")
-        data: bytes = self._inner.read(max_bytes, timeout)
+        try:
+            data: bytes = self._inner.read(max_bytes, timeout)
+        except self._core.ReadTimeout as error:
+            if gone(error):
+                raise self._core.ReadError(f"{error}: {GONE}") from error.__cause__
+            raise
         return data
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
@@ -85,6 +105,10 @@ class _Stream:
                 raise self._core.WriteTimeout("timed out")
             try:
                 self._inner.write(buffer[start : start + PIECE], seconds)
+            except self._core.WriteTimeout as error:
+                if gone(error):
+                    raise self._core.WriteError(f"{error}: {GONE}") from error.__cause__
+                raise
             except self._core.WriteError:
                 timeout.cut_short = True
                 raise

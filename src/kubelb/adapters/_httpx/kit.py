@@ -7,8 +7,9 @@ that h11 cannot read is told from a connection that ended by its context, which 
 them) and a wait for the pool, as long as it had not begun to write: a body's producer, or a trace function, may raise
 the same of a connection of its own. All else may have been processed. A connection that breaks before the first byte of
 an answer blames the endpoint only if it was new: an idle one may have been closed by the server at any time. Nor does
-one that breaks while the request is being written: a server that answers early (413) and closes looks like that. A
-timeout is silence, of which `kubelb.core.health.silence` makes what it counts. What ends a stream or a connection of
+one that breaks while the request is being written: a server that answers early (413) and closes looks like that. One
+that its kernel has given up, for the peer's acknowledges nothing, is another matter: that node has vanished. A timeout
+is silence, of which `kubelb.core.health.silence` makes what it counts. What ends a stream or a connection of
 HTTP/2 says itself what it means (`http2/endings.py`).
 """
 
@@ -20,6 +21,7 @@ from kubelb.adapters._httpx.body import Body
 from kubelb.adapters._httpx.http2.endings import judgement
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.refusals import Refusals
+from kubelb.adapters.sockets import gone
 from kubelb.model import BAD_ANSWER, Outcome, Sent, Verdict
 
 __all__ = ["Kit"]
@@ -124,7 +126,8 @@ class Kit:
             reason = BAD_ANSWER
         if timeouts.sent and sent is Sent.NEVER:
             sent = Sent.MAYBE
-        if type(error) in self._broken and reason != BAD_ANSWER and (timeouts.cut_short or not timeouts.connected):
+        innocent = timeouts.cut_short or not timeouts.connected
+        if type(error) in self._broken and reason != BAD_ANSWER and innocent and not gone(error):
             verdict = Verdict.NEUTRAL
         overdue = timeouts.overdue() if verdict is Verdict.SILENT else None
         fresh = sent is Sent.NEVER

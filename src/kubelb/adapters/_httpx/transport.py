@@ -165,7 +165,7 @@ class SyncTransport(Common):
         kind = self.kit.Http2Pool if self._http2 else self.kit.httpcore.ConnectionPool
         return kind(
             ssl_context=self._ssl_context() if tls else None,
-            network_backend=Dial(self.kit.httpcore, state, self._ssl_context, self._patience),
+            network_backend=Dial(self.kit.httpcore, state, self._ssl_context, self._patience, self._socket_options),
             **self._pool_options,
         )
 

@@ -6,6 +6,9 @@ connections.py  urllib3's connections and pools for one endpoint
 held.py         responses that hold the lease until the body has ended
 meaning.py      what urllib3's exceptions say, and which of requests' a user gets for them
 tls.py          contexts and pools by server name, `verify` and `cert`
-prepared.py     what a PreparedRequest says: host, headers, body
+place.py        where a request goes, by its URL
+prepared.py     what else a PreparedRequest says: headers, hints, body
+plainly.py      what goes past kubelb
+answered.py     which endpoint a response came from
 sending.py      one request from pick to response
 """

@@ -15,6 +15,7 @@ from typing import Any
 
 from urllib3.util import Timeout
 
+from kubelb.adapters._requests.place import Place
 from kubelb.adapters.defaults import LEAST
 from kubelb.adapters.patience import Pace, Patience, Step
 from kubelb.clock import Clock
@@ -72,6 +73,7 @@ class Bounds:
         "_state",
         "connected",
         "cut_short",
+        "place",
         "producer_failed",
         "read",
         "sent",
@@ -87,8 +89,11 @@ class Bounds:
         patience: Patience,
         state: EndpointState,
         number: int,
+        place: Place,
     ) -> None:
         self._limits = limits
+        self.place = place
+        """Where the request goes, by its URL."""
         self.read = limits.read
         self._patience = patience
         self._state = state

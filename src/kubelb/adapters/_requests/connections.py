@@ -2,12 +2,17 @@
 
 The connections keep to the bounds of the attempt that uses them and note how far it got. A pool dials the address of
 its endpoint and nothing else; what the request is called, in Host and SNI, comes from outside.
+
+What looks at a connection of http.client while it sends a request, as tracing does, asks it for host and port, and
+makes the URL of these. So a connection has those of the request's URL, except while it is made: then, and in the errors
+that this may raise, it has the endpoint's.
 """
 
 import http.client
 import ssl
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -17,6 +22,7 @@ from kubelb.adapters._requests.bounds import current
 from kubelb.adapters._requests.held import Held
 from kubelb.adapters._requests.reader import Reading
 from kubelb.adapters.defaults import KEEPALIVE
+from kubelb.adapters.sockets import aborted, gone
 from kubelb.adapters.tls import Fresh
 from kubelb.clock import monotonic
 from kubelb.model import Address
@@ -32,8 +38,15 @@ class _Bounded:
 
     sock: Any
     timeout: Any
+    host: Any
+    port: Any
+    default_port: ClassVar[int]
     idle_since: float | None = None
     """When the last response's body ended; set by that response."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._address = self.host, self.port
 
     @property
     def is_connected(self) -> bool:
@@ -46,8 +59,18 @@ class _Bounded:
         super().connect()  # type: ignore[misc]
 
     def _new_conn(self) -> Any:
-        with current.bounds.tcp(ConnectTimeoutError) as self.timeout:
-            return super()._new_conn()  # type: ignore[misc]
+        named = self.host, self.port
+        self.host, self.port = self._address
+        try:
+            with current.bounds.tcp(ConnectTimeoutError) as self.timeout:
+                return super()._new_conn()  # type: ignore[misc]
+        finally:
+            self.host, self.port = named
+
+    def request(self, *args: Any, **options: Any) -> None:
+        place = current.bounds.place
+        self.host, self.port = place.name, place.port or self.default_port
+        super().request(*args, **options)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -58,7 +81,9 @@ class _Bounded:
             bounds.sent = True
             try:
                 super().send(piece)  # type: ignore[misc]
-            except TimeoutError:
+            except TimeoutError as error:
+                if gone(error):
+                    raise aborted(error) from error
                 raise
             except OSError:
                 bounds.cut_short = True
@@ -111,12 +136,12 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _Tls
 
 
-def plain_pool(address: Address, size: int) -> Any:
-    """Return a pool of plain connections to `address`."""
-    return _PlainPool(address[0], address[1], maxsize=size)
+def plain_pool(address: Address, options: Mapping[str, Any]) -> Any:
+    """Return a pool of plain connections to `address`; `options` are urllib3's."""
+    return _PlainPool(address[0], address[1], **options)
 
 
-def tls_pool(address: Address, size: int, contexts: Fresh[ssl.SSLContext], name: str) -> Any:
+def tls_pool(address: Address, options: Mapping[str, Any], contexts: Fresh[ssl.SSLContext], name: str) -> Any:
     """Return a pool of TLS connections to `address`, verified against `name`."""
-    options: dict[str, Any] = {"contexts": contexts, "ssl_context": contexts.get(), "server_hostname": name}
-    return _TlsPool(address[0], address[1], maxsize=size, **options)
+    secured: dict[str, Any] = {"contexts": contexts, "ssl_context": contexts.get(), "server_hostname": name}
+    return _TlsPool(address[0], address[1], **options, **secured)

@@ -4,7 +4,8 @@ Whether a byte was written is not guessed from the type of an exception but note
 an SSLError may be a handshake that failed, or the alert of a server that refuses a client certificate after the first
 request. A connection that breaks before the first byte of an answer blames the endpoint only if it was new: an idle one
 may have been closed by the server at any time. Nor does one that breaks while the request is being written: a server
-that answers early (413) and closes looks like that. A timeout is silence, of which `kubelb.core.health.silence` makes
+that answers early (413) and closes looks like that. One that the kernel has given up, for its peer's acknowledges
+nothing, is another matter: that node has vanished. A timeout is silence, of which `kubelb.core.health.silence` makes
 what it counts.
 """
 
@@ -14,6 +15,7 @@ import requests
 import urllib3.exceptions as core
 
 from kubelb.adapters._requests.bounds import Bounds
+from kubelb.adapters.sockets import gone
 from kubelb.model import BAD_ANSWER, Outcome, Sent, Verdict
 
 __all__ = ["outcome_of"]
@@ -47,7 +49,8 @@ def outcome_of(error: Exception, bounds: Bounds, request: requests.PreparedReque
         return Outcome(Verdict.SILENT, sent=Sent.MAYBE, retryable=True, overdue=overdue, reason=reason, error=mapped)
     if _unreadable(inner):
         return Outcome(Verdict.FAILED, sent=Sent.MAYBE, retryable=True, reason=BAD_ANSWER, error=mapped)
-    verdict = Verdict.FAILED if bounds.connected and not bounds.cut_short else Verdict.NEUTRAL
+    blamed = (bounds.connected and not bounds.cut_short) or gone(inner)
+    verdict = Verdict.FAILED if blamed else Verdict.NEUTRAL
     return Outcome(verdict, sent=Sent.MAYBE, retryable=True, reason="disconnected", error=mapped)
 
 

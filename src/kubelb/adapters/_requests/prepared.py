@@ -1,44 +1,29 @@
-"""What a call is, as far as requests can say: where it goes, under which name, and whether its body can be sent twice.
+"""What a call is, as far as requests can say: its headers, its hints, and whether its body can be sent twice.
 
 Nothing here changes the PreparedRequest. It is the caller's: sessions keep it in `history`, send it again for
 authentication and resolve redirects against its URL.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
-from requests.exceptions import InvalidSchema, InvalidURL
 from requests.utils import rewind_body
 
 from kubelb.adapters._requests.bounds import Bounds, Limits
+from kubelb.adapters._requests.place import Place
 from kubelb.adapters._requests.tls import Secured
 from kubelb.adapters.http import IDEMPOTENT_METHODS, PROXY_ONLY, balanced
 from kubelb.adapters.patience import Patience
 from kubelb.clock import Clock
 from kubelb.core.keys import KeySource
 from kubelb.core.state import EndpointState
-from kubelb.masking import safe_url
 from kubelb.model import Request
 from kubelb.runtime.hinting import current
 
-__all__ = ["Call", "Place", "place_of"]
+__all__ = ["Call"]
 
 BLOCK = 1 << 16
 """Bytes that are read from a file at once."""
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class Place(NamedTuple):
-    """Where a request goes, by its URL."""
-
-    tls: bool
-    name: str
-    """The host, lower case, without brackets and a final dot."""
-    authority: str
-    """What belongs into the Host header: no credentials, no default port."""
-    port: int | None
-    """As the URL has it."""
 
 
 class Call:
@@ -115,7 +100,7 @@ class Call:
         """Return the bounds of an attempt that begins now, of a call that began at `start`."""
         deadline = self.deadline
         over = None if deadline is None else start + deadline
-        return Bounds(self._limits, self.end(start), over, clock, patience, state, number)
+        return Bounds(self._limits, self.end(start), over, clock, patience, state, number, self.place)
 
     def carrying(self, carrier: Mapping[str, str]) -> dict[str, str]:
         """Return the headers of one attempt: its own trace context in the place of any other."""
@@ -133,26 +118,6 @@ class Call:
         if number > 1 and self._rewinds:
             rewind_body(self.request)
         return _produce(body, bounds)
-
-
-def place_of(request: Any) -> Place:
-    """Read the URL. A host is what stands behind the last ``@`` and before the port, whatever a prefix looks like.
-
-    Raises requests' InvalidURL and InvalidSchema.
-    """
-    try:
-        parts = urlsplit(request.url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:  # its words repeat what stands where a port should
-        parts = None
-    if parts is None:
-        raise InvalidURL(f"{safe_url(request.url)!r} has no host and port that make sense", request=request)
-    if parts.scheme not in _DEFAULT_PORTS:
-        raise InvalidSchema(f"{safe_url(request.url)!r}: kubelb speaks http and https", request=request)
-    authority = f"[{host}]" if ":" in host else host
-    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
-        authority = f"{authority}:{port}"
-    return Place(parts.scheme == "https", host.rstrip("."), authority, port)
 
 
 def _lower(name: str | bytes) -> str:

@@ -1,7 +1,8 @@
 """The reading end of a socket, every read within the bounds of its attempt.
 
 http.client reads status line and headers through a file made from the socket, and a socket's timeout begins anew with
-each read. This file sets the timeout before each read to what is left.
+each read. This file sets the timeout before each read to what is left. A connection that the kernel has ended, for its
+peer has vanished, is told from a timeout: that may be one that the client does not even have.
 """
 
 import io
@@ -9,6 +10,7 @@ import socket
 from typing import Any
 
 from kubelb.adapters._requests.bounds import Bounds
+from kubelb.adapters.sockets import aborted, gone
 
 __all__ = ["Reading"]
 
@@ -37,7 +39,12 @@ class _Raw(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         if self._bounds.until is not None:
             self._sock.settimeout(self._bounds.left())
-        return self._file.readinto(buffer)
+        try:
+            return self._file.readinto(buffer)
+        except TimeoutError as error:
+            if gone(error):
+                raise aborted(error) from error
+            raise
 
     def fileno(self) -> int:
         return self._file.fileno()

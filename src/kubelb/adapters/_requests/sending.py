@@ -2,23 +2,24 @@
 
 urllib3 carries each attempt: one pool an endpoint, told to repeat nothing and to follow nothing. HTTPAdapter gives what
 lies around it: the request line and the Response, built from the caller's own request, so that `url`, `cookies` and
-`history` speak of the service. Its pools and proxies are not used.
+`history` speak of the service. Its pools are for what goes past kubelb (`plainly.py`), its proxies for nothing.
 """
 
 import contextlib
-import ssl
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from kubelb.adapters._requests.answered import tell
 from kubelb.adapters._requests.bounds import Limits, current
 from kubelb.adapters._requests.connections import plain_pool
 from kubelb.adapters._requests.meaning import outcome_of
-from kubelb.adapters._requests.prepared import Call, Place, place_of
+from kubelb.adapters._requests.place import Place, place_of
+from kubelb.adapters._requests.plainly import Plainly
+from kubelb.adapters._requests.prepared import Call
 from kubelb.adapters._requests.tls import Contexts, Secured, TlsPools
 from kubelb.adapters.balancers import balancer_of
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
@@ -26,7 +27,8 @@ from kubelb.adapters.http import judge_status
 from kubelb.adapters.patience import Patience
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.refusals import Refusals
-from kubelb.adapters.tls import Cert, Fresh, Verify
+from kubelb.adapters.sockets import SocketOption
+from kubelb.adapters.tls import Cert, Verify
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.core.steps import Send
@@ -48,7 +50,7 @@ ONCE = Retry(0, read=False)
 refusal = Refusals(requests.ConnectionError, requests.Timeout, request=None, response=None).of
 
 
-class Sending(HTTPAdapter):
+class Sending(Plainly):
     """Everything of `kubelb.adapters.requests.Adapter` but what a user reads."""
 
     def __init__(
@@ -60,11 +62,12 @@ class Sending(HTTPAdapter):
         verify: Verify = True,
         cert: Cert = None,
         pool_maxsize: int = 10,
+        socket_options: Iterable[SocketOption] | None = None,
     ) -> None:
         size: object = pool_maxsize
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"pool_maxsize={pool_maxsize!r}: give 1 or more")
-        super().__init__(pool_maxsize=pool_maxsize)
+        super().__init__(pool_maxsize, socket_options)
         self._owns = isinstance(lb_or_target, str)
         self.lb = balancer_of(lb_or_target)
         self._contexts = Contexts(verify, cert, service=str(self.lb.target), emit=self.lb.tell)
@@ -72,7 +75,6 @@ class Sending(HTTPAdapter):
         self.hosts: frozenset[str] | None = None if served is None else frozenset(name.decode() for name in served)
         """The names that it serves; None for any."""
         self._server_hostname = check_server_hostname(server_hostname)
-        self._size = pool_maxsize
         self._pools = Pools(self._make_pool)
         self._patience = Patience(self.lb)
         self._clock = self.lb.balancer.clock
@@ -114,43 +116,6 @@ class Sending(HTTPAdapter):
         if call.deadline is not None and call.deadline <= 0:
             raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
         return self._watched(call) if self.lb.watch.on() else self._send(call)
-
-    # Switched off
-
-    def _plainly(
-        self, request: requests.PreparedRequest, stream: bool, timeout: Any, verify: Any, cert: Any
-    ) -> requests.Response:
-        """Send it as requests does, to what the URL says: with our TLS options, and through no proxy."""
-        settled()
-        way = off()
-        if hasattr(way, "send"):
-            answer: requests.Response = way.send(request, stream=stream, timeout=timeout, verify=verify, cert=cert)
-            return answer
-        return super().send(request, stream, timeout, verify, cert, None)
-
-    def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: Any,
-        proxies: Any = None,  # noqa: ARG002
-        cert: Any = None,
-    ) -> Any:
-        """Return the pool of the URL's own host: what `HTTPAdapter.send` asks for."""
-        place = place_of(request)
-        if not place.tls:
-            return self.poolmanager.connection_from_host(place.name, place.port, "http")
-        name = self._server_hostname or place.name
-        options = {"ssl_context": self._context(request, verify, cert).get(), "server_hostname": name}
-        return self.poolmanager.connection_from_host(place.name, place.port, "https", options)
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Leave the pool as it is: its SSLContext has everything."""
-
-    def _context(self, request: requests.PreparedRequest, verify: Any, cert: Any) -> Fresh[ssl.SSLContext]:
-        try:
-            return self._contexts.get(verify, cert)
-        except ssl.SSLError as error:  # of a session's or a call's own files
-            raise requests.exceptions.SSLError(error, request=request) from error
 
     def _watched(self, call: Call) -> requests.Response:
         scheme, port = ("https" if call.place.tls else "http"), call.place.port
@@ -215,6 +180,7 @@ class Sending(HTTPAdapter):
             outcome = outcome or Outcome()
             outcome.open = raw.hold(lease, self, bounds)
             outcome.value = self.build_response(call.request, raw)
+            tell(outcome.value, lease.state.endpoint.authority, number)
         except Exception as error:  # noqa: BLE001
             outcome = outcome_of(error, bounds, call.request)
         except BaseException:
@@ -261,8 +227,7 @@ class Sending(HTTPAdapter):
     # Pools and their ends
 
     def _make_pool(self, state: EndpointState, tls: bool) -> Any:
-        address = state.endpoint.address
-        return TlsPools(address, self._size) if tls else plain_pool(address, self._size)
+        return (TlsPools if tls else plain_pool)(state.endpoint.address, self._options)
 
     def left(self, lease: Lease) -> None:
         """A request ended: where its endpoint is gone, it may have been the last there."""

@@ -7,6 +7,7 @@ pool for each combination in use, and these share one SSLContext for each `verif
 import os
 import ssl
 import threading
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -72,11 +73,11 @@ class Contexts:
 
 
 class TlsPools:
-    """The TLS pools of one endpoint."""
+    """The TLS pools of one endpoint; `options` are urllib3's."""
 
-    def __init__(self, address: Address, size: int) -> None:
+    def __init__(self, address: Address, options: Mapping[str, Any]) -> None:
         self._address = address
-        self._size = size
+        self._options = options
         self._lock = threading.Lock()
         self._pools: dict[Secured, Any] = {}
 
@@ -87,7 +88,7 @@ class TlsPools:
         except KeyError:
             with self._lock:
                 if secured not in self._pools:
-                    self._pools[secured] = tls_pool(self._address, self._size, secured.contexts, secured.name)
+                    self._pools[secured] = tls_pool(self._address, self._options, secured.contexts, secured.name)
                 return self._pools[secured]
 
     def close(self) -> None:

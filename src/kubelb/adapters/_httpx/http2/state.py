@@ -21,6 +21,7 @@ import h2.settings
 from kubelb.adapters._httpx.http2.cutter import Cutter, Goaway
 from kubelb.adapters._httpx.http2.endings import Judged, code_name, verdict_of, with_judgement
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
+from kubelb.adapters.sockets import gone
 from kubelb.clock import Clock, monotonic
 from kubelb.model import Incident, Sent, Verdict
 
@@ -139,7 +140,9 @@ class State:
         if error is None:
             self._end("Server disconnected", self._core.RemoteProtocolError)
         else:
-            self._end(str(error) or type(error).__name__, self._core.ReadError)
+            # A node that has vanished is to blame however many streams wait for it.
+            judged = Judged(Verdict.FAILED, reason="disconnected", incident=Incident()) if gone(error) else None
+            self._end(str(error) or type(error).__name__, self._core.ReadError, judged)
 
     def _end(self, words: str, kind: Any, judged: Judged | None = None) -> None:
         self.ended = True
