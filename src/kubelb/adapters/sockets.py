@@ -26,6 +26,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from kubelb.core.causes import arguments, cause, chain
+from kubelb.masking import masked
 from kubelb.printable import shown
 
 __all__ = ["SocketOption", "aborted", "check_options", "gone", "keep_alive"]
@@ -35,7 +36,6 @@ SocketOption: TypeAlias = (
 )
 """What `socket.setsockopt` takes, as httpx and urllib3 have it: level, name, value; or level, name, None, length."""
 
-_IDLE = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
 _GONE = {getattr(errno, name) for name in ("ETIMEDOUT", "EHOSTUNREACH", "EHOSTDOWN") if hasattr(errno, name)}
 """The second where the last thing that was heard of it is that nothing on its network knows it any more."""
 _MOST = 32767
@@ -68,7 +68,8 @@ def keep_alive(
             f"keep_alive(unacknowledged={shown(unacknowledged)}): give seconds, more than 0 and up to {_MOST}, or None"
         )
     options: list[SocketOption] = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    values = {_IDLE: idle, "TCP_KEEPINTVL": interval, "TCP_KEEPCNT": probes}
+    first = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
+    values = {first: idle, "TCP_KEEPINTVL": interval, "TCP_KEEPCNT": probes}
     if unacknowledged is not None:
         values["TCP_USER_TIMEOUT"] = max(1, round(unacknowledged * 1000))
     for name, value in values.items():
@@ -91,13 +92,13 @@ def check_options(given: Any) -> tuple[SocketOption, ...]:
     options = tuple(given)
     for option in options:
         if not isinstance(option, tuple | list) or len(option) not in {3, 4}:
-            raise TypeError(f"socket_options=[{shown(option)}]: {cure}")
+            raise TypeError(f"socket_options=[{masked(repr(option))}]: {cure}")
         try:
             refused = _refusal(tuple(option))
         except TypeError as error:
-            raise TypeError(f"socket_options=[{shown(option)}]: {error}; {cure}") from None
+            raise TypeError(f"socket_options=[{masked(repr(option))}]: {error}; {cure}") from None
         if refused is not None:
-            raise ValueError(f"socket_options=[{shown(option)}]: this system refuses it: {refused.strerror}")
+            raise ValueError(f"socket_options=[{masked(repr(option))}]: this system refuses it: {refused.strerror}")
     return options
 
 

@@ -9,15 +9,16 @@ another pod is ready, so that bound is a patient one: what is slow to shake hand
 Five seconds are short enough to find a pod within five whose packets were dropped and that is back: the system asks
 anew after one second and three, and the next connect after five.
 
-A node that vanishes says no goodbye. What was sent to it may stay unacknowledged for 45 seconds, then the connection has
-ended: gRPC gives that bound to TCP where keep-alive is on, as `grpc.keepalive_timeout_ms`. Its pings are for a call that
-waits with nothing under way, and servers allow them every five minutes; more often, and they end the connection with
-ENHANCE_YOUR_CALM, "too_many_pings", under a call that is in no trouble at all. Nor do they allow them while no call runs
-(gRFC A8, A18). So a call that was waiting already is ended six minutes after its node, and any other one within the 45
-seconds. A pod that is slow to answer goes on: what answers pings and acknowledges bytes is the library, and the kernel.
+A node that vanishes says no goodbye. What was sent to it may stay unacknowledged for 45 seconds, then the connection
+has ended: gRPC gives that bound to TCP where keep-alive is on, as `grpc.keepalive_timeout_ms`. Its pings are for a call
+that waits with nothing under way, and servers allow them every five minutes; more often, and they end the connection
+with ENHANCE_YOUR_CALM, "too_many_pings", under a call that is in no trouble at all. Nor do they allow them while no
+call runs (gRFC A8, A18). So a call that was waiting already ends six minutes after its node, and any other one within
+the 45 seconds. A pod that is slow to answer goes on: its kernel acknowledges bytes, and its library answers pings.
 
-Whatever the user gives is last, and counts: a time of keep-alive with gRPC's own timeout, where only that is given. gRPC's own retries are left as they are: without a retry policy it repeats
-only what no server has seen, on the same sub-channel.
+Whatever the user gives is last, and counts; with a time of keep-alive goes gRPC's own timeout, where none is given.
+gRPC's own retries are left as they are: without a retry policy it repeats only what no server has seen, on the same
+sub-channel.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

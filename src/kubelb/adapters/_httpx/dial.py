@@ -20,9 +20,7 @@ from kubelb.adapters.patience import Patience
 from kubelb.adapters.sockets import SocketOption, gone
 from kubelb.core.state import EndpointState
 
-__all__ = ["GONE", "Contexts", "Dial"]
-
-GONE = "the peer's kernel acknowledges nothing any more"
+__all__ = ["Contexts", "Dial"]
 
 Contexts: TypeAlias = Callable[[], Any]
 """Returns the SSLContext for a connection that is made now."""
@@ -89,7 +87,7 @@ class _Stream:
             data: bytes = self._inner.read(max_bytes, timeout)
         except self._core.ReadTimeout as error:
             if gone(error):
-                raise self._core.ReadError(f"{error}: {GONE}") from error.__cause__
+                raise self._core.ReadError(*error.args) from error
             raise
         return data
 
@@ -97,21 +95,25 @@ class _Stream:
         if not buffer:
             return
         if type(timeout) is not Timeouts:
-            self._inner.write(buffer, timeout)
+            self._write(buffer, timeout)
             return
         for start in range(0, len(buffer), PIECE):
             seconds = timeout.left("write")
             if seconds is not None and seconds <= 0:
                 raise self._core.WriteTimeout("timed out")
             try:
-                self._inner.write(buffer[start : start + PIECE], seconds)
-            except self._core.WriteTimeout as error:
-                if gone(error):
-                    raise self._core.WriteError(f"{error}: {GONE}") from error.__cause__
-                raise
+                self._write(buffer[start : start + PIECE], seconds)
             except self._core.WriteError:
                 timeout.cut_short = True
                 raise
+
+    def _write(self, data: bytes, seconds: float | None) -> None:
+        try:
+            self._inner.write(data, seconds)
+        except self._core.WriteTimeout as error:
+            if gone(error):  # after a WriteError httpcore would go on, and read an answer
+                raise self._core.ReadError(*error.args) from error
+            raise
 
     def start_tls(
         self,

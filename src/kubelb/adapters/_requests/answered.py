@@ -33,8 +33,8 @@ def tell(response: Any, endpoint: str, attempts: int) -> None:
 def answered_by(response: requests.Response) -> Answered | None:
     """Return which endpoint gave a response, None where kubelb had no part in it.
 
-    It is the response's attribute ``kubelb``, with a type: ``{"endpoint": "10.0.0.7:8080", "attempts": 1}``. Each hop of
-    a redirect, in ``response.history``, has its own; hooks find it; it is pickled and copied with the response.
+    It is the response's attribute ``kubelb``, with a type: ``{"endpoint": "10.0.0.7:8080", "attempts": 1}``. Each hop
+    of a redirect, in ``response.history``, has its own; hooks find it; it is pickled and copied with the response.
 
     >>> answered_by(requests.Response()) is None
     True

@@ -56,7 +56,12 @@ class _Bounded:
 
     def connect(self) -> None:
         current.bounds.connected = True
+        self._called_by_name()
         super().connect()  # type: ignore[misc]
+
+    def _called_by_name(self) -> None:
+        place = current.bounds.place
+        self.host, self.port = place.name, place.port or self.default_port
 
     def _new_conn(self) -> Any:
         named = self.host, self.port
@@ -68,8 +73,7 @@ class _Bounded:
             self.host, self.port = named
 
     def request(self, *args: Any, **options: Any) -> None:
-        place = current.bounds.place
-        self.host, self.port = place.name, place.port or self.default_port
+        self._called_by_name()
         super().request(*args, **options)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
