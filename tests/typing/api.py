@@ -96,7 +96,8 @@ def clients(lb: kubelb.LoadBalancer) -> None:
     with requests.Session() as session:
         session.mount("http://reviews.prod/", adapter3.Adapter("reviews.prod:http", verify="ca.pem", pool_maxsize=20))
         mounted: adapter3.Adapter = adapter3.mount(session, lb, hosts=["reviews"], server_hostname="reviews.prod")
-        print(mounted, session.get("http://reviews/").status_code)
+        answered: adapter3.Answered | None = adapter3.answered_by(session.get("http://reviews/"))
+        print(mounted, answered and (answered["endpoint"], answered["attempts"]))
 
 
 class Signing(httpx.BaseTransport):
@@ -125,6 +126,15 @@ def paths(lb: kubelb.LoadBalancer, folder: Path) -> None:
     adapter2.AsyncTransport(lb, cert=pair, limits=httpx2.Limits())
     adapter3.Adapter(lb, verify=folder, cert=(*pair, "password"))
     rpc_adapter.TlsFiles(folder / "ca.pem")
+
+
+def vanishing_nodes(lb: kubelb.LoadBalancer) -> None:
+    options = adapter.keep_alive(idle=5, interval=5, probes=2, unacknowledged=None)
+    adapter.Transport(lb, socket_options=options)
+    adapter.AsyncTransport(lb, socket_options=[*adapter.keep_alive(), (socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)])
+    adapter2.Transport(lb, socket_options=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)])
+    adapter3.Adapter(lb, socket_options=adapter3.keep_alive(idle=5))
+    adapter3.mount(requests.Session(), lb, socket_options=options)
 
 
 def rpc(lb: kubelb.LoadBalancer) -> grpc.Channel:

@@ -204,7 +204,7 @@ def test_a_silent_call_of_grpc_has_no_ping_too_many() -> None:
             try:
                 channel.unary_unary("/test.Echo/UU")(b"", timeout=SOON)
             except grpc.RpcError as error:
-                return str(error.details())  # type: ignore[attr-defined]
+                return error.code().name  # type: ignore[attr-defined,no-any-return]
             finally:
                 server.stop()
         return "ok"
@@ -212,4 +212,4 @@ def test_a_silent_call_of_grpc_has_no_ping_too_many() -> None:
     allowing = ("grpc.http2.min_ping_interval_without_data_ms", 200)
     with ThreadPoolExecutor(2) as pool:
         both = pool.submit(silent), pool.submit(silent, allowing)
-        assert [each.result() for each in both] == ["Too many pings", "ok"]
+        assert [each.result() for each in both] == ["UNAVAILABLE", "ok"]
