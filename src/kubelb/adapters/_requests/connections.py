@@ -18,7 +18,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError
 
-from kubelb.adapters._requests.bounds import current
+from kubelb.adapters._requests.bounds import Bounds, current
 from kubelb.adapters._requests.held import Held
 from kubelb.adapters._requests.reader import Reading
 from kubelb.adapters.defaults import KEEPALIVE
@@ -41,12 +41,13 @@ class _Bounded:
     host: Any
     port: Any
     default_port: ClassVar[int]
+    bounds: Bounds
     idle_since: float | None = None
     """When the last response's body ended; set by that response."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._address = self.host, self.port
+        self._address = self._called = self.host, self.port
 
     @property
     def is_connected(self) -> bool:
@@ -55,31 +56,34 @@ class _Bounded:
         return fresh and super().is_connected  # type: ignore[misc]
 
     def connect(self) -> None:
-        current.bounds.connected = True
-        self._called_by_name()
+        self._begin().connected = True
         super().connect()  # type: ignore[misc]
 
-    def _called_by_name(self) -> None:
-        place = current.bounds.place
-        self.host, self.port = place.name, place.port or self.default_port
+    def _begin(self) -> Bounds:
+        """Take the bounds of the attempt that is being made here, and the name of its URL."""
+        bounds = self.bounds = current.bounds
+        place = bounds.place
+        called = place.name, place.port or self.default_port
+        if called != self._called:  # setting a host is not for nothing
+            self._called = self.host, self.port = called
+        return bounds
 
     def _new_conn(self) -> Any:
-        named = self.host, self.port
         self.host, self.port = self._address
         try:
-            with current.bounds.tcp(ConnectTimeoutError) as self.timeout:
+            with self.bounds.tcp(ConnectTimeoutError) as self.timeout:
                 return super()._new_conn()  # type: ignore[misc]
         finally:
-            self.host, self.port = named
+            self.host, self.port = self._called
 
     def request(self, *args: Any, **options: Any) -> None:
-        self._called_by_name()
+        self._begin()
         super().request(*args, **options)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        bounds = current.bounds
+        bounds = self.bounds
         for piece in _pieces(data):
             self.sock.settimeout(bounds.left())
             bounds.sent = True
@@ -94,12 +98,12 @@ class _Bounded:
                 raise
 
     def response_class(self, sock: Any, *args: Any, **options: Any) -> Any:
-        return http.client.HTTPResponse(Reading(sock, current.bounds), *args, **options)  # type: ignore[arg-type]
+        return http.client.HTTPResponse(Reading(sock, self.bounds), *args, **options)  # type: ignore[arg-type]
 
     def getresponse(self) -> Any:
         sock = self.sock  # gone from here where the server closes after this response
         response = super().getresponse()  # type: ignore[misc]
-        sock.settimeout(current.bounds.headers_are_here())
+        sock.settimeout(self.bounds.headers_are_here())
         response.__class__ = Held  # the same layout, so that nothing of urllib3 has to be built again
         return response
 
@@ -127,7 +131,7 @@ class _Tls(_Bounded, HTTPSConnection):  # type: ignore[misc]
 
     def _new_conn(self) -> Any:
         sock = super()._new_conn()
-        self.timeout = self._handshake.enter_context(current.bounds.tls(TimeoutError))
+        self.timeout = self._handshake.enter_context(self.bounds.tls(TimeoutError))
         sock.settimeout(self.timeout)
         return sock
 
