@@ -9,13 +9,13 @@ import httpx
 import httpx2
 import openai
 import pytest
+from tests.companions import models
+from tests.companions.pods import counts, in_flight, serving
 
 import kubelb
 from kubelb.adapters import httpx as adapter
 from kubelb.adapters import httpx2 as twin
 from kubelb.testing import Service
-from tests.companions import models
-from tests.companions.pods import counts, in_flight, serving
 
 MESSAGES: Any = [{"role": "user", "content": "what is it?"}]
 SOON = {"retry-after-ms": "5"}

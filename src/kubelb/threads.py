@@ -1,0 +1,17 @@
+"""How kubelb's own threads begin: in an empty context.
+
+Discovery begins with the first request, so its threads are started in the middle of a user's. Tracers hand a thread the
+context it was started in (Sentry's, OpenTelemetry's for threads, CPython itself where threads inherit it), and a thread
+that lives as long as the process would count everything it does to that one request: a watch of the API server as a
+child of a page that was served hours ago, with its trace's id in the headers.
+"""
+
+from contextvars import Context
+from threading import Thread
+
+__all__ = ["begin"]
+
+
+def begin(thread: Thread) -> None:
+    """Start a thread that works for nobody's request. Raises RuntimeError where there is none to be had."""
+    Context().run(thread.start)
