@@ -70,11 +70,12 @@ def test_errors(pods):
     """Its own exceptions, and no tries of its own for a completion."""
     service, _ = pods
     client = huggingface_hub.InferenceClient(base_url="http://tgi.prod/v1", api_key="k", timeout=0.2)
-    for pod in service:
-        pod.fail(500)
-    with pytest.raises(HfHubHTTPError):
-        client.chat_completion(MESSAGES, model="m")
-    assert sum(counts(service)) == 1
+    for status in (500, 503):
+        for pod in service:
+            pod.fail(status)
+        with pytest.raises(HfHubHTTPError):
+            client.chat_completion(MESSAGES, model="m")
+        assert sum(counts(service)) == 1
     for pod in service:
         pod.hang()
     with pytest.raises(InferenceTimeoutError):
