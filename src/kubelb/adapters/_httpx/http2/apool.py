@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from kubelb.adapters._httpx.http2 import tasks
-from kubelb.adapters._httpx.http2.pool import QUEUE, Connecting
+from kubelb.adapters._httpx.http2.pool import QUEUE, Connecting, around_it
 
 __all__ = ["async_pool"]
 
@@ -18,6 +18,10 @@ def async_pool(core: Any, base: Any) -> Any:
             self._turn = asyncio.Lock()
 
         async def handle_async_request(self, request: Any) -> Any:
+            around = around_it(core.AsyncHTTPConnection, "handle_async_request")
+            return await (self._handle(request) if around is None else around(self._handle, self, (request,), {}))
+
+        async def _handle(self, request: Any) -> Any:
             if self._connection is None:
                 timeouts = request.extensions["timeout"]
                 try:

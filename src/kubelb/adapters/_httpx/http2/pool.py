@@ -3,6 +3,8 @@
 Requests that come while a connection is being made wait for it, as httpcore has them do: it may be one for all of them.
 But each waits for as long as its own pool timeout says, what ended the connecting is told to all that waited (one of
 them connects again, where the first one's own time was over), and once an endpoint chose HTTP/1.1 they no longer wait.
+
+What agents have put around the method of httpcore's own connections, to send their trace along, is called for ours.
 """
 
 import threading
@@ -12,12 +14,20 @@ from kubelb.adapters._httpx.http2 import threads
 from kubelb.adapters._httpx.http2.endings import Judged, with_judgement
 from kubelb.model import Sent, Verdict
 
-__all__ = ["QUEUE", "Connecting", "sync_pool"]
+__all__ = ["QUEUE", "Connecting", "around_it", "sync_pool"]
 
 QUEUE = "_assign_requests_to_connections"
 """Since httpcore 1.0.3. Before it requests that wait are looked at when a response ends, and no sooner."""
 
 LOCK = "_optional_thread_lock"
+
+
+def around_it(kind: Any, method: str) -> Any:
+    """Return what an agent has put around a method of httpcore's, or None; called as (wrapped, instance, args, kwargs).
+
+    It is found where wrapt leaves it.
+    """
+    return getattr(getattr(kind, method), "_self_wrapper", None)
 
 
 class Connecting:
@@ -84,6 +94,10 @@ def sync_pool(core: Any) -> Any:
             self._turn = threading.RLock()  # it knows whose it is
 
         def handle_request(self, request: Any) -> Any:
+            around = around_it(core.HTTPConnection, "handle_request")
+            return self._handle(request) if around is None else around(self._handle, self, (request,), {})
+
+        def _handle(self, request: Any) -> Any:
             if self._connection is None:
                 timeouts = request.extensions["timeout"]
                 left = timeouts.left("pool")
