@@ -247,6 +247,7 @@ class Outcome:
         "open",
         "overdue",
         "reason",
+        "refusal",
         "rest",
         "retry_after",
         "retryable",
@@ -268,6 +269,7 @@ class Outcome:
         fresh: bool = False,
         incident: Incident | None = None,
         overdue: float | None = None,
+        refusal: bool = False,
         reason: str = "",
         value: Any = None,
         error: BaseException | None = None,
@@ -285,6 +287,10 @@ class Outcome:
         self.overdue = overdue
         """Of a silence: seconds between the end of its time and now, negative where that was still to come; None where
         it is not known. It tells our own lateness from the endpoint's."""
+        self.refusal = refusal
+        """Of an answer, verdict OK: it was a refusal (a 4xx, NOT_FOUND). That is no failure, and of ten endpoints that
+        refuse alike none is judged; but one that refuses at once what others answer looks empty, and is not to draw
+        more than its fair share for that (`kubelb.core.health.sinkholes`)."""
         self.reason = reason
         """A short word for logs and notes: ``"503"``, ``"refused"``, ``"read timeout"``."""
         self.value = value

@@ -28,6 +28,8 @@ ALL = [
     (events.Ejected("s", "e", "why", 10.0, 1, observed=True), "WARNING", "why (observed only: nothing was done)"),
     (events.EjectionSpared("s", "e", "it is the last endpoint"), "WARNING", "e fails and is kept"),
     (events.Returned("s", "e", "probe"), "INFO", "e is back: probe"),
+    (events.ShareBounded("s", "e", True, "why"), "WARNING", "e gets its fair share and no more: why"),
+    (events.ShareBounded("s", "e", False, "why"), "INFO", "e is bounded to its fair share no longer: why"),
     (events.Retried("s", "e", 2, "503", 0.025), "DEBUG", "attempt 2 follows in 25 ms: e 503"),
     (events.BudgetExhausted("s", "503"), "WARNING", "the retry budget is used up"),
     (events.LimitReached("s", "max_requests", 3), "WARNING", "max_requests=3 is reached, and what is more refused"),

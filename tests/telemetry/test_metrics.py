@@ -218,6 +218,7 @@ SAMPLES: dict[type, Any] = {
     events.BudgetExhausted: events.BudgetExhausted("s", "503"),
     events.Ejected: events.Ejected("s", "10.0.0.1:80", "5 in a row", 10.0, 1, "consecutive-failures"),
     events.EjectionSpared: events.EjectionSpared("s", "10.0.0.1:80", "the last one", "failure-share", observed=True),
+    events.ShareBounded: events.ShareBounded("s", "10.0.0.1:80", True, "7 of 7 requests"),
     events.LimitReached: events.LimitReached("s", "max_requests", 7, "10.0.0.1:80"),
     events.LocalTrouble: events.LocalTrouble("s", "10.0.0.1:80", "descriptors", "token-7", "10.0.0.1"),
     events.CircuitChanged: events.CircuitChanged("s", "10.0.0.1:80", "open", "7 of 10.0.0.1", observed=True),

@@ -4,9 +4,13 @@
 | 429               | BUSY    | where it gave a Retry-After: at once; two that say so are the caller's own limit |
 | 503, Retry-After  | FULL    | yes: at once |
 | 502, 503, 504     | FAILED  | yes |
-| 501               | OK      | no: no endpoint implements it |
+| 501               | OK      | no: no endpoint implements it; a refusal |
 | other 5xx         | FAILED  | no: 500 is an answer of the application |
+| other 4xx but 408 | OK      | no: the caller's fault, and an answer; a refusal |
 | all else          | OK      | no |
+
+A refusal is no failure. But a pod that refuses at once what others answer is not to draw traffic for that
+(`Outcome.refusal`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,9 +59,11 @@ def for_pods(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 def judge_status(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Outcome | None:
-    """Return the outcome of a response with this status, None for an ordinary one (below 429, or a fault of none)."""
-    if status < 429 or (430 <= status < 500) or status == 501 or status > 599:
+    """Return the outcome of a response with this status, None for an ordinary one: below 400, and 408."""
+    if status < 400 or status == 408 or status > 599:
         return None
+    if (status < 500 and status != 429) or status == 501:
+        return Outcome(refusal=True, reason=str(status), open=True)
     hint = retry_after(headers)
     if status == 429:
         return Outcome(Verdict.BUSY, retryable=hint is not None, retry_after=hint, reason="429", open=True)

@@ -1,6 +1,7 @@
 """Assembly: makes the pickers of the moment out of what a survey saw.
 
-    the policy's picker, in slow start while there are newcomers, in probes while some are due, in the service's gate
+    the policy's picker, in slow start while there are newcomers, in fair shares while some are bounded to them,
+    in probes while some are due, in the service's gate
 
 A wrapper is there only while it has something to do, so the ordinary pick asks nothing but the policy's own picker.
 Where there is nothing to pick, the picker is one that refuses and says why.
@@ -16,6 +17,7 @@ from functools import partial
 from kubelb.clock import Clock
 from kubelb.core.events import Event, Skipped
 from kubelb.core.health.circuits import Circuit
+from kubelb.core.health.fair_share import FairSharePicker
 from kubelb.core.health.guards import Guards
 from kubelb.core.health.probe import GatePicker, ProbePicker
 from kubelb.core.health.slow_start import SlowStart, SlowStartPicker
@@ -97,11 +99,19 @@ class Assembly:
             return Refusing(partial(self._barred, seen.barred))
         if not seen.eligible:
             return Refusing(partial(refusal, self.service, seen.snapshot))
-        base = self.build(seen.awake)
-        if not (seen.elders and self._slow_start):
+        base = self._slowly(seen.awake, seen.elders)
+        if not seen.bounded:
             return base
-        crowd = (len(seen.awake) - len(seen.elders)) // len(seen.elders)
-        return SlowStartPicker(base, self.build(seen.elders), crowd, self._slow_start, self._rng)
+        others = self._slowly(seen.others, seen.other_elders)
+        return FairSharePicker(base, others, seen.bounded, self._guards.sinkholes, len(seen.awake))
+
+    def _slowly(self, states: tuple[EndpointState, ...], elders: tuple[EndpointState, ...]) -> Picker:
+        """Return the policy's picker for these, in slow start where some of them are no elders."""
+        base = self.build(states)
+        if not (elders and self._slow_start and len(elders) < len(states)):
+            return base
+        crowd = (len(states) - len(elders)) // len(elders)
+        return SlowStartPicker(base, self.build(elders), crowd, self._slow_start, self._rng)
 
     def _barred(self, states: tuple[EndpointState, ...]) -> Unusable:
         return self._guards.barred(self.service, states, self._clock())

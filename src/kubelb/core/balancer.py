@@ -111,7 +111,7 @@ class Balancer:
         self._slow_start = slow_start
         ejector = Ejector(service, outliers, self.rng) if outliers else None
         circuits = Circuits(service, breaker) if breaker else None
-        self._guards = Guards(ejector, circuits)
+        self._guards = Guards(ejector, circuits, service)
         scale = self.policy if isinstance(self.policy, PeakEwma) else PeakEwma()
         judge = partial(self._judge, ejector) if ejector else None
         options = clock, scale.decay, scale.failure_penalty, judge, outliers.pace if outliers else math.inf
@@ -119,6 +119,9 @@ class Balancer:
             CircuitTracker(*options, circuits, partial(self._hear, circuits)) if circuits else Tracker(*options)
         )
         self._tracker.rest, self._tracker.ours, self._tracker.alike = self._rest, self._ours, self._alike
+        if getattr(self.policy, "by_load", False):
+            self._tracker.refuse = self._refuse
+        self._guards.sinkholes.peers = lambda: self._pickers.awake
         self._lock = threading.Lock()
         self._generation = 0
         self._table = Table(self._tracker)
@@ -297,7 +300,8 @@ class Balancer:
     def rename(self, service: str) -> None:
         """Speak of the service by this name from now on, in errors and events: its namespace was found."""
         now = self.clock()
-        named = self._assembly, self.limiter, self._guards.ejector, self._guards.circuits
+        guards = self._guards
+        named = self._assembly, self.limiter, guards.ejector, guards.circuits, guards.sinkholes
         with self._lock:
             self.service = service
             for part in named:
@@ -360,8 +364,20 @@ class Balancer:
             self._rebuild_small(now)
         return claim
 
+    def _refuse(self, state: EndpointState, now: float) -> None:
+        """What the tracker calls when a request did not end well, where the policy is drawn to what ends soon."""
+        sinkholes = self._guards.sinkholes
+        if not sinkholes.refuses(state, now) or self._guards.bars(state):
+            return
+        with self._lock:
+            self._changed(now)
+            events = sinkholes.begin(state, now)
+        if events:
+            self._rebuild_small(now)
+        self._tell(events)
+
     def _rebuild_small(self, now: float) -> None:
-        """After a rest began or ended: in a large set the next pick does it, for all of them at once."""
+        """After a rest or a bound began or ended: in a large set the next pick does it, for all of them at once."""
         if len(self._pickers.everyone) <= AT_ONCE:
             self._rebuild(now)
 

@@ -26,6 +26,7 @@ __all__ = [
     "LocalTrouble",
     "Retried",
     "Returned",
+    "ShareBounded",
     "Skipped",
     "SourceChanged",
     "SpilledOver",
@@ -108,6 +109,16 @@ class Returned:
     endpoint: str
     why: str
     observed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShareBounded(_Told):
+    """An endpoint refuses what its peers answer, and gets its fair share and no more (`over`); or no longer does."""
+
+    service: str
+    endpoint: str
+    over: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +274,7 @@ Event: TypeAlias = (
     | LocalTrouble
     | Retried
     | Returned
+    | ShareBounded
     | Skipped
     | SourceChanged
     | SpilledOver

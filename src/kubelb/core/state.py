@@ -46,6 +46,7 @@ class EndpointState:
         "circuits",
         "comparison",
         "consecutive",
+        "contrast",
         "cost",
         "cut",
         "discard",
@@ -59,12 +60,15 @@ class EndpointState:
         "judged",
         "leases",
         "notes",
+        "odd",
         "others",
         "parted",
         "parted_after",
         "parted_lost",
         "phase",
         "recent_calls",
+        "recent_ends",
+        "refusals",
         "refused",
         "removed",
         "rests_until",
@@ -103,6 +107,14 @@ class EndpointState:
         self.failures = 0
         self.faults = 0
         """Failures that it is to blame for: those but 429."""
+        self.refusals = 0
+        """Successes that were an answer and no service: a 4xx but 408, 501, a status such as NOT_FOUND."""
+        self.odd = 0
+        """Ends that kubelb does not know; among `others` too."""
+        self.contrast: Any = None
+        """Where it and its peers stood at its first refusal; see `kubelb.core.health.sinkholes`."""
+        self.recent_ends = 0.0, 0.0, 0
+        """Recent ends that were good, and that were not, and all ends by then; see there."""
         self.others = 0
         """Ends that say nothing about it: cancelled, neutral, shared with one that was counted, without an outcome."""
         self.parted = NEVER
@@ -165,6 +177,16 @@ class EndpointState:
         return len(self.leases)
 
     @property
+    def good(self) -> int:
+        """Requests that ended well."""
+        return self.successes - self.refusals
+
+    @property
+    def bad(self) -> int:
+        """Requests that did not: refused, failed, or ended in a way that kubelb does not know."""
+        return self.refusals + self.failures + self.odd
+
+    @property
     def cut_off(self) -> int:
         """How often in a row, and without a success since, there was no route to it nor to any other."""
         count, successes = self.cut
@@ -181,6 +203,8 @@ class EndpointState:
         self.charge, self.charged, self.doubts = 0.0, NEVER, 0.0
         self.cut, self.unreachable = (0, 0), NEVER
         self.circuits = ()
+        self.contrast = None
+        self.recent_ends = 0.0, 0.0, self.good + self.bad
         self.recent_calls = 0.0, 0.0, self.successes + self.failures
         self.forget_share()
 

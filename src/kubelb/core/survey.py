@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kubelb.core.health.circuits import Circuit
 from kubelb.core.health.guards import Guards
+from kubelb.core.health.sinkholes import Sinkhole
 from kubelb.core.state import EndpointState
 from kubelb.model import Address, Snapshot
 
@@ -36,6 +37,11 @@ class Survey(NamedTuple):
     """The others in use, where there are no eligible ones."""
     elders: States
     """Those awake beside newcomers; empty where none is new."""
+    bounded: tuple[Sinkhole, ...]
+    """Those awake that get no more than their fair share."""
+    others: States
+    """Those awake beside them, and the elders among these; both empty where none is bounded."""
+    other_elders: States
     due: States
     """Those whose probe or trials are due, as often as they are."""
     gate: Circuit | None
@@ -60,6 +66,8 @@ def survey(
         eligible = tuple(state for state in everyone if not guards.bars(state))
     barred = () if eligible else everyone
     awake = guards.rests.awake(eligible)
+    bounded = guards.sinkholes.among(awake)
+    others = _without(awake, [each.state for each in bounded])
     return Survey(
         generation,
         snapshot,
@@ -68,6 +76,9 @@ def survey(
         awake,
         barred,
         _without(awake, newcomers),
+        bounded,
+        others,
+        _without(others, newcomers),
         tuple(guards.due()),
         guards.gate,
         min((state.warm_since for state in newcomers), default=math.inf),

@@ -98,5 +98,7 @@ class Table:
             self.used.pop(address, None)
             state.removed = True
             state.in_use = False
-            state.comparison = None  # of peers that hold theirs in turn: the gone are not to keep the gone
+            state.comparison = state.contrast = (
+                None  # of peers that hold theirs in turn: the gone are not to keep the gone
+            )
             removed.append(state)

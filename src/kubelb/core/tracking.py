@@ -8,6 +8,9 @@ stands now and never lower it; where there is no cost yet it is no sample. Kept 
 it. A silence is both: it took at least as long, and it is a failure, of a kind that `kubelb.core.health.silence`
 weighs.
 
+A refusal (`Outcome.refusal`: a 4xx, say) is a success to all of this; only that it comes at once is no sign of room,
+which `kubelb.core.health.sinkholes` sees to.
+
 An end that kubelb does not know (an exception of the application, or of a client) is charged, too, and no failure
 beside that: as a quick success it would draw everything to the endpoint on which everything raises at once.
 
@@ -49,6 +52,9 @@ Rest: TypeAlias = Callable[[EndpointState, float, float, float], object]
 
 Returns what `Balancer.lift` takes it back by."""
 
+Refuse: TypeAlias = Callable[[EndpointState, float], object]
+"""Called with a state on which a request ended, but not well, and now."""
+
 Ours: TypeAlias = Callable[[EndpointState, Trouble], None]
 Alike: TypeAlias = Callable[[EndpointState, float], bool]
 
@@ -74,7 +80,7 @@ _CLOSED = CircuitPhase.CLOSED
 class Tracker:
     """Feeds the states of one balancer. `judge` is None where nothing is ever ejected."""
 
-    __slots__ = ("_clock", "_judge", "_pace", "_penalty", "alike", "decay", "ours", "rest")
+    __slots__ = ("_clock", "_judge", "_pace", "_penalty", "alike", "decay", "ours", "refuse", "rest")
 
     def __init__(
         self, clock: Clock, decay: float, penalty: float, judge: Judge | None = None, pace: float = math.inf
@@ -87,6 +93,8 @@ class Tracker:
         self._pace = pace
         self.rest: Rest = _no_rest
         """Told of an endpoint that asks to be left alone."""
+        self.refuse: Refuse = _no_matter
+        """Told of an end that was no success."""
         self.ours: Ours = _not_told
         """Told of a failure that is this process's own."""
         self.alike: Alike = _alone
@@ -133,13 +141,18 @@ class Tracker:
             answered(state, latency, start, now, self.decay)
             if state.phase is not _ACTIVE and self._judge:
                 self._judge(state, 0, start, now)
+            if outcome.refusal:
+                state.refusals += 1
+                self.refuse(state, now)
         elif verdict is _CANCELLED or verdict is _NEUTRAL:
             state.others += 1
             if state.stamp != NEVER:
                 given_up(state, latency, start, now, self.decay)
         elif verdict is _ODD:
             state.others += 1
+            state.odd += 1
             charge(state, max(latency, self._penalty), start, now, self.decay, latency)
+            self.refuse(state, now)
         elif verdict is _SILENT:
             self._unanswered(state, meaning(latency, outcome.overdue), latency, start, now)
         elif outcome.incident is not None and not _counts(state, outcome.incident, now):
@@ -163,6 +176,7 @@ class Tracker:
                 else:
                     state.unsent = 0
                 self._failed(state, start, now)
+            self.refuse(state, now)
         return True
 
     def record_end(self, state: EndpointState, outcome: Outcome, start: float) -> bool:
@@ -182,6 +196,7 @@ class Tracker:
             state.failures += 1
             charge(state, self._penalty, start, now, self.decay, 0.0)
             self._failed(state, start, now)
+            self.refuse(state, now)
         return True
 
     def _excused(self, state: EndpointState, outcome: Outcome, now: float) -> bool:
@@ -311,6 +326,10 @@ def _alone(state: EndpointState, now: float) -> bool:  # noqa: ARG001
 
 def _no_rest(state: EndpointState, seconds: float, start: float, now: float) -> None:
     """Without a balancer nothing rests."""
+
+
+def _no_matter(state: EndpointState, now: float) -> None:
+    """Without a policy that goes by load nothing is drawn to what ends soon."""
 
 
 def _counts(state: EndpointState, incident: Incident, now: float) -> bool:

@@ -77,6 +77,8 @@ def _standing(
     found = [*_ejection(state, guards.ejector), *_circuits(state, now, guards.circuits), *_limits(state, limiter)]
     if state.rests_until > now:
         found.append(("resting", f"it is full and asked to be left alone for {state.rests_until - now:.1f} s more"))
+    if (bound := guards.sinkholes.bounded.get(state)) is not None:
+        found.append(("", f"bounded to its fair share: {bound.why}"))
     age = now - state.warm_since
     if age < window:
         found.append(("warming", f"new for {age:.0f} of {window:.0f} s of slow start"))

@@ -20,6 +20,7 @@ from kubelb.core.events import (
     LocalTrouble,
     Retried,
     Returned,
+    ShareBounded,
     Skipped,
     SourceChanged,
     SpilledOver,
@@ -79,6 +80,12 @@ EVENTS: dict[type[Event], Counted] = {
         "{ejection}",
         "Ejected endpoints that came back.",
         lambda event: (("kubelb.ejection.end", event.why), _flag("kubelb.observed", event.observed)),
+    ),
+    ShareBounded: Counted(
+        "kubelb.share.bounds",
+        "{change}",
+        "Times that an endpoint was bounded to its fair share, as it refused what others answered, and no longer.",
+        lambda event: (("kubelb.share.bound", "begun" if event.over else "ended"),),
     ),
     LimitReached: Counted(
         "kubelb.limits.reached",

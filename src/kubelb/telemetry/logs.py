@@ -23,6 +23,7 @@ from kubelb.core.events import (
     LocalTrouble,
     Retried,
     Returned,
+    ShareBounded,
     Skipped,
     SourceChanged,
     SpilledOver,
@@ -100,6 +101,14 @@ def _line(event: Event) -> tuple[int, tuple[str, ...], str]:
         case Returned():
             text = f"{event.endpoint} is back: {event.why}{_only(event.observed)}"
             return logging.INFO, (kind, event.service, event.endpoint), text
+        case ShareBounded():
+            share = "gets its fair share and no more" if event.over else "is bounded to its fair share no longer"
+            level = logging.WARNING if event.over else logging.INFO
+            return (
+                level,
+                (kind, event.service, event.endpoint, str(event.over)),
+                f"{event.endpoint} {share}: {event.reason}",
+            )
         case Retried():
             text = f"attempt {event.number} follows in {event.delay * 1000:.0f} ms: {event.endpoint} {event.reason}"
             return logging.DEBUG, (kind, event.service, event.endpoint, event.reason), text

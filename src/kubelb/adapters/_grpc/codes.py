@@ -7,7 +7,7 @@
 | DEADLINE_EXCEEDED  | SILENT    | no: the call's own time is over |
 | CANCELLED, by us   | CANCELLED | no |
 | CANCELLED, by it   | NEUTRAL   | yes: it is leaving, as a rule |
-| all else           | OK        | no: the caller's fault, and an answer |
+| all else           | OK        | no: the caller's fault, and an answer; a refusal |
 
 DEADLINE_EXCEEDED is silence where the call had a deadline and somebody waited for its first message; when it came tells
 whether it was that deadline or the server's own word (`kubelb.core.health.silence`). Without one it is CANCELLED.
@@ -85,7 +85,9 @@ def outcome_of(error: Any, overdue: float | None = None, *, left: bool = False) 
         return Outcome(Verdict.SILENT, sent=Sent.MAYBE, overdue=overdue, reason=reason, error=error)
     if code is StatusCode.CANCELLED or code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome(Verdict.CANCELLED, sent=Sent.MAYBE, reason=reason, error=error)
-    return Outcome(Verdict.FAILED if code in BROKEN else Verdict.OK, reason=reason, error=error)
+    if code in BROKEN:
+        return Outcome(Verdict.FAILED, reason=reason, error=error)
+    return Outcome(refusal=True, reason=reason, error=error)
 
 
 def made_here(error: Any) -> bool:

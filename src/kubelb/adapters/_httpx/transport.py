@@ -66,7 +66,7 @@ class SyncTransport(Common):
         except Exception as error:  # noqa: BLE001
             outcome = self._failed(error, request, timeouts, lease)
         else:
-            if answer.status < 429 and not self.lb.always_flow:
+            if answer.status < 400 and not self.lb.always_flow:
                 lease.observe(OPENED)
                 return response
             outcome = settle(lease, self._judged(answer, response))

@@ -175,7 +175,7 @@ class Sending(Plainly):
                 chunked=call.chunked,
             )
             outcome = None
-            if raw.status >= 429:
+            if raw.status >= 400:
                 outcome = judge_status(raw.status, _wire(raw.headers))
             outcome = outcome or Outcome()
             outcome.open = raw.hold(lease, self, bounds)

@@ -7,7 +7,6 @@ and trials when its circuit is half-open and it is not ejected. A probe is a tri
 Called with the balancer's lock held, `bars` and `circuit` aside.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator
 
@@ -15,6 +14,7 @@ from kubelb.core.events import Event
 from kubelb.core.health.circuits import Circuit, CircuitPhase, Circuits, circuit_of
 from kubelb.core.health.ejector import Ejector
 from kubelb.core.health.rests import Rests
+from kubelb.core.health.sinkholes import Sinkholes
 from kubelb.core.state import EndpointState, Phase
 from kubelb.errors import Unusable
 
@@ -24,10 +24,11 @@ __all__ = ["Guards"]
 class Guards:
     """The two of one balancer."""
 
-    def __init__(self, ejector: Ejector | None, circuits: Circuits | None) -> None:
+    def __init__(self, ejector: Ejector | None, circuits: Circuits | None, service: str = "") -> None:
         self.ejector = ejector
         self.circuits = circuits
         self.rests = Rests()
+        self.sinkholes = Sinkholes(service)
 
     @property
     def circuit(self) -> str:
@@ -79,8 +80,8 @@ class Guards:
 
     def advance(self, in_use: Collection[EndpointState], now: float) -> list[Event]:
         """Let time pass."""
-        events: list[Event] = []
         self.rests.advance(now)
+        events = self.sinkholes.advance(now)
         if self.ejector:
             self.ejector.advance(now)
         if self.circuits:
@@ -90,6 +91,7 @@ class Guards:
     def settle(self, in_use: Collection[EndpointState], now: float) -> list[Event]:
         """After a change of the set: forget what left it."""
         self.rests.advance(now)
+        self.sinkholes.settle()
         if self.circuits:
             self.circuits.settle()
         return self.ejector.settle(in_use, now) if self.ejector else []
@@ -97,7 +99,7 @@ class Guards:
     def wake(self, now: float) -> float:
         """Return the time at which `advance` may have something to do."""
         times = [guard.wake(now) for guard in (self.ejector, self.circuits) if guard]
-        return min((*times, *self.rests.wake()), default=math.inf)
+        return min((*times, *self.rests.wake(), self.sinkholes.wake()))
 
     # Why a pick is refused, for pickers that only refuse: they are asked later, when another request comes
 

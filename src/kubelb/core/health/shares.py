@@ -25,7 +25,7 @@ Z = 1.96
 """Standard normal quantile of a two-sided 95 %."""
 
 
-def wilson(failures: int, requests: int) -> float:
+def wilson(failures: float, requests: float) -> float:
     """Return the lower end of the 95 % interval of a share; 0.0 where nothing failed.
 
     >>> round(wilson(10, 20), 3), round(wilson(100, 200), 3)

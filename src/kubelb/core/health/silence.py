@@ -30,7 +30,17 @@ from typing import NamedTuple, TypeAlias
 from kubelb.core.state import EndpointState
 from kubelb.model import Verdict
 
-__all__ = ["Comparison", "Peers", "chance", "compare_with", "improbable", "meaning", "note_fault", "usual"]
+__all__ = [
+    "Comparison",
+    "Peers",
+    "chance",
+    "compare_with",
+    "improbable",
+    "meaning",
+    "note_fault",
+    "some_peers",
+    "usual",
+]
 
 SURE = 1e-6
 """Of so many streaks one ejects by chance: at a silence a second, one in days."""
@@ -83,7 +93,7 @@ def note_fault(state: EndpointState) -> None:
 
 def compare_with(state: EndpointState, peers: Sequence[EndpointState]) -> Comparison:
     """Return the peers that the streak which begins with this silence is judged by; it is not remembered yet itself."""
-    members = tuple((peer, peer.successes, peer.faults) for peer in _some(state, peers))
+    members = tuple((peer, peer.successes, peer.faults) for peer in some_peers(state, peers, state.faults))
     faults, calls = _recent(state)
     for peer, _, _ in members:
         more = _recent(peer)
@@ -105,7 +115,7 @@ def improbable(comparison: Comparison, streak: int) -> bool:
 
 def usual(state: EndpointState, peers: Sequence[EndpointState]) -> float:
     """Return the share of the peers' recent calls that failed."""
-    seen = [_recent(peer) for peer in _some(state, peers)]
+    seen = [_recent(peer) for peer in some_peers(state, peers, state.faults)]
     return _share(sum(faults for faults, _ in seen), sum(calls for _, calls in seen))
 
 
@@ -133,9 +143,9 @@ def _recent(state: EndpointState) -> tuple[float, float]:
     return faults * kept, calls * kept + (1 - kept) / (1 - FADE)
 
 
-def _some(state: EndpointState, peers: Sequence[EndpointState]) -> list[EndpointState]:
-    """Return some peers other than this one, spread evenly over the set, others each time."""
+def some_peers(state: EndpointState, peers: Sequence[EndpointState], turn: int) -> list[EndpointState]:
+    """Return up to eight peers other than this one, spread evenly over the set, others at each `turn`."""
     count = len(peers)
     wanted = min(PEERS + 1, count)
-    some = [peer for i in range(wanted) if (peer := peers[(state.faults + i * count // wanted) % count]) is not state]
+    some = [peer for i in range(wanted) if (peer := peers[(turn + i * count // wanted) % count]) is not state]
     return some[:PEERS]

@@ -51,7 +51,10 @@ class Policy(Protocol):
     >>> balancer = Balancer(First())
 
     One that goes by a key may have a `key_source` as well, a `KeySource`: then adapters look into each request for the
-    key of which its caller says nothing. `kubelb.testing.check_policy` tells whether a policy keeps its promises.
+    key of which its caller says nothing. One that prefers endpoints with less in flight or quicker answers says so by
+    ``by_load = True``: then an endpoint that refuses at once what others answer, and so looks empty, gets its fair
+    share and no more (`kubelb.core.health.sinkholes`). `kubelb.testing.check_policy` tells whether a policy keeps its
+    promises.
     """
 
     def build(self, states: Sequence[EndpointState], rng: Random) -> Picker:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import ClassVar
 
 from kubelb.core.policies.base import Picker
 from kubelb.core.state import EndpointState
@@ -27,6 +28,8 @@ class LeastRequest:
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80,127.0.0.2:80", policy=kubelb.policies.LeastRequest())
     """
+
+    by_load: ClassVar[bool] = True
 
     def build(self, states: Sequence[EndpointState], rng: random.Random) -> Picker:
         """Build a picker: a scan for up to four states, two choices above."""

@@ -17,6 +17,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
+from typing import ClassVar
 
 from kubelb.core.options import number
 from kubelb.core.policies.base import Picker
@@ -43,6 +44,7 @@ class PeakEwma:
 
     decay: float = 10.0
     failure_penalty: float = 5.0
+    by_load: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, value in (("decay", self.decay), ("failure_penalty", self.failure_penalty)):
