@@ -229,7 +229,7 @@ class LoadBalancer(Calls):
                 self._publish(snapshot)
         preload(self._source_target)
         if self._off:
-            announce(str(self.target))
+            announce(str(self.target), self._portless())
         self.watch.open(self, self._budget)
         self._life = Life(weakly(self._start_anew), weakly(self._new_locks), weakly(self._too_late))
 
@@ -367,6 +367,19 @@ class LoadBalancer(Calls):
         """Report something that happened, to whatever listens to this load balancer's events."""
         self._emit(event)
 
+    def plain_endpoint(self) -> Endpoint:
+        """Return the Service itself, by its own name, for calls that go past kubelb; NoEndpoints where it has no port.
+
+        It is where ``KUBELB_TARGETS`` says, if that names the service. Of a fixed list it is the first that may be
+        dialled: what is refused is so while kubelb is switched off, too.
+        """
+        target, snapshot = self._source_target, self.balancer.snapshot
+        if target.scheme == "static" and snapshot is not None:
+            if not snapshot.endpoints:
+                raise NoEndpoints(str(self.target), snapshot.problem)
+            return snapshot.endpoints[0]
+        return plain_endpoint(target, self.cluster_domain, self._options.fallback_port)
+
     # What a process tells
 
     def _start_anew(self) -> None:
@@ -464,17 +477,13 @@ class LoadBalancer(Calls):
         if since is not None:
             self._emit(DiscoveryRecovered(str(self.target), self._clock() - since))
 
-    def _plain_endpoint(self) -> Endpoint:
-        """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown.
-
-        Of a fixed list it is the first that may be dialled: what is refused is so while kubelb is switched off, too.
-        """
-        snapshot = self.balancer.snapshot
-        if self.target.scheme == "static" and snapshot is not None:
-            if not snapshot.endpoints:
-                raise NoEndpoints(str(self.target), snapshot.problem)
-            return snapshot.endpoints[0]
-        return plain_endpoint(self.target, self.cluster_domain, self._options.fallback_port)
+    def _portless(self) -> str:
+        """Why calls that need an address of kubelb's are refused while it is switched off; "" where they are not."""
+        try:
+            self.plain_endpoint()
+        except NoEndpoints as error:
+            return error.reason
+        return ""
 
     def _passed_by(self) -> bool:
         return not self._closed and (self._off or off() is not None)

@@ -138,10 +138,9 @@ def test_tls_options_are_kept(world, cluster, by_name):
         cluster.delete_service(svc)
 
 
-def test_a_block_is_a_threads_and_a_tasks_own(monkeypatch):
+def test_a_block_is_a_threads_and_a_tasks_own():
     """Tasks begun inside have it, as has asyncio.to_thread; another thread, and what came before, have not."""
-    monkeypatch.setenv("KUBELB_TARGETS", "reviews.prod=127.0.0.1:7")
-    lb = kubelb.LoadBalancer("reviews.prod:8080")
+    lb = kubelb.LoadBalancer("reviews.prod:8080", seed=["127.0.0.1:7"], kubeconfig="/nonexistent")
     pod, name = "127.0.0.1:7", "reviews.prod.svc.cluster.local:8080"
 
     async def answer(attempt: kubelb.Attempt) -> str:
@@ -205,6 +204,21 @@ def test_a_call_has_the_services_own_name(target, options, address):
             lb.call(lambda attempt: asyncio.sleep(0))
 
 
+@pytest.mark.parametrize(
+    ("entry", "address"),
+    [
+        ("reviews.prod=127.0.0.1:7+127.0.0.1:8", "127.0.0.1:7"),
+        ("reviews.prod:http=reviews.prod.svc.cluster.local:80", "reviews.prod.svc.cluster.local:80"),
+        ("other.prod=127.0.0.1:7", "reviews.prod.svc.cluster.local:9"),
+    ],
+)
+def test_the_address_that_the_environment_gives(monkeypatch, entry, address):
+    """Both variables count: on a laptop no Service's name is found, and a port's number needs no release."""
+    monkeypatch.setenv("KUBELB_TARGETS", entry)
+    with kubelb.LoadBalancer(TARGET, fallback_port=9) as lb, kubelb.disabled():
+        assert lb.call(lambda attempt: attempt.endpoint.authority) == address
+
+
 def test_a_port_without_a_number_is_refused():
     """Only the API server knows it: the error says what to give."""
     with (
@@ -217,13 +231,19 @@ def test_a_port_without_a_number_is_refused():
 
 @pytest.mark.parametrize("value", ["1", "true", " YES ", "on", "please"])
 def test_what_switches_off(monkeypatch, caplog, value):
-    """Anything but a no; and a line of the log says so, gRPC included."""
+    """Anything but a no; and a line of the log says so, and what has no address then."""
     monkeypatch.setenv("KUBELB_DISABLE", value)
     assert switched_off()
     with caplog.at_level(logging.WARNING, "kubelb"):
         kubelb.LoadBalancer(TARGET).close()
     assert "reviews.prod:http: KUBELB_DISABLE is set" in caplog.text
-    assert "gRPC" in caplog.text
+    assert "gRPC and LoadBalancer.call are refused" in caplog.text
+    assert "fallback_port=" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "kubelb"):
+        kubelb.LoadBalancer(TARGET, fallback_port=80).close()
+    assert "KUBELB_DISABLE is set" in caplog.text
+    assert "refused" not in caplog.text
 
 
 @pytest.mark.parametrize("value", ["", "0", "False", "no", "OFF"])
@@ -231,21 +251,6 @@ def test_what_does_not(monkeypatch, value):
     """The usual ways to say no."""
     monkeypatch.setenv("KUBELB_DISABLE", value)
     assert not switched_off()
-
-
-def test_grpc_is_told_apart(caplog, monkeypatch):
-    """A block does not reach gRPC's channels, and says so, once."""
-    import kubelb.adapters.grpc
-    from kubelb.runtime import switch
-
-    monkeypatch.setattr(switch, "_grpc_told", [])
-    with caplog.at_level(logging.WARNING, "kubelb"), kubelb.disabled():
-        pass
-    with caplog.at_level(logging.WARNING, "kubelb"), kubelb.disabled():
-        pass
-    assert [record.getMessage().startswith("kubelb.disabled() does not reach gRPC") for record in caplog.records] == [
-        True
-    ]
 
 
 def test_a_forked_child_opens_connections_of_its_own(world, by_name, front):

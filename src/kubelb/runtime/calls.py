@@ -92,7 +92,7 @@ class Calls:
     _off = False
     """Whether the environment switches it off (see `switch.py`)."""
 
-    def _plain_endpoint(self) -> Endpoint:
+    def plain_endpoint(self) -> Endpoint:
         """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown."""
         raise NotImplementedError
 
@@ -189,7 +189,7 @@ class Calls:
     def _plain_attempt(self, deadline: float | None) -> Attempt:
         if deadline is not None and seconds("deadline", deadline) <= 0:
             raise DeadlineExceeded(self.balancer.service, f"deadline={deadline!r}: it was over before the call")
-        return Attempt(self._plain_endpoint(), 1, deadline)
+        return Attempt(self.plain_endpoint(), 1, deadline)
 
     async def acall(
         self,

@@ -4,9 +4,9 @@
     with kubelb.disabled(): ...   for the calls of a block, in this thread or task and in tasks begun inside
 
 Nothing is discovered, picked, tried again or ejected then. HTTP adapters hand the request to the client's own way of
-sending; `LoadBalancer.call` calls its function once, with the Service's name for an address. What is kept in the
-context variable says how: True for plainly, or a transport of the client's that answers instead (see
-`kubelb.testing.mocked`).
+sending, gRPC's hand the call to one channel of grpcio's to the Service's name; `LoadBalancer.call` calls its function
+once, with that name for an address. What is kept in the context variable says how: True for plainly, or a transport of
+the client's that answers instead (see `kubelb.testing.mocked`).
 """
 
 import logging
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from kubelb.itself import loaded
 from kubelb.runtime.scoped import Scoped
 from kubelb.telemetry.broken import say
 
@@ -28,7 +27,6 @@ ON_AGAIN = frozenset({"", "0", "false", "no", "off"})
 _off: Scoped[Any] = Scoped("kubelb_disabled")
 off: Callable[[], Any] = _off.get
 """How the calls of this context go past kubelb; None where they do not."""
-_grpc_told: list[bool] = []
 
 
 def switched_off() -> bool:
@@ -36,25 +34,30 @@ def switched_off() -> bool:
     return os.environ.get(VARIABLE, "").strip().lower() not in ON_AGAIN
 
 
-def announce(service: str) -> None:
-    """Say that a load balancer is switched off by the environment: a line that an operator looks for."""
+def announce(service: str, portless: str) -> None:
+    """Say that a load balancer is switched off by the environment: a line that an operator looks for.
+
+    `portless`: why there is no address for what has no URL with a port in it, gRPC and `call`; "" where there is one.
+    """
     say(
         logging.WARNING,
-        "%s: %s is set: requests go through the Service's own name, not balanced; gRPC channels alone go on balancing",
+        "%s: %s is set: requests go through the Service's own name, not balanced%s",
         service,
         VARIABLE,
+        f"; gRPC and LoadBalancer.call are refused: {portless}" if portless else "",
     )
 
 
 class disabled:  # noqa: N801  # used as a verb: `with kubelb.disabled()`
     """A block in which calls go the plain way, through the Service's own name: no discovery, no picking, no retries.
 
-    It holds for httpx, httpx2, requests and `LoadBalancer.call`, in the thread or task of the block and in tasks begun
-    inside; a thread started inside has a context of its own (`asyncio.to_thread` takes it along). gRPC channels go on
-    balancing, and a line of the log says so. For a whole process set ``KUBELB_DISABLE=1`` before adapters are made.
+    It holds for httpx, httpx2, requests, gRPC and `LoadBalancer.call`, in the thread or task of the block and in tasks
+    begun inside; a thread started inside has a context of its own (`asyncio.to_thread` takes it along). For a whole
+    process set ``KUBELB_DISABLE=1`` before adapters are made.
 
     What the plain way needs: a URL with the Service's port, where that is not the scheme's own (kubelb itself never
-    dials it). For `LoadBalancer.call` the port is `fallback_port`, or the target's number.
+    dials it). For gRPC and `LoadBalancer.call` the port is `fallback_port`, or the target's number; ``KUBELB_TARGETS``
+    counts before both. Where there is none they raise NoEndpoints.
 
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("reviews.prod:http", fallback_port=80)
@@ -69,13 +72,6 @@ class disabled:  # noqa: N801  # used as a verb: `with kubelb.disabled()`
         self._way: Any = True
 
     def __enter__(self) -> Self:
-        if loaded("adapters.grpc") and not _grpc_told:
-            _grpc_told.append(True)
-            say(
-                logging.WARNING,
-                "kubelb.disabled() does not reach gRPC: its channels go on balancing; set %s=1 before they are made",
-                VARIABLE,
-            )
         _off.enter(self._way)
         return self
 

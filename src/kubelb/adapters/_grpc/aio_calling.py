@@ -1,5 +1,8 @@
 """The multicallables of asyncio: they make the call objects, which do the rest."""
 
+from collections.abc import Callable
+from copy import copy
+from functools import partial
 from typing import Any
 
 import grpc
@@ -11,6 +14,7 @@ from kubelb.adapters._grpc.aio_writing import ManyRequests
 from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.refusals import aio_refusal
 from kubelb.errors import LoadBalancerError
+from kubelb.runtime.switch import off
 
 __all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
 
@@ -21,6 +25,36 @@ class _AioCalling(Calling):
     def refused(self, error: LoadBalancerError) -> Any:
         """Return kubelb's refusal as an AioRpcError."""
         return aio_refusal(error)
+
+    def started(self, kind: Callable[..., Any], *said: Any) -> Any:
+        """Return the call object; grpcio's own of a call that goes past kubelb."""
+        return self._plainly(kind, *said) if self.off or off() is not None else super().started(kind, *said)
+
+    def _plainly(self, kind: Callable[..., Any], request: Any, timeout: Any, waits: Any, *said: Any) -> Any:
+        """Return grpcio's own, or one of ours that is refused where there is no address."""
+        channel = self.channel
+        channel.begin()
+        try:
+            bound = self.past()
+        except LoadBalancerError as error:
+            refused = copy(self)
+            refused.plain, refused.begin = False, partial(_raise, error)  # type: ignore[method-assign]
+            return kind(refused, request, timeout, waits, None, None, None)
+        metadata, credentials, compression = said
+        call = bound(
+            request,
+            timeout=timeout,
+            metadata=metadata,
+            credentials=credentials,
+            wait_for_ready=waits,
+            compression=compression,
+        )
+        channel.past.add(call)
+        return call
+
+
+def _raise(error: LoadBalancerError, *_: Any) -> Any:
+    raise error
 
 
 class UnaryUnaryCall(OneResponse, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]  # generic in the stubs only

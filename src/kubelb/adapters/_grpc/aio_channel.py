@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -24,6 +25,7 @@ from kubelb.adapters._grpc.common import Common, address_of
 from kubelb.adapters._grpc.lastwords import aio_asked
 from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options
+from kubelb.adapters._grpc.refusals import aio_refusal
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.subchannels import SubChannel
 from kubelb.adapters._grpc.tls import Credentials
@@ -31,6 +33,7 @@ from kubelb.adapters._grpc.waiting import Poll
 from kubelb.adapters._grpc.watch import Check, quick_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
+from kubelb.errors import LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import register, settled
 from kubelb.runtime.loops import modules, refuse_trio
@@ -70,6 +73,8 @@ class AioChannel(Common, grpc.aio.Channel):
         """Calls whose first attempt was not the whole story."""
         self.running: set[Any] = set()
         """RPCs that no flow sees to, for `close(grace)`."""
+        self.past: WeakSet[Any] = WeakSet()
+        """Calls that go past kubelb, for `close`."""
         self._closing: set[asyncio.Task[None]] = set()
         self._abandoned: list[object] = []
         self.lb.on_change(self._on_change)
@@ -119,6 +124,10 @@ class AioChannel(Common, grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the state of the whole: READY while any endpoint is."""
+        if self.passing:
+            self.here()
+            state: grpc.ChannelConnectivity = self.plain.channel().get_state(try_to_connect)
+            return state
         if try_to_connect:
             self.start()
         return self.subs.connectivity(try_to_connect)
@@ -127,8 +136,11 @@ class AioChannel(Common, grpc.aio.Channel):
         """Return when the state of the whole is another one."""
         self.refuse_trio()
         poll = Poll()
-        while self.subs.connectivity(self.subs.started) is last_observed_state:  # noqa: ASYNC110
+        while self._now() is last_observed_state:  # noqa: ASYNC110
             await asyncio.sleep(poll.pause())
+
+    def _now(self) -> grpc.ChannelConnectivity:
+        return self.get_state() if self.passing else self.subs.connectivity(self.subs.started)
 
     async def channel_ready(self) -> None:
         """Connect, and return when any endpoint is ready. Raises UsageError once the channel is closed."""
@@ -153,7 +165,7 @@ class AioChannel(Common, grpc.aio.Channel):
         if loop is None or loop is asyncio.get_running_loop():
             await self._close_here(grace)
         elif not await self._closed_there(loop, grace):
-            self._start_anew(self.subs.take_all())
+            self._start_anew(self.subs.take_all() + self.plain.take())
             await self._close_here(None)
 
     async def _closed_there(self, loop: asyncio.AbstractEventLoop, grace: float | None) -> bool:
@@ -184,7 +196,7 @@ class AioChannel(Common, grpc.aio.Channel):
         return True
 
     async def _close_here(self, grace: float | None) -> None:
-        channels = self.subs.take_all()
+        channels = self.subs.take_all() + self.plain.take()
         self._kept.clear()
         try:
             if grace:
@@ -192,7 +204,7 @@ class AioChannel(Common, grpc.aio.Channel):
         finally:  # also where the wait is cut short: nothing else knows what runs
             for task in tuple(self.flows):
                 task.cancel()
-            for call in tuple(self.running):  # grpcio looks for them in the stacks of tasks, and not all are there
+            for call in (*self.running, *self.past):  # grpcio looks for them in the stacks of tasks, and misses some
                 with suppress(Exception):
                     call.cancel()
             for channel in channels:
@@ -208,8 +220,11 @@ class AioChannel(Common, grpc.aio.Channel):
         """Wait for what runs. grpcio's own grace will not do: a close that is cut short there cancels nothing."""
         poll, clock = Poll(), self.lb.balancer.clock
         until = clock() + grace
-        while (self.running or self.flows) and clock() < until:  # noqa: ASYNC110
+        while (self.running or self.flows or self._passing_by()) and clock() < until:  # noqa: ASYNC110
             await asyncio.sleep(min(poll.pause(), max(0.0, until - clock())))
+
+    def _passing_by(self) -> bool:
+        return not all(call.done() for call in tuple(self.past))
 
     async def __aenter__(self) -> Self:
         self.refuse_trio()
@@ -280,8 +295,10 @@ class AioChannel(Common, grpc.aio.Channel):
         closed = self.subs.closed
         self.subs.forget()
         self.subs.closed = closed
+        self.plain.forget()
         self.keeper.after_fork_in_child()
         self.loop, self.flows, self.running, self._closing = None, set(), set(), set()
+        self.past = WeakSet()
         for calling in self._callings:
             calling.forget_all()
         for channel in gone:
@@ -296,20 +313,33 @@ class AioChannel(Common, grpc.aio.Channel):
     # Sub-channels
 
     def _make(self, state: EndpointState) -> tuple[grpc.aio.Channel, Check]:
-        channel = self._made(state, None)
-        if not put_into(channel, self):
+        return self._open(address_of(state), self._options, guarded=True)
+
+    def _open(self, target: str, options: Options, *, guarded: bool) -> tuple[grpc.aio.Channel, Check]:
+        channel = self._made(target, options, None)
+        if not put_into(channel, self, guarded=guarded):
             self.aside(_closed(channel))
-            channel = self._made(state, flat(self))
+            channel = self._made(target, options, flat(self, guarded=guarded))
         return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
 
-    def _made(self, state: EndpointState, interceptors: Sequence[Any] | None) -> grpc.aio.Channel:
+    def _made(self, target: str, options: Options, interceptors: Sequence[Any] | None) -> grpc.aio.Channel:
         # By the module's attribute: instrumentations put theirs there. By their names, for they add interceptors.
-        target = address_of(state)
         credentials = self._credentials_now()
-        given: Any = {"options": self._options, "compression": self._compression, "interceptors": interceptors}
+        given: Any = {"options": options, "compression": self._compression, "interceptors": interceptors}
         if credentials is None:
             return grpc.aio.insecure_channel(target, **given)
         return grpc.aio.secure_channel(target, credentials, **given)
+
+    # Switched off
+
+    def _open_plainly(self, address: str, options: Options) -> tuple[grpc.aio.Channel, Check]:
+        return self._open(address, options, guarded=False)
+
+    def _closed_plainly(self) -> Exception:
+        return closed_channel()
+
+    def _refused(self, error: LoadBalancerError) -> Any:
+        return aio_refusal(error)
 
     def _ask(self, sub: SubChannel) -> None:
         hearing = self.subs.hearing
@@ -340,7 +370,8 @@ class AioChannel(Common, grpc.aio.Channel):
     def after_fork_in_child(self) -> None:
         """The parent's loop does not run here."""
         super().after_fork_in_child()
-        self._abandoned += [self.flows, self.running, self._closing]
+        self._abandoned += [self.flows, self.running, self._closing, list(self.past)]
+        self.past = WeakSet()
         self.loop, self.flows, self.running, self._closing = None, set(), set(), set()
 
 

@@ -99,14 +99,17 @@ def sorted_out(given: Sequence[Any] | None) -> dict[str, list[Any]]:
 class Live:
     """A sub-channel's list of one kind: its own interceptors, then those that `owner` has now, with their guards.
 
-    Kinds of calls that are not intercepted stay as quick as they are.
+    Kinds of calls that are not intercepted stay as quick as they are. `guarded`: False for the channel of calls that go
+    past kubelb, which are grpcio's own from end to end.
     """
 
     __slots__ = ("_first", "_last", "_name", "_own", "_owner")
 
-    def __init__(self, owner: Any, name: str, own: Iterable[Any] = ()) -> None:
+    def __init__(self, owner: Any, name: str, own: Iterable[Any] = (), *, guarded: bool = True) -> None:
         self._owner, self._name = owner, f"_{name}_interceptors"
-        self._first, self._last = _GUARDS[name]
+        first, last = _GUARDS[name]
+        self._first: tuple[Any, ...] = (first,) if guarded else ()
+        self._last: tuple[Any, ...] = (last,) if guarded else ()
         self._own = tuple(own)
 
     def __bool__(self) -> bool:
@@ -114,19 +117,19 @@ class Live:
 
     def __iter__(self) -> Iterator[Any]:
         ours = getattr(self._owner, self._name)
-        return iter((*self._own, self._first, *ours, self._last) if ours else self._own)
+        return iter((*self._own, *self._first, *ours, *self._last) if ours else self._own)
 
 
-def put_into(channel: Any, owner: Any) -> bool:
+def put_into(channel: Any, owner: Any, *, guarded: bool = True) -> bool:
     """Have a channel of grpcio's read the lists of `owner`; False where it has none of its own (they are private)."""
     names = {name: f"_{name}_interceptors" for name in KINDS.values()}
     if not all(isinstance(getattr(channel, attribute, None), list) for attribute in names.values()):
         return False
     for name, attribute in names.items():
-        setattr(channel, attribute, Live(owner, name, getattr(channel, attribute)))
+        setattr(channel, attribute, Live(owner, name, getattr(channel, attribute), guarded=guarded))
     return True
 
 
-def flat(owner: Any) -> list[Any]:
+def flat(owner: Any, *, guarded: bool = True) -> list[Any]:
     """Return what is in the lists of `owner` now, as a channel's constructor takes it."""
-    return [each for name in KINDS.values() for each in Live(owner, name)]
+    return [each for name in KINDS.values() for each in Live(owner, name, guarded=guarded)]

@@ -24,6 +24,8 @@ class Below:
     def check_connectivity_state(self, try_to_connect: bool) -> int:
         """Return the state of the whole; begin to connect where that has not been begun and is asked for."""
         channel = self._channel
+        if channel.passing:
+            return int(channel.plain.check(try_to_connect))
         if try_to_connect and not channel.subs.closed:
             channel.start()
         return int(channel.subs.connectivity(try_to_connect).value[0])

@@ -56,6 +56,18 @@ class Calling:
         self.bound: dict[EndpointState, Any] = {}
         """What `at` has made so far."""
         self._abandoned: list[object] = []
+        self.off = channel.off
+        self._past: tuple[Any, Any] | None = None
+        """The plain channel, and its multicallable."""
+
+    def past(self) -> Any:
+        """Return grpcio's own multicallable, for a call that goes past kubelb; raises RpcError where there is none."""
+        library.use()
+        channel, kept = self.channel.plain.channel(), self._past
+        if kept is None or kept[0] is not channel:
+            made = getattr(channel, self.kind)(*self._facts, _registered_method=self._registered)
+            kept = self._past = channel, made
+        return kept[1]
 
     def at(self, state: EndpointState) -> Any:
         """Return the multicallable of an endpoint's sub-channel."""
@@ -73,12 +85,12 @@ class Calling:
 
     def forget_all(self) -> None:
         """So are all."""
-        self.bound = {}
+        self.bound, self._past = {}, None
 
     def abandon(self) -> None:
         """In a forked child: forget them, and keep them from the collector, which would close the parent's."""
-        self._abandoned.append(self.bound)
-        self.bound = {}
+        self._abandoned += [self.bound, self._past]
+        self.forget_all()
 
     def begin(self, timeout: float | None, metadata: Any) -> tuple[Request, float | None]:
         """Return what this call wants of the balancer and its timeout, by the hints around it and its metadata."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
@@ -16,6 +16,7 @@ from kubelb.adapters._grpc.keeping import by_worker
 from kubelb.adapters._grpc.lastwords import asked
 from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options
+from kubelb.adapters._grpc.refusals import refusal
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.streaming import StreamStream, UnaryStream
 from kubelb.adapters._grpc.subchannels import SubChannel
@@ -25,6 +26,7 @@ from kubelb.adapters._grpc.waiting import Subscriptions, Waiting
 from kubelb.adapters._grpc.watch import Check, quick_check, subscribed_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
+from kubelb.errors import LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import register, settled
 from kubelb.runtime.worker import worker
@@ -99,6 +101,9 @@ class SyncChannel(Common, grpc.Channel):
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
     ) -> None:
         """Call `callback` with the state of the whole, now and whenever it changes: READY while any endpoint is."""
+        if self.passing:
+            self.plain.channel().subscribe(callback, try_to_connect)
+            return
         if try_to_connect:
             self.start()
         self._subscriptions.add(callback, bool(try_to_connect))
@@ -106,11 +111,13 @@ class SyncChannel(Common, grpc.Channel):
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """Take back `subscribe`."""
         self._subscriptions.remove(callback)
+        for channel in self.plain.made():
+            channel.unsubscribe(callback)
 
     def close(self) -> None:
         """End every call and connection, and the load balancer if it was made from a target here. Idempotent."""
         settled()
-        channels = self.subs.take_all()
+        channels = self.subs.take_all() + self.plain.take()
         self._subscriptions.close()
         for channel in channels:
             _close(channel)
@@ -130,19 +137,32 @@ class SyncChannel(Common, grpc.Channel):
 
     def _make(self, state: EndpointState) -> tuple[grpc.Channel, Check]:
         library.use()
+        return self._open(address_of(state), self._options)
+
+    def _open(self, target: str, options: Options) -> tuple[grpc.Channel, Check]:
         # By the module's attribute: instrumentations put theirs there.
-        target = address_of(state)
         credentials = self._credentials_now()
         if credentials is None:
-            channel = grpc.insecure_channel(target, options=self._options, compression=self._compression)
+            channel = grpc.insecure_channel(target, options=options, compression=self._compression)
         else:
-            channel = grpc.secure_channel(target, credentials, options=self._options, compression=self._compression)
+            channel = grpc.secure_channel(target, credentials, options=options, compression=self._compression)
         return channel, quick_check(channel) or subscribed_check(channel)
 
     def _close_one(self, channel: grpc.Channel) -> None:
         """Not in this thread: it may be the channel's own, at the end of its last call, and a close waits for that."""
         worker.retain()
         worker.call_at(worker.clock(), partial(_close_late, channel))
+
+    # Switched off
+
+    def _open_plainly(self, address: str, options: Options) -> tuple[grpc.Channel, Check]:
+        return self._open(address, options)
+
+    def _closed_plainly(self) -> Exception:
+        return ValueError("Cannot invoke RPC on closed channel!")
+
+    def _refused(self, error: LoadBalancerError) -> Any:
+        return refusal(error)
 
     def _ask(self, sub: SubChannel) -> None:
         sub.words = asked(sub.channel)

@@ -24,6 +24,7 @@ from kubelb.adapters._grpc.options import (
     default_authority,
     sub_options,
 )
+from kubelb.adapters._grpc.plain import Plain, plain_options
 from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannel, SubChannels
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
@@ -31,8 +32,9 @@ from kubelb.adapters._grpc.watch import Check
 from kubelb.adapters.balancers import Connected, balancer_of
 from kubelb.adapters.tls import Fresh
 from kubelb.core.state import EndpointState
-from kubelb.errors import Closed
+from kubelb.errors import Closed, LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
+from kubelb.runtime.switch import off, switched_off
 
 __all__ = ["Common", "address_of"]
 
@@ -63,7 +65,8 @@ class Common(Connected):
         self._owns = isinstance(lb_or_target, str)
         self.repeatable = repeatable(idempotent)
         self.lb = balancer_of(lb_or_target)
-        self._given, self.configured = configured(check_options(options))
+        self._user_options = check_options(options)
+        self._given, self.configured = configured(self._user_options)
         check_compression(compression)
         self._compression = compression
         self._files: Fresh[grpc.ChannelCredentials] | None = None
@@ -78,6 +81,13 @@ class Common(Connected):
             self._close_one,
             self._files.edition if self._files else lambda: 0,
             self._closed,
+        )
+        self.off = switched_off()
+        """Whether the environment switches it off (see `plain.py`)."""
+        self.plain = Plain(
+            self._make_plain,
+            self._files.edition if self._files else lambda: 0,
+            self._closed_plainly,
         )
         self.subs.dropped = self._forget
         self.subs.ask = self._ask
@@ -104,6 +114,34 @@ class Common(Connected):
     @property
     def _target(self) -> str:
         return str(self.lb.target)
+
+    # Switched off
+
+    @property
+    def passing(self) -> bool:
+        """Whether what is asked of the channel here and now is asked of the plain one."""
+        return (self.off or off() is not None) and not self.subs.closed
+
+    def _make_plain(self) -> tuple[Any, Check]:
+        library.use()
+        try:
+            address = self.lb.plain_endpoint().authority
+        except LoadBalancerError as error:
+            raise self._refused(error) from None
+        authority = default_authority(self.lb.target, self.lb.cluster_domain)
+        return self._open_plainly(address, plain_options(authority, self._user_options))
+
+    def _open_plainly(self, address: str, options: Options) -> tuple[Any, Check]:
+        """Return the plain channel and the question for its state."""
+        raise NotImplementedError
+
+    def _closed_plainly(self) -> Exception:
+        """Return what grpcio raises for a call on a closed channel."""
+        raise NotImplementedError
+
+    def _refused(self, error: LoadBalancerError) -> Any:
+        """Return kubelb's refusal as what gRPC's users catch."""
+        raise NotImplementedError
 
     # For its calls
 
@@ -165,6 +203,7 @@ class Common(Connected):
     def after_fork_in_child(self) -> None:
         """The parent's connections are not ours to use, nor to close."""
         self.subs.abandon()
+        self.plain.abandon()
         self.keeper.after_fork_in_child()
         for calling in self._callings:
             calling.abandon()

@@ -18,6 +18,7 @@ from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import CANCELLED, Outcome, Request
 from kubelb.runtime.driving import settle
+from kubelb.runtime.switch import off
 from kubelb.telemetry.conventions import rpc_answer
 
 __all__ = ["StreamUnary", "UnaryUnary"]
@@ -124,7 +125,8 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Make the RPC and return its response. Raises RpcError."""
-
+        if self.off or off() is not None:
+            return self.past()(request, timeout, metadata, credentials, wait_for_ready, compression)
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
@@ -142,7 +144,8 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Make the RPC and return its response and its finished Call. Raises RpcError."""
-
+        if self.off or off() is not None:
+            return self.past().with_call(request, timeout, metadata, credentials, wait_for_ready, compression)
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
@@ -160,7 +163,8 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns a Future that is its Call. Raises RpcError for a request that cannot be serialized."""
-
+        if self.off or off() is not None:
+            return self.past().future(request, timeout, metadata, credentials, wait_for_ready, compression)
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
@@ -186,6 +190,8 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Send the requests and return the response. Raises RpcError."""
+        if self.off or off() is not None:
+            return self.past()(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         replay = Replay(request_iterator)
 
         metadata = lasting(metadata)
@@ -205,6 +211,8 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Send the requests and return the response and its finished Call. Raises RpcError."""
+        if self.off or off() is not None:
+            return self.past().with_call(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         replay = Replay(request_iterator)
 
         metadata = lasting(metadata)
@@ -224,6 +232,8 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin to send the requests; returns a Future that is the Call."""
+        if self.off or off() is not None:
+            return self.past().future(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         replay = Replay(request_iterator)
 
         metadata = lasting(metadata)

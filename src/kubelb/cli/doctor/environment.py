@@ -23,7 +23,11 @@ def look_at_environment(target: Target, given: Target, cluster_domain: str) -> I
     if target.scheme == "static":
         return
     if switched_off():
-        yield note("off switch", f"{DISABLE} is set: requests go past kubelb, gRPC's alone do not", f"unset {DISABLE}")
+        yield note(
+            "off switch",
+            f"{DISABLE} is set: requests go past kubelb, through the Service's own name",
+            f"unset {DISABLE}",
+        )
     try:
         other = mapped(target, given, cluster_domain)
     except TargetError as error:
