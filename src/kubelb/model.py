@@ -170,7 +170,7 @@ class Verdict(Enum):
     BUSY = "busy"
     """It asked for less (429): load, never a reason for ejection. Two of one call are the caller's own limit."""
     FULL = "full"
-    """It has no room and says for how long (503 with Retry-After): load, too; another one may have room."""
+    """It has no room (503 with Retry-After, a refused stream of HTTP/2): load, too; another one may have room."""
     ODD = "odd"
     """It ended in a way that kubelb does not know: never a reason for ejection, but no quick success either."""
     NEUTRAL = "neutral"

@@ -65,6 +65,7 @@ def test_a_fault_of_http2(pods: list[Pod], row: Row, kind: Callable[..., Client]
         assert all(view.in_flight == 0 for view in lb.endpoints())
         assert until(lambda: len(first.links) <= row.most)
         well(first)
+        assert until(lambda: not any(view.state == "resting" for view in lb.endpoints()))
         end = client.ask(Ask(Allowed.NO))
         assert (end.how, end.pod) == (How.ANSWERED, first.name), end
     finally:

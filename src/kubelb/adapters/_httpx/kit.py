@@ -113,8 +113,7 @@ class Kit:
     def outcome(self, error: Exception, timeouts: Timeouts) -> Outcome:
         """Return what an exception says about the attempt; what is not httpcore's is the caller's own."""
         if not timeouts.producer_failed and (judged := judgement(error)) is not None:
-            verdict, sent, retryable, reason, fresh, incident = judged
-            return Outcome(verdict, sent=sent, retryable=retryable, reason=reason, fresh=fresh, incident=incident)
+            return Outcome(**judged._asdict())
         callers = timeouts.producer_failed or isinstance(error, self._callers)
         own = (Verdict.CANCELLED if callers else Verdict.ODD, Sent.MAYBE, False, type(error).__name__)
         if timeouts.producer_failed:

@@ -1,7 +1,7 @@
 """How a stream or a connection ends, and what that says.
 
 | end                                   | verdict        | sent  | elsewhere? |
-| REFUSED_STREAM before any answer      | FAILED         | never | yes, a POST too |
+| REFUSED_STREAM before any answer      | FULL           | never | yes, a POST too |
 | above GOAWAY's last stream            | by its code    | never | yes, a POST too |
 | RST_STREAM ENHANCE_YOUR_CALM          | BUSY           | maybe | if idempotent |
 | RST_STREAM of any other code          | FAILED         | maybe | if idempotent |
@@ -19,8 +19,10 @@ believes within bounds, so long as the connection has served anything: a pod tha
 good as one that refuses. It is believed of the streams above GOAWAY's last one, and of one more: where the connection
 ends with several that were to be answered, these have an incident of their own, which is a failure.
 
-REFUSED_STREAM is a failure, as a refused connection is: the peer's limit of streams is kept here, so what it refuses is
-more than a race, and a pod that refuses everything has to be left alone.
+REFUSED_STREAM is "full", as a 503 with Retry-After is: the peer is there, speaks HTTP/2 and has looked at no more than
+the headers. It is what servers say at a limit of streams that this side cannot know yet, when they shed load, and when
+they drain. It names no time, so the endpoint rests for a short one (`MOMENT`): one that refuses everything is asked a
+few times a second, whatever the policy, and has its traffic back as soon as it takes any.
 
 Where something of an answer has come before, a 1xx too, neither that nor GOAWAY's last stream is believed.
 """
@@ -32,6 +34,8 @@ from kubelb.model import Incident, Sent, Verdict
 __all__ = ["NO_ERROR", "Judged", "code_name", "judgement", "reset", "verdict_of", "with_judgement"]
 
 NO_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM = 0x0, 0x7, 0xB
+MOMENT = 0.25
+"""Seconds; what a call without a deadline waits for, too, where no other endpoint has room."""
 _NAMES = (
     "NO_ERROR",
     "PROTOCOL_ERROR",
@@ -61,6 +65,8 @@ class Judged(NamedTuple):
     """Nothing of the request's body was taken from its producer."""
     incident: Incident | None = None
     """What it shares with the other streams of its connection."""
+    retry_after: float | None = None
+    """Seconds for which the endpoint is full."""
 
 
 def judgement(error: Exception) -> Judged | None:
@@ -89,7 +95,7 @@ def reset(core: Any, code: int, *, answered: bool, fresh: bool) -> Exception:
     """Return the exception for RST_STREAM with this code; `answered`: something of an answer had come before."""
     name = code_name(code)
     if code == REFUSED_STREAM and not answered:
-        judged = Judged(Verdict.FAILED, Sent.NEVER, reason=name, fresh=fresh)
+        judged = Judged(Verdict.FULL, Sent.NEVER, reason=name, fresh=fresh, retry_after=MOMENT)
     else:
         judged = Judged(Verdict.BUSY if code == ENHANCE_YOUR_CALM else Verdict.FAILED, reason=name)
     return with_judgement(core.RemoteProtocolError(f"the server reset the stream: {name}"), judged)
