@@ -4,6 +4,7 @@ from asyncio import CancelledError
 from typing import Any
 
 from kubelb.adapters._httpx.dial import Contexts
+from kubelb.adapters._httpx.foreign import FOREIGN, foreign, forks
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.patience import Patience
 from kubelb.adapters.sockets import SocketOption
@@ -53,16 +54,24 @@ class AsyncDial:
 
 
 class _AsyncStream:
-    __slots__ = ("_core", "_inner", "_secure", "aclose", "get_extra_info")
+    """In a forked child a stream of the parent's is neither read nor written nor closed (see `foreign.py`)."""
+
+    __slots__ = ("_core", "_forks", "_inner", "_secure", "get_extra_info")
 
     def __init__(self, core: Any, inner: Any, secure: Any) -> None:
         self._core = core
         self._secure = secure
         self._inner = inner
-        self.aclose = inner.aclose
+        self._forks = forks[0]
         self.get_extra_info = inner.get_extra_info
 
+    async def aclose(self) -> None:
+        if not foreign(self._forks):
+            await self._inner.aclose()
+
     async def read(self, max_bytes: int, timeout: Any = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
+        if foreign(self._forks):
+            raise self._core.ReadError(FOREIGN)
         if type(timeout) is Timeouts:
             timeout = timeout.left("read")
             if timeout is not None and timeout <= 0:
@@ -71,6 +80,8 @@ class _AsyncStream:
         return data
 
     async def write(self, buffer: bytes, timeout: Any = None) -> None:  # noqa: ASYNC109
+        if foreign(self._forks):
+            raise self._core.WriteError(FOREIGN)
         if not buffer:
             return
         if type(timeout) is not Timeouts:
@@ -94,5 +105,6 @@ class _AsyncStream:
         try:
             return await self._secure(self._inner, server_hostname, timeout)
         except CancelledError:  # httpcore closes it for any other error
-            await self._inner.aclose()
+            if not foreign(self._forks):
+                await self._inner.aclose()
             raise

@@ -2,23 +2,12 @@
 
 from typing import Any
 
+from kubelb.adapters._httpx.foreign import FOREIGN, foreign, forks
 from kubelb.adapters._httpx.http2.machine import Machine
 from kubelb.adapters._httpx.http2.stream import Stream
 from kubelb.clock import monotonic
-from kubelb.process import here, on_settle
 
 __all__ = ["FOREIGN", "Pooled"]
-
-FOREIGN = "the connection is the parent process's"
-_forks = [0]
-"""How many forks are between this process and the first one."""
-
-
-def _count() -> None:
-    _forks[0] += 1
-
-
-on_settle(_count)
 
 
 class Pooled:
@@ -31,7 +20,7 @@ class Pooled:
         self._keepalive = keepalive
         self._machine = Machine(core)
         self._expires: float | None = None
-        self._forks = _forks[0]
+        self._forks = forks[0]
         self._rest()
 
     def foreign(self) -> bool:
@@ -39,7 +28,7 @@ class Pooled:
 
         Nothing is said on it here, and no lock of it is taken: a thread that does not exist here may hold that.
         """
-        return not here[0] or self._forks != _forks[0]
+        return foreign(self._forks)
 
     def _flush(self) -> None:
         """Let what the machine has to say be written: the shell's part."""
