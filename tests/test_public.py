@@ -82,7 +82,7 @@ def test_what_a_load_balancer_shows() -> None:
     }
     adapters = {
         *("always_flow", "arun", "can_follow", "cluster_domain", "explained", "feed", "flow", "links", "on_change"),
-        *("own_namespace", "ready_timeout", "retry", "run", "settled", "tell", "watch"),
+        *("own_namespace", "plain_endpoint", "ready_timeout", "retry", "run", "settled", "tell", "watch"),
     }
     with kubelb.LoadBalancer("static:///127.0.0.1:1") as lb:
         assert {name for name in dir(lb) if not name.startswith("_")} == users | adapters

@@ -168,6 +168,10 @@ async def test_the_state_is_that_of_the_plain_channel(ways_to: Ways, monkeypatch
     """What waits for a channel to be ready waits for the one that is used."""
     monkeypatch.setenv("KUBELB_DISABLE", "1")
     with ways_to.balancer(seed=None) as lb:
+        channel = aio.insecure_channel(lb)
+        assert channel._channel.check_connectivity_state(False) == 0
+        channel._channel.check_connectivity_state(True)
+        await channel.close()
         async with aio.insecure_channel(lb) as channel:
             assert channel.get_state() is grpc.ChannelConnectivity.IDLE
             changed = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.IDLE))
@@ -176,6 +180,17 @@ async def test_the_state_is_that_of_the_plain_channel(ways_to: Ways, monkeypatch
             assert channel.get_state() is grpc.ChannelConnectivity.READY
             assert channel._channel.check_connectivity_state(False) == 2
             assert lb._feed is None
+
+
+def test_its_state_without_a_loop(ways_to: Ways, monkeypatch: Any) -> None:  # noqa: F811
+    """It is idle, for nothing was begun; to begin anything takes the loop, as ever."""
+    monkeypatch.setenv("KUBELB_DISABLE", "1")
+    with ways_to.balancer() as lb:
+        channel = aio.insecure_channel(lb)
+        assert channel.get_state() is grpc.ChannelConnectivity.IDLE
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            channel.get_state(try_to_connect=True)
+        asyncio.run(channel.close())
 
 
 @on_loop

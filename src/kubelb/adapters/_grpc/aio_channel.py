@@ -125,9 +125,7 @@ class AioChannel(Common, grpc.aio.Channel):
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the state of the whole: READY while any endpoint is."""
         if self.passing:
-            self.here()
-            state: grpc.ChannelConnectivity = self.plain.channel().get_state(try_to_connect)
-            return state
+            return _STATES[self.plain.check(try_to_connect)]
         if try_to_connect:
             self.start()
         return self.subs.connectivity(try_to_connect)
@@ -333,6 +331,7 @@ class AioChannel(Common, grpc.aio.Channel):
     # Switched off
 
     def _open_plainly(self, address: str, options: Options) -> tuple[grpc.aio.Channel, Check]:
+        self.here()
         return self._open(address, options, guarded=False)
 
     def _closed_plainly(self) -> Exception:
@@ -373,6 +372,10 @@ class AioChannel(Common, grpc.aio.Channel):
         self._abandoned += [self.flows, self.running, self._closing, list(self.past)]
         self.past = WeakSet()
         self.loop, self.flows, self.running, self._closing = None, set(), set(), set()
+
+
+_STATES = {state.value[0]: state for state in grpc.ChannelConnectivity}
+"""By core's numbers."""
 
 
 class _Process:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubelb.adapters._grpc.options import Options
-from kubelb.adapters._grpc.subchannels import READY
+from kubelb.adapters._grpc.subchannels import IDLE, READY
 from kubelb.adapters._grpc.watch import Check
 
 __all__ = ["Plain", "plain_options"]
@@ -63,10 +63,11 @@ class Plain:
             return self._kept[0]
 
     def check(self, connect: bool) -> int:
-        """Return its state, as core counts; `connect`: begin to connect where that has not been begun."""
-        self.channel()
+        """Return its state, as core counts; `connect`: make it and begin to connect where that has not been begun."""
+        if connect:
+            self.channel()
         kept = self._kept
-        return int(kept[1](connect)) if kept is not None else 0
+        return IDLE if kept is None else int(kept[1](connect))
 
     def made(self) -> list[Any]:
         """Return the channel if there is one."""
