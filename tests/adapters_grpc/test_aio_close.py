@@ -12,7 +12,7 @@ import pytest
 from tests.adapters_grpc.aio_kit import one
 from tests.adapters_grpc.conftest import until
 
-from kubelb.adapters._grpc import aio_channel
+from kubelb.adapters._grpc import aio_closing
 from kubelb.adapters.grpc import aio
 
 CLOSED = grpc.ChannelConnectivity.SHUTDOWN
@@ -81,7 +81,7 @@ def test_beside_its_own(server: Any, balance: Any, beside: Any) -> None:
 
 def test_beside_one_that_waits_for_it(server: Any, balance: Any, beside: Any, monkeypatch: Any) -> None:
     """A loop that is blocked cannot close anything: said in words, where it would be waited for without end."""
-    monkeypatch.setattr(aio_channel, "PATIENCE", 0.05)
+    monkeypatch.setattr(aio_closing, "PATIENCE", 0.05)
     channel = aio.insecure_channel(balance(server()))
     asyncio.run_coroutine_threadsafe(one(channel), beside).result(20)
     go_on, blocked = threading.Event(), threading.Event()

@@ -10,15 +10,14 @@ The state of the whole is looked at only while somebody waits for it.
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import grpc
 import grpc.aio
 
 from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from kubelb.adapters._grpc.aio_endings import now
+from kubelb.adapters._grpc.aio_closing import AioClosing, close_now, closed
 from kubelb.adapters._grpc.aio_interceptors import flat, put_into, sorted_out
 from kubelb.adapters._grpc.aio_waiting import AioWaiting
 from kubelb.adapters._grpc.common import Common, address_of
@@ -35,19 +34,16 @@ from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.errors import LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
-from kubelb.runtime.fork import register, settled
-from kubelb.runtime.loops import modules, refuse_trio
+from kubelb.runtime.fork import register
+from kubelb.runtime.loops import modules
 
 if TYPE_CHECKING:
     from kubelb.adapters._grpc.common import Q, R
 
 __all__ = ["AioChannel"]
 
-PATIENCE = 5.0
-"""Seconds until a loop that runs in another thread has to begin to close its channel."""
 
-
-class AioChannel(Common, grpc.aio.Channel):
+class AioChannel(AioClosing, Common, grpc.aio.Channel):
     """Everything of `kubelb.adapters.grpc.aio.insecure_channel`'s result."""
 
     def __init__(
@@ -148,96 +144,7 @@ class AioChannel(Common, grpc.aio.Channel):
                 raise closed_channel()
             await asyncio.sleep(poll.pause())
 
-    async def close(self, grace: float | None = None) -> None:
-        """End every call and connection, and the load balancer if it was made from a target here. Idempotent.
-
-        Calls that run have `grace` seconds to end, none by default; then they are cancelled. So they are when this is.
-        It may be awaited on another event loop than the channel's: on a later one, where nothing of it runs any more,
-        or beside it, in another thread, and is then done where the channel belongs.
-        """
-        self.refuse_trio()
-        if grace is not None and grace < 0:
-            raise ValueError(f"close(grace={grace!r}): give seconds, 0 or more")
-        settled()
-        loop = self.loop
-        if loop is None or loop is asyncio.get_running_loop():
-            await self._close_here(grace)
-        elif not await self._closed_there(loop, grace):
-            self._start_anew(self.subs.take_all() + self.plain.take())
-            await self._close_here(None)
-
-    async def _closed_there(self, loop: asyncio.AbstractEventLoop, grace: float | None) -> bool:
-        """Close on the loop that the channel belongs to; False where that does not run, or stops before it is done."""
-        if not loop.is_running():
-            return False
-        begun: list[bool] = []
-
-        async def close() -> None:
-            begun.append(True)
-            await self._close_here(grace)
-
-        closing, poll, clock = asyncio.run_coroutine_threadsafe(close(), loop), Poll(), asyncio.get_running_loop().time
-        until = clock() + PATIENCE
-        try:
-            while not closing.done():
-                if not loop.is_running():
-                    return False
-                if not begun and clock() > until:  # it may be waiting for what runs here
-                    raise RuntimeError(
-                        f"{self!r} is bound to another event loop, which does not come to close it; close it there"
-                    )
-                await asyncio.sleep(poll.pause())
-        finally:
-            if not (closing.done() or loop.is_closed()):
-                closing.cancel()
-        closing.result()
-        return True
-
-    async def _close_here(self, grace: float | None) -> None:
-        channels = self.subs.take_all() + self.plain.take()
-        self._kept.clear()
-        try:
-            if grace:
-                await self._drained(grace)
-        finally:  # also where the wait is cut short: nothing else knows what runs
-            for task in tuple(self.flows):
-                task.cancel()
-            for call in (*self.running, *self.past):  # grpcio looks for them in the stacks of tasks, and misses some
-                with suppress(Exception):
-                    call.cancel()
-            for channel in channels:
-                self.aside(_closed(channel))
-        try:
-            if self._closing:
-                await asyncio.wait(self._closing)
-        finally:
-            if self._owns:
-                await self.lb.aclose()
-
-    async def _drained(self, grace: float) -> None:
-        """Wait for what runs. grpcio's own grace will not do: a close that is cut short there cancels nothing."""
-        poll, clock = Poll(), self.lb.balancer.clock
-        until = clock() + grace
-        while (self.running or self.flows or self._passing_by()) and clock() < until:  # noqa: ASYNC110
-            await asyncio.sleep(min(poll.pause(), max(0.0, until - clock())))
-
-    def _passing_by(self) -> bool:
-        return not all(call.done() for call in tuple(self.past))
-
-    async def __aenter__(self) -> Self:
-        self.refuse_trio()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     # The loop
-
-    def refuse_trio(self) -> None:
-        """Raise RuntimeError where trio runs the caller, in which grpc.aio hangs or is not understood."""
-        refuse_trio(repr(self), "the channels of kubelb.adapters.grpc", "stub.Method, request")
 
     def begin(self) -> None:
         """A call begins."""
@@ -300,7 +207,7 @@ class AioChannel(Common, grpc.aio.Channel):
         for calling in self._callings:
             calling.forget_all()
         for channel in gone:
-            _close_now(channel)
+            close_now(channel)
 
     def _on_change(self, difference: Difference) -> None:  # noqa: ARG002
         loop = self.loop
@@ -316,7 +223,7 @@ class AioChannel(Common, grpc.aio.Channel):
     def _open(self, target: str, options: Options, *, guarded: bool) -> tuple[grpc.aio.Channel, Check]:
         channel = self._made(target, options, None)
         if not put_into(channel, self, guarded=guarded):
-            self.aside(_closed(channel))
+            self.aside(closed(channel))
             channel = self._made(target, options, flat(self, guarded=guarded))
         return channel, quick_check(channel) or (lambda connect: channel.get_state(connect).value[0])
 
@@ -356,7 +263,7 @@ class AioChannel(Common, grpc.aio.Channel):
         loop.call_later(pause, step)
 
     def _close_one(self, channel: grpc.aio.Channel) -> None:
-        self.aside(_closed(channel))
+        self.aside(closed(channel))
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Have something done for which nothing waits but `close`."""
@@ -396,23 +303,6 @@ _process = _Process()
 
 async def _put_down(sub: SubChannel) -> None:
     sub.words = await aio_asked(sub.channel)
-
-
-def _close_now(channel: grpc.aio.Channel) -> None:
-    """Close a channel whose loop does not run: what it has to do there is not waited for.
-
-    Its calls first, for a loop that is closed refuses what their cancelling asks of it, and grpcio gives up there.
-    """
-    for call in tuple(getattr(channel, "_active_calls", ())):
-        with suppress(Exception):
-            call.cancel()
-    with suppress(Exception):
-        now(channel.close())
-
-
-async def _closed(channel: grpc.aio.Channel) -> None:
-    with suppress(Exception):
-        await channel.close()
 
 
 def closed_channel() -> Exception:
