@@ -60,7 +60,7 @@ ENOUGH = 10
 STARVED = 50
 """Ends of an endpoint after which a peer that has not had `ENOUGH` meanwhile is taken for what it was before."""
 FADE = 0.9
-"""What is left of an end's weight after one more: about the last ten count, so a peer that has changed is soon known."""
+"""What is left of an end's weight after one more: about the last ten count, so one that has changed is soon known."""
 UNDER_WAY = 50
 """Requests in flight on a peer when a comparison begins, at the most, whose good ends say nothing: they came before
 whatever began then, and a refusal overtakes them."""
