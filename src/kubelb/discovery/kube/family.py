@@ -203,8 +203,7 @@ class Family:
         changes = self._changes(base)
         self._touched.clear()
         if changes:
-            # In one go: what counts among 10 000 is how often each one's reference count is touched.
-            tables = (*self._order, self._held)
+            tables = (*self._order, self._held)  # in one go: among 10 000 each touch of a reference count tells
             self.used = tuple(chain.from_iterable([table.used for table in tables]))
             self.parked = tuple(chain.from_iterable([table.parked for table in tables]))
         return changes
