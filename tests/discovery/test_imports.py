@@ -1,10 +1,14 @@
 """What is imported when."""
 
+import ast
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
+
+import kubelb
 
 HEAVY = ["msgspec", "urllib3", "kubernetes", "ssl", "asyncio", "grpc", "dns", "httpx", "requests", "aiohttp"]
 
@@ -100,3 +104,20 @@ def test_a_missing_package_is_told_by_the_source_and_not_by_the_constructor():
     code = "import sys; sys.modules['msgspec'] = None; import kubelb; print(kubelb.LoadBalancer('a.b:c'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "a.b:c" in done.stdout
+
+
+def test_no_circle():
+    """The kind: two files that cannot be read one after the other. Imports for types and inside functions count too."""
+    root = pathlib.Path(kubelb.__file__).parent.parent
+    needs = {}
+    for path in (root / "kubelb/discovery").rglob("*.py"):
+        name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        needs[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{each.name}" for each in node.names}
+                needs[name] |= {node.module, *names}
+    while leaves := [name for name, of in needs.items() if not of & needs.keys()]:
+        for name in leaves:
+            del needs[name]
+    assert not needs
