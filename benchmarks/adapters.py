@@ -104,8 +104,8 @@ def sync(run: Run, lb, count: int, bare_url: str) -> None:
         [timed(lambda: bare.get(bare_url)), timed(lambda: twin.get(bare_url)), timed(lambda: ours.get(URL))],
         ADDED,
     )
-    for crew in () if run.smoke else (20, 100):
-        run.throughput("threads", count, crew, partial(thread_rate, bare, bare_url), partial(thread_rate, ours, URL))
+    if not run.smoke:  # with a hundred threads bare httpx closes connections under requests, and loses them
+        run.throughput("threads", count, 20, partial(thread_rate, bare, bare_url), partial(thread_rate, ours, URL))
     for client in clients:
         client.close()
 
