@@ -6,8 +6,6 @@ import signal
 import threading
 from types import SimpleNamespace
 
-import pytest
-
 from discovery.build import piece, row, wire
 from kubelb.core.events import Skipped
 from kubelb.discovery.kube import places
@@ -148,7 +146,6 @@ def test_a_load_balancer_that_is_gone_is_not_kept():
     assert len(places._listeners) <= before
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_while_a_service_starts():
     """The kind: a child tells what it learns to a service whose lock is held by a thread that is the parent's.
 
