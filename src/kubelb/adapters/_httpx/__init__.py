@@ -2,6 +2,8 @@
 
 kit.py        the modules, their exceptions and what these mean
 timeouts.py   the client's timeouts, bounded by the call's own end
+checks.py     limits and hints that a user gives
+plainly.py    what goes past kubelb, or does not belong here
 common.py     options, hosts, hints, judging: all that needs no waiting
 dial.py       network backends that dial an endpoint, whatever the URL says; adial.py
 body.py       response streams that hold the lease until the body has ended; abody.py

@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from math import isnan
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from kubelb.adapters._httpx.kit import Kit
+from kubelb.adapters._httpx.checks import HINTS, Limits, check_hints, limiting
 from kubelb.adapters._httpx.mounting import keys
+from kubelb.adapters._httpx.plainly import Plainly
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters._httpx.timeouts import Timeouts, longest
-from kubelb.adapters.balancers import Connected, balancer_of
+from kubelb.adapters.balancers import balancer_of
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, for_pods, judge_status
@@ -24,12 +24,11 @@ from kubelb.core.table import Difference
 from kubelb.errors import DeadlineExceeded, WrongHost
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import CANCELLED, Outcome, Request
-from kubelb.printable import shown
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
-from kubelb.runtime.fork import register, settled
+from kubelb.runtime.fork import register
 from kubelb.runtime.hinting import current
-from kubelb.runtime.switch import off, switched_off
+from kubelb.runtime.switch import switched_off
 
 if TYPE_CHECKING:
     from kubelb.telemetry.calls import Call, Try
@@ -40,51 +39,10 @@ OPENED = Outcome(open=True)
 """Headers of an ordinary success; one value for every call, so it is never given a lease or a value."""
 
 TLS = frozenset({"https", "wss"})
-FORKS = ("httpx", "httpx2")
-"""Modules that there is an adapter for."""
-_HINTS = ("key", "idempotent", "deadline")
 
 
-def _module(request: Any) -> str:
-    return type(request).__module__.partition(".")[0]
-
-
-class Limits(Protocol):
-    """What `httpx.Limits` and `httpx2.Limits` have."""
-
-    max_connections: int | None
-    max_keepalive_connections: int | None
-    keepalive_expiry: float | None
-
-
-def _check_hints(hints: Any) -> None:
-    """Refuse what is no hint: nothing else looks at what is in a request's extensions."""
-    if not isinstance(hints, Mapping):
-        raise TypeError(f"extensions['kubelb'] is of type {type(hints).__name__}: give a dict of {sorted(_HINTS)}")
-    if unknown := hints.keys() - {*_HINTS}:
-        raise TypeError(f"extensions['kubelb'] knows {sorted(_HINTS)}, not {sorted(unknown, key=str)}")
-    if not isinstance(said := hints.get("idempotent"), bool | None):
-        raise TypeError(f"extensions['kubelb']: idempotent={shown(said)}: give True or False")
-    deadline = hints.get("deadline")
-    if deadline is not None and (not isinstance(deadline, int | float) or isnan(deadline)):
-        raise TypeError(f"extensions['kubelb']: deadline={shown(deadline)}: give a number of seconds")
-
-
-def _limiting(limits: Limits) -> dict[str, Any]:
-    """Return limits as httpcore takes them; refuses those under which no request would ever be sent."""
-    try:
-        options = {name: getattr(limits, name) for name in Limits.__annotations__}
-    except AttributeError:
-        raise TypeError(f"limits={limits!r}: give the client's own Limits(...)") from None
-    if (most := options["max_connections"]) is not None and (not isinstance(most, int) or most < 1):
-        raise ValueError(f"limits={limits!r}: max_connections must be 1 or more, or None")
-    return options
-
-
-class Common(Connected):
-    """Base of both transports; `kit` is set by the module that names them."""
-
-    kit: Kit
+class Common(Plainly):
+    """Base of both transports."""
 
     def __init__(
         self,
@@ -114,7 +72,7 @@ class Common(Connected):
         self._protocols = ["h2"] * http2 + ["http/1.1"] * http1
         if limits is None:
             limits = self.kit.httpx.Limits(keepalive_expiry=KEEPALIVE)
-        self._pool_options = {**_limiting(limits), "http1": http1, "http2": http2}
+        self._pool_options = {**limiting(limits), "http1": http1, "http2": http2}
         self._socket_options = check_options(socket_options)
         self._pools = Pools(self._make_pool)
         self._patience = Patience(self.lb)
@@ -166,25 +124,6 @@ class Common(Connected):
         context.set_alpn_protocols(self._protocols)
         return context
 
-    # Clients of another kind
-
-    def _swapped(self, client: str, fitting: str, request: Any = None) -> TypeError:
-        """The error of a client that awaits what is not awaited here, or the other way round."""
-        mine = self.kit.httpx.__name__
-        theirs = mine if request is None or (root := _module(request)) not in FORKS else root
-        return TypeError(
-            f"kubelb.adapters.{mine}.{type(self).__name__} is in {theirs}.{client}, which calls another kind of "
-            f"transport; use that one: from kubelb.adapters.{theirs} import {fitting}"
-        )
-
-    def _mixed_up(self, request: Any) -> TypeError:
-        """The error of the other module's client: httpx2 is httpx by another name, and its values are not httpx's."""
-        mine, theirs, kind = self.kit.httpx.__name__, _module(request), type(self).__name__
-        cure = f"give it to a client of {mine}"
-        if theirs in FORKS:
-            cure = f"in a client of {theirs} use that one: from kubelb.adapters.{theirs} import {kind}"
-        return TypeError(f"kubelb.adapters.{mine}.{kind} was given a request of {theirs}, not of {mine}; {cure}")
-
     # Mounts
 
     def mounted(self, beside: Any) -> dict[str, Any]:
@@ -198,38 +137,6 @@ class Common(Connected):
         names = sorted(host.decode() for host in self._hosts)
         both = beside(self)
         return {key: self if alone else both for key, alone in keys(httpx.URL, httpx.InvalidURL, names)}
-
-    _plain_kind = ""
-
-    def plain(self) -> Any:
-        """Return the client's own transport, which dials what the URL says: with our options, and through no proxy.
-
-        As our pools it is left alone in a forked child and on a later event loop.
-        """
-        settled()
-        kept = self._plain
-        if not kept:  # of two threads at once one appends for nothing, what has opened nothing
-            kept.append(getattr(self.kit.httpx, self._plain_kind)(**self._plain_options()))
-        return kept[0]
-
-    def _plain_options(self) -> dict[str, Any]:
-        protocols = {name: self._pool_options[name] for name in ("http1", "http2")}
-        limits = {name: self._pool_options[name] for name in Limits.__annotations__}
-        options = {"limits": self.kit.httpx.Limits(**limits), "socket_options": self._socket_options}
-        return {"verify": self._tls.get(), **options, **protocols}
-
-    # Switched off
-
-    def _plainly(self, request: Any) -> Any:
-        """Return what answers where kubelb is switched off."""
-        if not isinstance(request, self._own_request):
-            raise self._mixed_up(request)
-        way = off()
-        if hasattr(way, "handle_request") or hasattr(way, "handle_async_request"):
-            return way
-        if self._server_hostname is not None:
-            request.extensions = {**request.extensions, "sni_hostname": self._server_hostname}
-        return self.plain()
 
     # Before the request
 
@@ -253,11 +160,11 @@ class Common(Connected):
     def _hints(self, request: Any) -> Mapping[str, Any] | None:
         hints: Mapping[str, Any] | None = request.extensions.get("kubelb")
         if hints is not None:
-            _check_hints(hints)
+            check_hints(hints)
         if (hinted := current()) is not None:
             own = hints or {}
             counting = hinted.beside(own.get("key"), own.get("idempotent"), own.get("deadline"))
-            hints = {name: value for name, value in zip(_HINTS, counting, strict=True) if value is not None}
+            hints = {name: value for name, value in zip(HINTS, counting, strict=True) if value is not None}
         if hints and (deadline := hints.get("deadline")) is not None and deadline <= 0:
             error = DeadlineExceeded(str(self.lb.target), f"deadline={deadline!r}: it was over before the call")
             raise self.kit.refusal(error, request)
