@@ -18,6 +18,7 @@ from typing import TypeAlias
 from kubelb.clock import Clock, monotonic
 from kubelb.runtime.fork import register
 from kubelb.runtime.greenlets import PatchedTooLate, concerns, look
+from kubelb.threads import begin
 
 __all__ = ["Worker", "worker"]
 
@@ -113,7 +114,7 @@ class Worker:
 
     def _spawn(self, name: str, target: Callable[[object], None]) -> None:
         thread = threading.Thread(target=self._run, args=(target, self._epoch), name=name, daemon=True)
-        thread.start()
+        begin(thread)
         self._threads.add(thread)
 
     def _run(self, target: Callable[[object], None], epoch: object) -> None:

@@ -19,6 +19,7 @@ from kubelb.discovery.dns.nameservers import Nameservers
 from kubelb.discovery.dns.poller import Poller, Steps
 from kubelb.discovery.dns.steps import HOSTS, RESYNC, Ask, Config, Failure, Reply, Rest, Sleep, Step
 from kubelb.process import thread_ends
+from kubelb.threads import begin
 
 __all__ = ["Runner", "abandon_all", "place"]
 
@@ -56,7 +57,7 @@ class Runner:
     def begin(self) -> None:
         """Start the thread; where there is none to be had nothing stays open."""
         try:
-            self._thread.start()
+            begin(self._thread)
         except RuntimeError:
             asker, self._asker = self._asker, None
             if asker is not None:

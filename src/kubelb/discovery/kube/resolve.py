@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kubelb.clock import monotonic
 from kubelb.discovery.kube.lifeline import CutError, Lifeline
+from kubelb.threads import begin
 
 __all__ = ["FRESH", "Address", "after_fork_in_child", "forget", "resolve"]
 
@@ -82,7 +83,7 @@ class _Lookup:
         self._done = threading.Event()
         self._waiting: list[queue.SimpleQueue[None]] = []
         self._result: tuple[Address, ...] | OSError = OSError("not looked up")
-        threading.Thread(target=self._run, name=f"kubelb-lookup-{question[0]}", daemon=True).start()
+        begin(threading.Thread(target=self._run, name=f"kubelb-lookup-{question[0]}", daemon=True))
 
     def wait(self, timeout: float, lifeline: Lifeline) -> tuple[Address, ...]:
         bell: queue.SimpleQueue[None] = queue.SimpleQueue()

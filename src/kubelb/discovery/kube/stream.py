@@ -28,6 +28,7 @@ from kubelb.discovery.kube.steps import PAUSE, READ, RESYNC, ROUSED, Answer, Fai
 from kubelb.discovery.kube.transport import Transport
 from kubelb.discovery.kube.waits import Steps
 from kubelb.process import thread_ends
+from kubelb.threads import begin
 
 __all__ = ["Stream"]
 
@@ -97,7 +98,7 @@ class Stream:
 
     def begin(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        begin(self._thread)
         self._comeback.join(self._wake.set)
 
     def resync(self) -> None:
