@@ -46,6 +46,19 @@ def test_an_answer_of_the_application_is_not_repeated(world, service, balance, s
     assert sum(s.failures for s in lb.balancer.states()) == (status in {500, 505})
 
 
+@pytest.mark.parametrize(
+    ("status", "refusals"), [(400, 1), (401, 1), (404, 1), (499, 1), (501, 1), (200, 0), (304, 0), (408, 0), (500, 0)]
+)
+def test_what_is_a_refusal(world, service, balance, status, refusals):
+    """A 4xx is an answer, and one that comes at once is no sign of room: the core is told. 408 took its time."""
+    svc = service(1)
+    svc[0].fail(status)
+    lb = balance(*svc)
+    assert world.get(world.client(lb), URL).status_code == status
+    seen = state(lb, svc[0])
+    assert (seen.refusals, seen.successes, seen.in_flight) == (refusals, status != 500, 0)
+
+
 @pytest.mark.parametrize("status", [502, 503, 504, 429])
 def test_a_post_is_not_repeated(world, service, balance, status):
     """A status proves that the request was processed by somebody: a POST has one delivery."""

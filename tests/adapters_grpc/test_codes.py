@@ -45,6 +45,7 @@ def test_every_status(code: grpc.StatusCode) -> None:
     error = Ended(code)
     outcome = outcome_of(error)
     assert (outcome.verdict, outcome.retryable) == MEANING.get(code.name, (Verdict.OK, False))
+    assert outcome.refusal == (code.name not in MEANING)
     assert outcome.sent is not Sent.NEVER
     assert outcome.error is error
     assert outcome.reason == code.name

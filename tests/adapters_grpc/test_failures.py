@@ -131,7 +131,8 @@ def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, code: g
     assert isinstance(caught.value, grpc.Call)
     assert sum(each.total for each in servers) == 1
     failures = sum(state.failures for state in lb.balancer.states())
-    assert failures == (code is grpc.StatusCode.INTERNAL)
+    refusals = sum(state.refusals for state in lb.balancer.states())
+    assert (failures, refusals) == ((1, 0) if code is grpc.StatusCode.INTERNAL else (0, 1))
 
 
 @pytest.mark.parametrize("way", EACH)

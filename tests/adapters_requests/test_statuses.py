@@ -36,6 +36,7 @@ def test_an_answer_of_the_application_is_not_repeated(session, service, balance,
     assert session(lb).get(URL).status_code == status
     assert svc.requests == 1
     assert sum(each.failures for each in lb.balancer.states()) == (status == 500)
+    assert sum(each.refusals for each in lb.balancer.states()) == (status != 500)
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 429])

@@ -183,6 +183,17 @@ def test_one_attempt_without_a_retry() -> None:
     assert len(script.once()) == 1
 
 
+def test_classify_says_what_is_a_refusal() -> None:
+    """Of a result, and of what a client raises for a "not found": an answer, and no sign of room."""
+    lb = LoadBalancer(STATIC)
+    refusal = Outcome(refusal=True, reason="404")
+    assert both(lb, Script("missing"), classify=lambda *_: refusal) == "missing"
+    with pytest.raises(KeyError):
+        both(lb, Script(KeyError("x")), classify=lambda *_: refusal)
+    states = lb.balancer.states()
+    assert sum(state.refusals for state in states) == sum(state.successes for state in states) == 2 * 2
+
+
 def test_classify_judges_results_and_errors_and_may_use_constants() -> None:
     """An Outcome of the user's decides; what belongs to one attempt is kept on a copy."""
     bad = Outcome(Verdict.FAILED, retryable=True, reason="bad result")

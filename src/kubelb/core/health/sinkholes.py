@@ -20,7 +20,7 @@ Whether it refuses what others answer is a comparison over one and the same time
 with the Chernoff bound, and for `p` the upper end of the 95 % Wilson interval of the best of up to eight peers. So one
 peer that answers is enough; where all refuse alike, the caller's own mistake, or all refuse a third of what they
 get, there is no such peer; and what is new to all at the same moment is new to the peers, too. Beside peers that have
-answered sixty requests meanwhile five refusals in a row suffice, beside ten answers eleven.
+answered sixty requests meanwhile five refusals in a row suffice, beside ten answers fifteen.
 
 By latency the peers of a sinkhole may get nothing at all, and then there is nothing to compare with. So where it has
 had fifty ends and half of its peers not ten each, though their answers do not take that long, the last ten of these
@@ -48,8 +48,9 @@ SURE = 1e-6
 """Chance of so many refusals, were the endpoint like its best peer, from which on it is bounded."""
 LIKELY = 0.01
 """The same, above which it is bounded no longer: what is lifted too early is found again."""
-FEWEST = 5
-"""Refusals between two looks at the peers; with fewer it never is one."""
+FEWEST, SELDOM, OFTEN = 5, 50, 100
+"""Refusals between two looks at the peers, with fewer it never is one; and between two after so many that said nothing:
+where all refuse a large share for good, a refusal is to cost little."""
 MATTERS = 0.8
 """Part of its best peer's share of good ends that an endpoint has at the most, or it is let alone: what ends at once is
 in flight for no time, so the draw of a fifth less is a quarter more than its fair share."""
@@ -125,7 +126,7 @@ class Sinkholes:
             state.contrast = contrast_with(state, self.peers(), now, before=1)
             return False
         bad = state.bad - contrast.bad
-        if bad % FEWEST:
+        if bad % (FEWEST if bad <= OFTEN else SELDOM):
             return False
         calls = bad + state.good - contrast.good
         if apart(bad, calls, best(contrast, calls, now), SURE):
@@ -181,8 +182,9 @@ class Sinkholes:
 
     def _still(self, state: EndpointState, contrast: Contrast, now: float) -> bool:
         bad, good = state.bad - contrast.bad, state.good - contrast.good
-        if bad + good < ENOUGH:
-            return True
+        if bad + good < ENOUGH:  # it says little itself; that no peer answers any more says enough
+            ends = [(peer.good - well, peer.bad - ill) for peer, well, ill in contrast.peers if peer.in_use]
+            return any(well > 0 for well, _ in ends) or all(ill < ENOUGH for _, ill in ends)
         state.contrast = contrast_with(state, self.peers(), now)
         return apart(bad, bad + good, best(contrast, bad + good, now), LIKELY)
 
@@ -237,8 +239,11 @@ def best(contrast: Contrast, calls: int, now: float) -> float:
 
 def remember(state: EndpointState) -> None:
     """Take note of an end that was not good, the last one so far."""
-    well, ill = recent_ends(state, 1)
-    state.recent_ends = well * FADE, ill * FADE + 1.0, state.good + state.bad
+    well, ill, by = state.recent_ends
+    ends = state.successes + state.failures + state.odd
+    if ends - by > 1:
+        well, ill = recent_ends(state, 1)
+    state.recent_ends = well * FADE, ill * FADE + 1.0, ends
 
 
 def recent_ends(state: EndpointState, but: int = 0) -> tuple[float, float]:
