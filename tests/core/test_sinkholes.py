@@ -263,7 +263,7 @@ def test_peers_that_get_nothing_are_taken_for_what_they_were() -> None:
     refuse(late, 0, 100)
     assert not late.told(ShareBounded)
     late.clock.advance(0.2)
-    refuse(late, 0, 5)
+    refuse(late, 0, 50)
     assert late.told(ShareBounded)
 
 

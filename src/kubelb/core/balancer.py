@@ -372,8 +372,7 @@ class Balancer:
         with self._lock:
             self._changed(now)
             events = sinkholes.begin(state, now)
-        if events:
-            self._rebuild_small(now)
+        self._rebuild_small(now)
         self._tell(events)
 
     def _rebuild_small(self, now: float) -> None:
