@@ -127,6 +127,7 @@ class Inherited:
                 await anext(self.parts)
 
         asyncio.run(read())
+        assert [view.failures for view in self.transport.lb.endpoints()] == [0]  # it is no fault of the pod
 
     def ask(self) -> None:
         async def ask() -> None:

@@ -4,7 +4,7 @@ from asyncio import CancelledError
 from typing import Any
 
 from kubelb.adapters._httpx.dial import Contexts
-from kubelb.adapters._httpx.foreign import FOREIGN, foreign, forks
+from kubelb.adapters._httpx.foreign import foreign, forks, not_ours
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.patience import Patience
 from kubelb.adapters.sockets import SocketOption
@@ -71,7 +71,7 @@ class _AsyncStream:
 
     async def read(self, max_bytes: int, timeout: Any = None) -> bytes:  # noqa: ASYNC109  # httpcore's signature
         if foreign(self._forks):
-            raise self._core.ReadError(FOREIGN)
+            raise not_ours(self._core.ReadError)
         if type(timeout) is Timeouts:
             timeout = timeout.left("read")
             if timeout is not None and timeout <= 0:
@@ -81,7 +81,7 @@ class _AsyncStream:
 
     async def write(self, buffer: bytes, timeout: Any = None) -> None:  # noqa: ASYNC109
         if foreign(self._forks):
-            raise self._core.WriteError(FOREIGN)
+            raise not_ours(self._core.WriteError)
         if not buffer:
             return
         if type(timeout) is not Timeouts:

@@ -4,11 +4,12 @@ Of asyncio the selector is one for both, too. Even to close such a socket there,
 parent deaf; over TLS a goodbye would be written. So a child does nothing with what it has not made.
 """
 
+from kubelb.adapters._httpx.http2.endings import Judged, with_judgement
+from kubelb.model import Verdict
 from kubelb.process import here, on_settle
 
-__all__ = ["FOREIGN", "foreign", "forks"]
+__all__ = ["foreign", "forks", "not_ours"]
 
-FOREIGN = "the connection is the parent process's"
 forks = [0]
 """How many forks are between this process and the first one: what is made here remembers it."""
 
@@ -16,6 +17,12 @@ forks = [0]
 def foreign(made: int) -> bool:
     """Whether what was made when `forks` was so much is another process's."""
     return not here[0] or made != forks[0]
+
+
+def not_ours(kind: type[Exception]) -> Exception:
+    """Return httpcore's exception of this kind for one that reads or writes there: no fault of the endpoint."""
+    words = "the connection is the parent process's"
+    return with_judgement(kind(words), Judged(Verdict.NEUTRAL, retryable=False, reason="the parent's connection"))
 
 
 def _count() -> None:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from kubelb.adapters._httpx.foreign import FOREIGN, foreign, forks
+from kubelb.adapters._httpx.foreign import foreign, forks
 from kubelb.adapters._httpx.http2.machine import Machine
 from kubelb.adapters._httpx.http2.stream import Stream
 from kubelb.clock import monotonic
 
-__all__ = ["FOREIGN", "Pooled"]
+__all__ = ["Pooled"]
 
 
 class Pooled:

@@ -16,9 +16,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from kubelb.adapters._httpx.foreign import not_ours
 from kubelb.adapters._httpx.http2.headers import request_fields
 from kubelb.adapters._httpx.http2.machine import AT_ONCE
-from kubelb.adapters._httpx.http2.pooled import FOREIGN, Pooled
+from kubelb.adapters._httpx.http2.pooled import Pooled
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters.defaults import SETTLE
@@ -141,7 +142,7 @@ class Connection(Pooled):
     async def next(self, stream: Stream, timeouts: Any) -> bytes:
         """Return the next part of the body, empty at its end."""
         if self.foreign():
-            raise self._core.ReadError(FOREIGN)
+            raise not_ours(self._core.ReadError)
         if (left := timeouts.left("read")) is not None and left <= 0:
             raise self._core.ReadTimeout("timed out")
         if not stream.readable():

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from kubelb.adapters._httpx.foreign import not_ours
 from kubelb.adapters._httpx.http2.headers import request_fields
 from kubelb.adapters._httpx.http2.machine import AT_ONCE
-from kubelb.adapters._httpx.http2.pooled import FOREIGN
 from kubelb.adapters._httpx.http2.stream import Stream, Waiter
 from kubelb.adapters._httpx.http2.wire import Wire
 from kubelb.adapters._httpx.produced import Produced
@@ -105,7 +105,7 @@ class Connection(Wire):
         stream.fresh = False
         for part in parts:
             if self.foreign():
-                raise self._core.WriteError(FOREIGN)
+                raise not_ours(self._core.WriteError)
             rest = memoryview(part)
             while rest:
                 with self._lock, self._whole:
@@ -124,7 +124,7 @@ class Connection(Wire):
     def next(self, stream: Stream, timeouts: Any) -> bytes:
         """Return the next part of the body, empty at its end."""
         if self.foreign():
-            raise self._core.ReadError(FOREIGN)
+            raise not_ours(self._core.ReadError)
         if (left := timeouts.left("read")) is not None and left <= 0:
             raise self._core.ReadTimeout("timed out")
         if not stream.readable():
