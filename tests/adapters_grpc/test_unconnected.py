@@ -14,7 +14,7 @@ from tests.adapters_grpc.servers import free_port
 
 import kubelb
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc.lastwords import asked
+from kubelb.adapters._grpc.lastwords import asked, cure
 from kubelb.adapters.grpc import aio
 
 HASTY = [("grpc.min_reconnect_backoff_ms", 300), ("grpc.max_reconnect_backoff_ms", 300)]
@@ -33,6 +33,22 @@ def call(channel: grpc.Channel) -> Any:
     return channel.unary_unary("/test.Echo/UU")(b"x", timeout=20)
 
 
+@pytest.mark.parametrize(
+    ("words", "looks_at"),
+    [
+        ("Failed to connect to remote host: Connection refused", "nothing listens there"),
+        ("connect failed: addr: ipv4:10.8.8.1:8080 error: Network is unreachable", "NetworkPolicies"),
+        ("Failed to connect to remote host: No route to host", "NetworkPolicies"),
+        ("tcp handshaker shutdown", "NetworkPolicies"),
+        ("Failed to connect to remote host: Connection timed out", "NetworkPolicies"),
+        ("Socket closed", "without TLS?"),
+    ],
+)
+def test_what_core_says_has_its_cure(words: str, looks_at: str) -> None:
+    """The kind: one cure for all that cannot be connected to. The words are core's, of the oldest and newest grpcio."""
+    assert looks_at in cure(words, "do the pods listen there, and without TLS?")
+
+
 def test_refused(server: Any, balance: Any) -> None:
     """Nothing listens: the first refusal, health and each view say so, with a cure; a connection ends it."""
     ports = free_port(), free_port()
@@ -45,11 +61,11 @@ def test_refused(server: Any, balance: Any) -> None:
             call(channel)
         assert "no connection to any of 2 endpoints: " in caught.value.reason
         assert REFUSED in caught.value.reason
-        assert "NetworkPolicies" in caught.value.reason
+        assert "nothing listens there" in caught.value.reason
         health = lb.health()
         assert "no connection to any of 2 endpoints in use: " in health.error
         assert REFUSED in health.error
-        assert "NetworkPolicies" in health.cure
+        assert "nothing listens there" in health.cure
         assert health.counts == {"ready": 2}
         for view in lb.endpoints():
             assert (view.failures, view.picks) == (0, 0)
@@ -80,7 +96,7 @@ async def test_refused_in_asyncio(server: Any, balance: Any) -> None:
         for health in (lb.health(), await asyncio.to_thread(lb.health)):
             assert "no connection to any of 2 endpoints in use: " in health.error
             assert REFUSED in health.error
-            assert "NetworkPolicies" in health.cure
+            assert "nothing listens there" in health.cure
         for view in await asyncio.to_thread(lb.endpoints):
             assert any(REFUSED in reason for reason in view.reasons)
         one = server(port=ports[0])

@@ -73,3 +73,11 @@ def test_other_failures_count_where_asked(world):
     assert world.reached() is False
     world.ask(RESET, 3)
     assert world.reached() is None
+
+
+def test_a_connect_that_nothing_answers_counts(world):
+    """It could not connect, as where it is refused; silence after the request was sent is another thing."""
+    for sent, expected in ((Sent.MAYBE, None), (Sent.NEVER, False)):
+        for _ in range(6):
+            world.balancer.pick().release(Outcome(Verdict.SILENT, sent=sent, latency=1.0))
+        assert world.reached() is expected

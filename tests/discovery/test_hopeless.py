@@ -8,6 +8,7 @@ import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, wh
 import pytest
 
 from kubelb import LoadBalancer, NeverSent, NoEndpoints, NotReady, UnknownService
+from kubelb.model import Outcome, Sent, Verdict
 from kubelb.testing import LocalCluster
 
 from .test_stop import wait_for
@@ -61,13 +62,14 @@ def test_health_says_that_nobody_can_be_connected_to(cluster):
             with pytest.raises(OSError, match="refused"):
                 ask(lb)
         health = lb.health()
-        assert health.error == "connections are refused by the 2 endpoints in use"
+        assert health.error == "connections are refused by all of the 2 endpoints in use"
         assert "nothing listens there" in health.cure
         assert "NetworkPol" not in health.cure
 
 
-def test_health_tells_a_network_from_a_closed_port():
-    """The kind: one cure for all that cannot be connected to. Where nobody answers it is the network's."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_health_tells_a_network_from_a_closed_port(count):
+    """The kind: one cure for all that cannot be connected to. Where nothing answers it is the network's."""
 
     def unreachable(attempt):
         try:
@@ -75,13 +77,34 @@ def test_health_tells_a_network_from_a_closed_port():
         except OSError as error:
             raise NeverSent from error
 
-    with LoadBalancer("static:///127.0.0.1:1,127.0.0.2:1", retry=None) as lb:
+    targets = ",".join(f"127.0.0.{n + 1}:1" for n in range(count))
+    with LoadBalancer(f"static:///{targets}", retry=None) as lb:
         for _ in range(6):
             with pytest.raises(OSError, match="unreachable"):
                 lb.call(unreachable)
         health = lb.health()
-        assert "could not connect to any of the 2 endpoints" in health.error
+        assert f"could not connect to {ONES[count]} in use" in health.error
         assert "NetworkPolicies" in health.cure
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_health_tells_of_endpoints_that_do_not_answer_a_connect(count):
+    """The kind: silence that stands in no word of health's. Packets to pods are dropped outside of their network."""
+
+    def unanswered(result, error):
+        return Outcome(Verdict.SILENT, sent=Sent.NEVER, latency=0.5, error=TimeoutError("timed out"))
+
+    targets = ",".join(f"127.0.0.{n + 1}:1" for n in range(count))
+    with LoadBalancer(f"static:///{targets}", retry=None) as lb:
+        for _ in range(6):
+            with pytest.raises(TimeoutError):
+                lb.call(lambda attempt: None, classify=unanswered)
+        health = lb.health()
+        assert f"could not connect to {ONES[count]} in use" in health.error
+        assert "NetworkPolicies" in health.cure
+
+
+ONES = {1: "the one endpoint", 2: "any of the 2 endpoints"}
 
 
 @pytest.mark.slow

@@ -154,7 +154,7 @@ class Tracker:
             charge(state, max(latency, self._penalty), start, now, self.decay, latency)
             self.refuse(state, now)
         elif verdict is _SILENT:
-            self._unanswered(state, meaning(latency, outcome.overdue), latency, start, now)
+            self._unanswered(state, outcome, latency, start, now)
         elif outcome.incident is not None and not _counts(state, outcome.incident, now):
             state.others += 1
             state.parted_lost += outcome.incident.planned
@@ -169,12 +169,7 @@ class Tracker:
                 state.unreachable = NEVER  # it answered
                 outcome.rest = self.rest(state, hint, start, now)
             else:
-                before = state.consecutive
-                if outcome.sent is _NEVER:
-                    state.unsent = min(state.unsent, before) + 1
-                    state.refused = refused(outcome.error)
-                else:
-                    state.unsent = 0
+                self._sent(state, outcome)
                 self._failed(state, start, now)
             self.refuse(state, now)
         return True
@@ -229,7 +224,8 @@ class Tracker:
             if len(notes) > NOTES:
                 del notes[:1]
 
-    def _unanswered(self, state: EndpointState, counts: Verdict, latency: float, start: float, now: float) -> None:
+    def _unanswered(self, state: EndpointState, outcome: Outcome, latency: float, start: float, now: float) -> None:
+        counts = meaning(latency, outcome.overdue)
         if state.stamp != NEVER:
             if counts is not _NEUTRAL:
                 given_up(state, latency, start, now, self.decay)
@@ -237,9 +233,18 @@ class Tracker:
             charge(state, max(latency, self._penalty), start, now, self.decay, latency)
         if counts is _FAILED:
             state.failures += 1
+            self._sent(state, outcome)
             self._failed(state, start, now, silent=1)
         else:
             state.others += 1
+
+    def _sent(self, state: EndpointState, outcome: Outcome) -> None:
+        """Count failures to connect in a row, of the streak that this failure is about to become a part of."""
+        if outcome.sent is _NEVER:
+            state.unsent = min(state.unsent, state.consecutive) + 1
+            state.refused = refused(outcome.error)
+        else:
+            state.unsent = 0
 
     def _failed(self, state: EndpointState, start: float, now: float, silent: int = 0) -> None:
         state.faults += 1

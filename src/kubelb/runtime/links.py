@@ -13,13 +13,18 @@ from weakref import ref
 
 from kubelb.core.state import EndpointState
 
-__all__ = ["UNREACHABLE", "Link", "Links"]
+__all__ = ["REFUSED", "UNREACHABLE", "Link", "Links"]
 
 UNREACHABLE = (
     "may this process connect to pods? From outside the cluster it may not as a rule; inside, see NetworkPolicies, and "
     "whether the pods listen on that port and on their own address"
 )
 """The cure where no endpoint can be connected to."""
+REFUSED = (
+    "their hosts answer, and nothing listens there: is it the port that the pods listen on (targetPort), do they "
+    "listen on their own address and not on 127.0.0.1 alone, and have they started?"
+)
+"""The cure where every endpoint refuses."""
 UNKNOWN = "every connect has failed"
 
 

@@ -11,15 +11,9 @@ from kubelb.core.state import EndpointState
 from kubelb.core.view import EndpointView
 from kubelb.model import Address
 from kubelb.printable import printable
-from kubelb.runtime.links import UNREACHABLE, Links
+from kubelb.runtime.links import REFUSED, UNREACHABLE, Links
 
 __all__ = ["Standing"]
-
-REFUSED = (
-    "their hosts answer, and nothing listens there: is it the port that the pods listen on (targetPort), do they "
-    "listen on their own address and not on 127.0.0.1 alone, and have they started?"
-)
-"""The cure where every endpoint refuses."""
 
 
 class Standing:
@@ -51,10 +45,12 @@ class Standing:
             return snapshot.problem or "no endpoint can be used", cure
         in_use = self._in_use()
         if reached(in_use, self._balancer.clock()) is False:
-            if all(state.refused for state in in_use if state.unsent):
-                return f"connections are refused by the {len(snapshot.endpoints)} endpoints in use", REFUSED
-            error = f"requests could not connect to any of the {len(snapshot.endpoints)} endpoints in use"
-            return error, UNREACHABLE
+            count = len(snapshot.endpoints)
+            if all(state.unsent and state.refused for state in in_use if state.consecutive or state.cut_off):
+                refusing = "the one endpoint" if count == 1 else f"all of the {count} endpoints"
+                return f"connections are refused by {refusing} in use", REFUSED
+            silent = "the one endpoint" if count == 1 else f"any of the {count} endpoints"
+            return f"requests could not connect to {silent} in use", UNREACHABLE
         return self._links.trouble(in_use)
 
     def reached(self, addresses: Collection[Address] | None = None) -> bool | None:

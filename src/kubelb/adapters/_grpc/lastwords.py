@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 from grpc import StatusCode
 
-from kubelb.runtime.links import UNREACHABLE
+from kubelb.runtime.links import REFUSED, UNREACHABLE
 
 __all__ = ["FEW", "PAUSE", "UNMADE", "aio_asked", "asked", "commonest", "cure"]
 
@@ -28,6 +28,15 @@ FEW = 3
 """Channels asked at a time."""
 WITHIN = 0.1
 """Seconds for the call, should the channel be about to connect."""
+_NO_NETWORK = (
+    "connect to remote host",
+    "tcp handshaker",
+    "nreachable",
+    "o route to host",
+    "imed out",
+    "Timeout occurred",
+)
+"""In core's words, and in those of the system that it passes on."""
 CHECK = "/grpc.health.v1.Health/Check"
 UNMADE = "its channel could not be made: "
 """Begins the words for one that does not connect because there is none."""
@@ -82,7 +91,12 @@ def commonest(words: Iterable[str]) -> str:
 
 
 def cure(words: str, advice: str) -> str:
-    """Return what to look at: the network where nothing answers, what is spoken (`advice`) where something does."""
+    """Return what to look at: the port where the host refuses, the network where nothing answers, else `advice`.
+
+    That is about what is spoken, for something answers.
+    """
     if words.startswith(UNMADE):
         return "grpc.insecure_channel or secure_channel raised it: look at `options=`, and at what instruments them"
-    return UNREACHABLE if "connect to remote host" in words else advice
+    if "Connection refused" in words:
+        return REFUSED
+    return UNREACHABLE if any(each in words for each in _NO_NETWORK) else advice
