@@ -17,7 +17,7 @@ def rating(attempt: kubelb.Attempt) -> Any:
 def classify(_result: Any, error: BaseException | None) -> kubelb.Outcome | None:
     """What the library's own errors mean; None leaves it to kubelb, which knows sockets' errors."""
     if isinstance(error, xmlrpc.client.Fault):  # the application's answer: the pod is well, others would say the same
-        return kubelb.Outcome()
+        return kubelb.Outcome(refusal=True)
     if isinstance(error, xmlrpc.client.ProtocolError):  # an HTTP status: another pod may do better
         return kubelb.Outcome(kubelb.Verdict.FAILED, retryable=error.errcode == 503, reason=str(error.errcode))
     return None

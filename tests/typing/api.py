@@ -171,7 +171,7 @@ def core() -> None:
     balancer = Balancer("round_robin", clock=lambda: 0.0)
     balancer.update(kubelb.Snapshot(1, (kubelb.Endpoint("10.0.0.1", 80, zone="a"),)))
     lease = balancer.pick(kubelb.Request(idempotent=True))
-    lease.release(kubelb.Outcome(sent=kubelb.Sent.ANSWERED))
+    lease.release(kubelb.Outcome(sent=kubelb.Sent.ANSWERED, refusal=True))
 
 
 class First:
