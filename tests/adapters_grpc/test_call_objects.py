@@ -214,6 +214,13 @@ class Mute(Around):
         raise KeyError("mine")
 
 
+class Late(Mute):
+    """And hands itself to its callbacks."""
+
+    def add_done_callback(self, fn: Any) -> None:
+        self.call.add_done_callback(lambda _: fn(self))
+
+
 class Puts(
     grpc.UnaryUnaryClientInterceptor,
     grpc.UnaryStreamClientInterceptor,
@@ -227,6 +234,24 @@ class Puts(
         return self.kind(continuation(details, request))
 
     intercept_unary_unary = intercept_stream_unary = intercept_stream_stream = intercept_unary_stream
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_unary"])
+def test_a_future_that_cannot_say_how_it_ended(server: Any, balance: Any, monkeypatch: Any, kind: str) -> None:
+    """Kind: an end that is never told, as what was to tell it raised. What the interceptor raised is told."""
+    make = grpc.insecure_channel
+    monkeypatch.setattr(
+        grpc, "insecure_channel", lambda *said, **named: grpc.intercept_channel(make(*said, **named), Puts(Late))
+    )
+    lb = balance(server())
+    with balanced.insecure_channel(lb, idempotent=True) as channel:
+        call, given = begun(channel, kind), []
+        call.add_done_callback(given.append)
+        with pytest.raises(KeyError, match="mine"):
+            call.result(timeout=10)
+        assert until(lambda: given == [call])
+        assert until(lambda: in_flight(lb) == 0)
+    assert lb.balancer.states()[0].failures == 0
 
 
 @pytest.mark.parametrize("kind", METHODS)

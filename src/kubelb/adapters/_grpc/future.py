@@ -28,7 +28,7 @@ from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
-from kubelb.model import CANCELLED, Outcome, Request, Sent
+from kubelb.model import CANCELLED, Outcome, Request, Sent, Verdict
 from kubelb.runtime.callback import CallbackDriver
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
@@ -107,10 +107,14 @@ class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  #
             self._drive(outcome)
 
     def judge(self, inner: Any, lease: Lease) -> Outcome:
-        """Return how a finished RPC ended."""
-        ok = inner.code() is StatusCode.OK
+        """Return how a finished RPC ended. Raises nothing: an end that is not told is waited for without end."""
         overdue = self._calling.overdue(self._start, self._timeout)
-        outcome: Outcome = Outcome(value=inner.result()) if ok else self._calling.judged(inner, lease, overdue)
+        outcome: Outcome
+        try:
+            ok = inner.code() is StatusCode.OK
+            outcome = Outcome(value=inner.result()) if ok else self._calling.judged(inner, lease, overdue)
+        except Exception as error:  # noqa: BLE001  # of what an interceptor has put around the call
+            outcome = Outcome(Verdict.NEUTRAL, reason="interceptor", error=error)
         outcome.fresh = self._replay is not None and self._replay.whole
         return outcome
 
