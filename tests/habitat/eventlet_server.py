@@ -7,13 +7,15 @@ worker any more.)
 
 import sys
 
-import eventlet
+sys.modules["trio"] = None  # eventlet's resolver leads to it while sockets are patched, which trio cannot be loaded in
+
+import eventlet  # noqa: E402
 
 if sys.argv[2] == "before":
     eventlet.monkey_patch()
 
-from eventlet import wsgi
-from tests.habitat.app import application
+from eventlet import wsgi  # noqa: E402
+from tests.habitat.app import application  # noqa: E402
 
 if sys.argv[2] == "after":
     eventlet.monkey_patch()
