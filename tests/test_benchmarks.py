@@ -26,6 +26,8 @@ def folder(tmp_path: Path) -> Path:
         "good": MET.format(more="gates.at_least('rate', 1.0, 1.0)", end=END),
         "late": "import time; time.sleep(600)",
         "missed": MET.format(more="gates.at_most('errors', 3, 0); gates.at_least('speed', 0.5, 1.5)", end=END),
+        "lucky": "from pathlib import Path; met = Path('lucky'); again = met.exists(); met.touch(); "
+        + MET.format(more="gates.at_most('errors', 0 if again else 1, 0)", end=END),
         "short": "import sys; assert sys.argv[1:] == ['--smoke']; " + MET.format(more="pass", end=END),
     }
     for name, text in files.items():
@@ -81,11 +83,26 @@ def test_some_in_short(folder: Path):
     assert {line.split()[0] for line in said.splitlines() if len(line.split()) == 3} >= {"short", "all"}
 
 
+def test_a_gate_that_is_missed_in_short_is_measured_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The last run counts; one that misses every time is a miss. A whole run is not repeated."""
+    monkeypatch.chdir(tmp_path)
+    code, rows, said = run(folder, "lucky")
+    assert (code, "again" in said) == (1, False)
+    (tmp_path / "lucky").unlink()
+    code, rows, said = run(folder, "--smoke", "lucky")
+    assert (code, said.count("== lucky, again")) == (0, 1)
+    assert [row[-1] for row in rows] == ["met", "met"]
+    code, _, said = run(folder, "--smoke", "missed")
+    assert (code, said.count("== missed, again")) == (1, 2)
+
+
 def test_an_unknown_name_is_told(folder: Path):
     """With those that there are."""
     code, _, said = run(folder, "shrot")
     assert code == 2
-    assert "there is no benchmark shrot; there are broken, forgetful, good, late, missed, short" in said
+    assert "there is no benchmark shrot; there are broken, forgetful, good, late, lucky, missed, short" in said
 
 
 @pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("[a-z]*.py")), ids=lambda file: file.stem)
