@@ -50,6 +50,8 @@ def ddtrace() -> Callable[[], Spans]:
 
 def elastic() -> Callable[[], Spans]:
     """Elastic's, with nothing but its instrumentation of gRPC's clients: it has none for asyncio, and of streams."""
+    # It loads eventlet where that is installed, which loads dnspython with a socket module that trio cannot stand.
+    os.environ["EVENTLET_NO_GREENDNS"] = "yes"
     import elasticapm
     from elasticapm.instrumentation.packages.grpc import GRPCClientInstrumentation
 
