@@ -81,6 +81,11 @@ def elastic() -> Callable[[], Spans]:
     return taken
 
 
+def connected(channel: Any) -> int:
+    """How many pods there is a connection to."""
+    return sum(sub.check(False) == 2 for sub in tuple(channel.subs._subs.values()))
+
+
 def main(agent: str) -> None:
     warnings.simplefilter("ignore")
     taken = {"ddtrace": ddtrace, "elastic": elastic}[agent]()
@@ -101,6 +106,8 @@ def main(agent: str) -> None:
     async def by_asyncio(lb: Any, pods: Any) -> None:
         async with aio.insecure_channel(lb, idempotent=True) as channel:
             await channel.channel_ready()
+            while connected(channel) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
             taken()
             unary = channel.unary_unary(ECHO + "Unary")
             assert await unary(b"x", timeout=20) == b"x"
@@ -118,7 +125,8 @@ def main(agent: str) -> None:
 
     with serving(grpc=True) as (pods, lb):
         with insecure_channel(lb, idempotent=True) as channel:
-            assert until(lambda: channel._channel.check_connectivity_state(True) == 2)
+            assert channel._channel.check_connectivity_state(True) is not None
+            assert until(lambda: connected(channel) == 3)
             taken()
             unary = channel.unary_unary(ECHO + "Unary")
             assert unary(b"x", timeout=20) == b"x"
