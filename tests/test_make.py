@@ -24,9 +24,12 @@ class Machine:
         self.ran: list[str] = []
 
     def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
-        if command != CHECK:
-            self.ran.append("unit" if command == everything.UNIT else "integration")
         return subprocess.CompletedProcess(command, self.codes[tuple(command)])
+
+    def tests(self, command: list[str], *, together: list[str]) -> int:
+        self.ran.append("unit" if command == everything.UNIT else "integration")
+        assert together == (everything.TOGETHER if command == everything.UNIT else [])
+        return self.codes[tuple(command)]
 
     def start(self, command: list[str], *, stdout: Any, **_: Any) -> Any:
         self.ran.append("build")
@@ -41,6 +44,7 @@ def make_test(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(machine: Machine, ci: str) -> int:
         monkeypatch.setattr(everything.subprocess, "run", machine.run)
+        monkeypatch.setattr(everything.steady, "run", machine.tests)
         monkeypatch.setattr(everything.subprocess, "Popen", machine.start)
         monkeypatch.setattr(everything.shutil, "which", lambda _: "/usr/bin/go" if machine.go else None)
         monkeypatch.setenv("CI", ci)

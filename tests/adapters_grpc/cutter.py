@@ -40,6 +40,11 @@ class Cutter:
         with contextlib.suppress(OSError):
             other.shutdown(socket.SHUT_WR)
 
+    @property
+    def open(self) -> int:
+        """Connections that are forwarded now: one after a cut is a new one, so the old one's loss is known."""
+        return len(self._open) // 2
+
     def cut(self, *, reset: bool = False) -> int:
         """End every connection; returns how many there were. New ones are accepted."""
         with self._lock:

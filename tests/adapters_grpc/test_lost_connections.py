@@ -98,7 +98,7 @@ def test_a_cut_connection_is_one_failure(server: Any, balance: Any, cutter: Any,
         view = counted(lb, way_there.address)
         assert (view.failures, view.state) == (1, "ready")
         go.set()
-        assert until(lambda: all_ready(channel), 20)
+        assert until(lambda: all_ready(channel) and way_there.open == 1, 20)
         before = here.total
         assert all(way(channel, timeout=30) for _ in range(4))
         assert here.total > before
@@ -122,7 +122,7 @@ async def test_nor_is_it_more_for_asyncio(server: Any, balance: Any, cutter: Any
         view = counted(lb, way_there.address)
         assert (view.failures, view.state) == (1, "ready")
         go.set()
-        assert await eventually(lambda: all_ready(channel), 20)
+        assert await eventually(lambda: all_ready(channel) and way_there.open == 1, 20)
         before = here.total
         assert all([await way(channel, timeout=30) for _ in range(4)])
         assert here.total > before

@@ -10,6 +10,7 @@ import http.client
 import ipaddress
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 
 import httpx
 import pytest
@@ -28,10 +29,9 @@ def get(address: str, *, count: int = 1) -> list[str]:
     """The name of the pod that answered each of so many requests, over a connection for each."""
     names = []
     for _ in range(count):
-        connection = http.client.HTTPConnection(address, timeout=5)
-        connection.request("GET", "/", headers={"Connection": "close"})
-        names.append(connection.getresponse().headers["x-backend"])
-        connection.close()
+        with closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+            connection.request("GET", "/", headers={"Connection": "close"})
+            names.append(connection.getresponse().headers["x-backend"])
     return names
 
 
