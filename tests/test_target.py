@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kubelb import TargetError
 from kubelb.masking import MASK
-from kubelb.target import Target, domain_of, parse_target
+from kubelb.target import Target, domain_of, parse_nameserver, parse_target
 
 REVIEWS = "reviews.prod.svc.cluster.local"
 GOOD = {
@@ -57,8 +57,11 @@ BAD = {
     "": "no Service; give SVC.NS:PORT",
     ":http": "no Service; give SVC.NS:PORT",
     "localhost:8080": "'localhost' is this machine, not a Service; give static:///127.0.0.1:PORT",
-    "10.0.0.1:80": "give static:///IP:PORT",
-    "[::1]:80": "give static:///IP:PORT",
+    "10.0.0.1:80": "'10.0.0.1' is an address, not a Service; give static:///10.0.0.1:80",
+    "[::1]:80": "'[::1]' is an address, not a Service; give static:///[::1]:80",
+    "[::1]": "'[::1]' is an address, not a Service; give static:///IP:PORT",
+    "::1": "'::1' is an address, not a Service; give static:///IP:PORT",
+    "fd00::1:http": "'fd00::1' is an address, not a Service; give static:///IP:PORT",
     "api.example.com:443": "give dns:///api.example.com:443",
     f"web-0.{REVIEWS}:http": f"give dns:///web-0.{REVIEWS}:PORT",
     "reviews.prod.svc.a..b:http": "is neither SVC.NS nor SVC.NS.svc.DOMAIN",
@@ -68,7 +71,8 @@ BAD = {
     "http://reviews.prod:8080/ratings": "leave out what follows http://reviews.prod:8080, for every request brings its",
     "http://reviews.prod?a=b": "leave out what follows http://reviews.prod,",
     "https://reviews.prod/#a": "leave out what follows https://reviews.prod,",
-    "http://10.0.0.1:80/": "give static:///IP:PORT",
+    "http://10.0.0.1:80/": "give static:///10.0.0.1:80",
+    "http://[::1]:8080": "'[::1]' is an address, not a Service; give static:///[::1]:8080",
     "http://api.example.com": "give dns:///api.example.com:PORT",
     "http://localhost:8080": "give static:///127.0.0.1:PORT",
     "ftp://reviews.prod": "unknown scheme 'ftp'",
@@ -189,7 +193,11 @@ def test_hosts(text: str, host: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "login", ["me:hunter2@", "hunter2@", "me:hun/ter2@", "me:hunter2@x@", ":hunter2@", "me:hunter2@/", "/hunter2@"]
+    "login",
+    [
+        *("me:hunter2@", "hunter2@", "me:hun/ter2@", "me:hunter2@x@", ":hunter2@", "me:hunter2@/", "/hunter2@"),
+        *("hun#ter2@", "hun?ter2@", "me:hun#ter2@"),
+    ],
 )
 def test_login(login: str) -> None:
     """A login in a URL is refused, and nothing of it is repeated."""
@@ -197,6 +205,11 @@ def test_login(login: str) -> None:
         parse_target(f"https://{login}reviews.prod:80")
     assert "hun" not in str(caught.value)
     assert "a login has no place in a target; leave it out" in str(caught.value)
+    assert "a target has no credentials" in str(caught.value)
+    for other in (f"{login}10.0.0.1", f"{login}10.0.0.1:53"):
+        with pytest.raises(TargetError, match="give IP or IP:PORT") as caught:
+            parse_nameserver(other)
+        assert "hun" not in str(caught.value)
 
 
 def test_domains() -> None:

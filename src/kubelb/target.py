@@ -23,7 +23,7 @@ from kubelb.errors import TargetError
 from kubelb.masking import MASK
 from kubelb.model import Address
 
-__all__ = ["CLUSTER_DOMAIN", "Target", "check_domain", "domain_of", "parse_nameserver", "parse_target"]
+__all__ = ["CLUSTER_DOMAIN", "Target", "check_domain", "domain_of", "is_namespace", "parse_nameserver", "parse_target"]
 
 CLUSTER_DOMAIN = "cluster.local"
 """The domain that nearly every cluster has, and so the default."""
@@ -102,8 +102,8 @@ def parse_target(text: str) -> Target:
     scheme, separator, rest = text.partition("://")
     if "@" in text:  # wherever it stands: a password may hold any sign, and nothing of it is repeated
         raise TargetError(
-            f"target '{MASK}@': a login has no place in a target; leave it out, and give it to the client, as in "
-            "httpx.Client(auth=...)"
+            f"target '{MASK}@': a target has no credentials, and an '@' says that some stand before it; a login has no "
+            "place in a target; leave it out, and give it to the client, as in httpx.Client(auth=...)"
         )
     if not separator:
         return _kube(text, text, "")
@@ -126,8 +126,10 @@ def _kube(text: str, name: str, scheme: str) -> Target:
     host, colon, port = name.partition(":")
     if "/" in name:
         raise TargetError(f"target {text!r}: unexpected '/'; give {_SHAPES}")
-    if name.startswith("[") or _is_ip(host):
-        raise TargetError(f"target {text!r}: {host!r} is an address, not a Service; give static:///IP:PORT")
+    if address := _address_in(name):
+        before, _, number = name.rpartition(":")
+        cure = name if before == address and number.isdigit() else "IP:PORT"
+        raise TargetError(f"target {text!r}: {address!r} is an address, not a Service; give static:///{cure}")
     labels = host.split(".")
     service, namespace, domain = labels[0], "", ""
     if not host:
@@ -220,9 +222,15 @@ def _is_name(name: str) -> bool:
     return len(name) <= 254 and all(_LABEL.match(label) for label in name.removesuffix(".").split("."))
 
 
+def is_namespace(name: str) -> bool:
+    """Whether a namespace can have this name."""
+    return bool(_NAMESPACE.match(name))
+
+
 def check_domain(domain: object) -> None:
     """Raise `TargetError` for a cluster's domain that is no DNS name."""
     if not isinstance(domain, str) or not _is_name(domain.lower()):
+        domain = f"{MASK}@" if isinstance(domain, str) and "@" in domain else domain
         raise TargetError(f"cluster_domain={domain!r}: give the domain that the cluster's DNS serves, as cluster.local")
 
 
@@ -252,6 +260,8 @@ def parse_nameserver(text: str) -> Address:
 
 
 def _nameserver(place: str, authority: str) -> Address:
+    if "@" in authority:
+        raise TargetError(f"nameserver='{MASK}@': DNS knows no login; give IP or IP:PORT")
     host, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]"):
         host, port = authority, "53"
@@ -259,6 +269,13 @@ def _nameserver(place: str, authority: str) -> Address:
     if not _is_ip(inner) or (":" in inner) != host.startswith("["):
         raise TargetError(f"{place}: {authority!r} is no nameserver; give IP or IP:PORT, an IPv6 address in brackets")
     return str(ipaddress.ip_address(inner)), _number(place, port)
+
+
+def _address_in(name: str) -> str:
+    """The IP address that stands where a Service should, as it was written; "" for none."""
+    if name.startswith("["):
+        return f"{name.partition(']')[0]}]"
+    return next((each for each in (name, name.rpartition(":")[0], name.partition(":")[0]) if _is_ip(each)), "")
 
 
 def _is_ip(host: str) -> bool:

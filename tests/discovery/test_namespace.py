@@ -93,8 +93,8 @@ def test_of_several_files_the_first_counts(mounted, tmp_path, monkeypatch):
         ("contexts: [{name: a, context: 7}]\ncurrent-context: a", None, "context in context 'a' of"),
         ("token: 'hunter2\n", None, "ScannerError while it was read"),
         ("- 7", None, "TypeError while it was read"),
-        ("contexts: [{name: a, context: {namespace: A_b}}]", "a", "'A_b' is no namespace"),
-        ("contexts: [{name: a, context: {namespace: b/c}}]", "a", "unexpected '/'"),
+        ("contexts: [{name: a, context: {namespace: A_b}}]", "a", "config says 'A_b', which is no namespace"),
+        ("contexts: [{name: a, context: {namespace: b/c}}]", "a", "config says 'b/c', which is no namespace"),
         (None, None, "there is no kubeconfig at"),
     ],
     ids=range(9),
@@ -108,8 +108,39 @@ def test_unknown(mounted, tmp_path, text, context, why):
         in_own_namespace(OWN, str(path), context)
     assert why in str(caught.value)
     assert "hunter2" not in str(caught.value)
-    if "is no namespace" not in why and "unexpected" not in why:
+    if "is no namespace" in why:
+        assert f"the context of {path} says" in str(caught.value)
+        assert "; correct it there, or give SVC.NS:PORT" in str(caught.value)
+    else:
         assert "give SVC.NS:PORT; or set KUBELB_NAMESPACE" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Bad_NS", "a.b", "a:b", "-x", "x" * 64, "Bad NS", "b/c", "a@b"])
+def test_a_name_that_is_no_namespace_is_told_with_its_place(mounted, tmp_path, monkeypatch, name):
+    """The kind: the error takes it for a part of the target, which is right, and its cure leads astray."""
+    mounted.write_text(name)
+    with pytest.raises(TargetError) as caught:
+        placed(OWN)
+    assert f"'reviews:http' is in the own namespace, and {mounted} says {name!r}, which is no" in str(caught.value)
+    monkeypatch.setenv("KUBELB_NAMESPACE", name)
+    for find in (placed, in_own_namespace):
+        with pytest.raises(TargetError) as caught:
+            find(OWN)
+        assert f"KUBELB_NAMESPACE says {name!r}, which is no namespace" in str(caught.value)
+        assert "correct it there" in str(caught.value)
+    bare = config(tmp_path / "bare", "a", a="")
+    with pytest.raises(TargetError, match="KUBELB_NAMESPACE says "):
+        in_own_namespace(OWN, bare)
+
+
+def test_the_health_of_a_wrong_context_has_a_cure(mounted, tmp_path):
+    """It is read on a thread of discovery: what is wrong with it is told by health, reason and cure apart."""
+    with LoadBalancer("reviews:http", kubeconfig=config(tmp_path / "c", "a", a="Bad NS"), ready_timeout=0.05) as lb:
+        with pytest.raises(NotReady):
+            lb.wait_ready(0.05)
+        until(lambda: lb.health().error)
+        assert lb.health().error.endswith("63 at most)")
+        assert lb.health().cure == "correct it there, or give SVC.NS:PORT"
 
 
 def test_other_targets_are_left_alone(mounted):

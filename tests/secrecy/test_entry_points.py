@@ -282,6 +282,8 @@ def test_the_content_of_a_kubeconfig_in_place_of_its_path(evidence: Evidence, tm
         f"https://reviews.prod/?token={PASSWORD}",
         f"kube://u:{PASSWORD}@/reviews.prod:http",
         f"u:{PASSWORD}@reviews.prod:http",
+        f"{PASSWORD}#x@reviews.prod:http",
+        f"http://u:{PASSWORD} x@reviews.prod:80",
         f"reviews.prod:http{FORGED}",
     ],
 )

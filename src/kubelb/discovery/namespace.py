@@ -20,7 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubelb.errors import TargetError
-from kubelb.target import Target, parse_target
+from kubelb.printable import shown
+from kubelb.target import Target, is_namespace
 
 __all__ = ["NAMESPACE_FILE", "in_own_namespace", "placed"]
 
@@ -37,7 +38,7 @@ def placed(target: Target, kubeconfig: object = None, context: str | None = None
     """Return the target with the own namespace, where it needs one and no kubeconfig has to be read for it."""
     if not target.service or target.namespace:
         return target
-    return _with(target, at_hand(kubeconfig, context, file))
+    return _with(target, *_at_hand(kubeconfig, context, file))
 
 
 def in_own_namespace(
@@ -49,42 +50,51 @@ def in_own_namespace(
     """The same at any price; raises `TargetError` with the cure where the namespace is unknown. May read files."""
     if not target.service or target.namespace:
         return target
-    return _with(target, own_namespace(target, kubeconfig, context, file))
+    return _with(target, *_own(target, kubeconfig, context, file))
 
 
-def _with(target: Target, namespace: str) -> Target:
-    return parse_target(str(replace(target, namespace=namespace)))  # parsed: a file may say anything
+def _with(target: Target, namespace: str, place: str) -> Target:
+    """A file or a variable may say anything: what is no namespace is told with the place that it is from."""
+    if namespace and not is_namespace(namespace):
+        raise TargetError(
+            f"target '{target}' is in the own namespace, and {place} says {shown(namespace)}, which is no namespace "
+            f"(lower case letters, digits and '-', 63 at most); correct it there, or give SVC.NS:PORT"
+        )
+    return replace(target, namespace=namespace)
 
 
-def at_hand(kubeconfig: object = None, context: str | None = None, file: str | None = None) -> str:
-    """Return the own namespace where no kubeconfig has to be read for it, else ""."""
+def _at_hand(kubeconfig: object = None, context: str | None = None, file: str | None = None) -> tuple[str, str]:
+    """The own namespace and its place, where no kubeconfig has to be read for it, else ""."""
     if kubeconfig is not None or context is not None:
-        return ""
+        return "", ""
     if given := os.environ.get(VARIABLE, "").strip():
-        return given
-    return "" if os.environ.get("KUBECONFIG") else _mounted(file or NAMESPACE_FILE)
+        return given, VARIABLE
+    file = file or NAMESPACE_FILE
+    return ("", "") if os.environ.get("KUBECONFIG") else (_mounted(file), file)
 
 
-def own_namespace(
+def _own(
     target: Target,
     kubeconfig: str | os.PathLike[str] | None = None,
     context: str | None = None,
     file: str | None = None,
-) -> str:
-    """Return the own namespace; raises `TargetError` with the cure where it is unknown. May read files."""
+) -> tuple[str, str]:
+    """The own namespace and its place; raises `TargetError` with the cure where it is unknown. May read files."""
     from kubelb.discovery.kube.access import CredentialsError
 
-    if found := at_hand(kubeconfig, context, file):
-        return found
+    found, place = _at_hand(kubeconfig, context, file)
+    if found:
+        return found, place
     paths = os.fspath(kubeconfig) if kubeconfig is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
     try:
-        found, why = _of_context(paths, context), f"the context of {paths} names none"
-        found = found or os.environ.get(VARIABLE, "").strip()
+        found, place, why = _of_context(paths, context), f"the context of {paths}", f"the context of {paths} names none"
+        if not found:
+            found, place = os.environ.get(VARIABLE, "").strip(), VARIABLE
     except CredentialsError as error:  # the variable does not stand in: the context may name another
         why = error.reason
     if not found:
         raise TargetError(f"target '{target}' is in the own namespace, and that is unknown: {why}; {CURE}")
-    return found
+    return found, place
 
 
 def _mounted(file: str) -> str:

@@ -14,7 +14,7 @@ from kubelb.core.options import number
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import TargetError
-from kubelb.masking import is_content
+from kubelb.masking import MASK, is_content
 from kubelb.model import Address, Endpoint
 from kubelb.printable import shown
 from kubelb.target import Target, check_domain, parse_target
@@ -186,10 +186,13 @@ def _ladder(target: Target, options: Options, clock: Clock, emit: Emit, reached:
 def seed_endpoints(addresses: Iterable[str]) -> tuple[Endpoint, ...]:
     """Return endpoints for ``"ip:port"`` texts; raises `TargetError` for anything else."""
     if isinstance(addresses, str):
-        raise TargetError(f"seed={addresses!r}: give a list of 'ip:port' texts")
+        given = f"{MASK}@" if "@" in addresses else addresses
+        raise TargetError(f"seed={given!r}: give a list of 'ip:port' texts")
     why: object = ""
     try:
         texts = ",".join(addresses)
+        if "@" in texts:  # a login, and nothing of it is repeated
+            addresses = [f"{MASK}@"]
         return tuple(Endpoint(ip, port) for ip, port in parse_target(f"static:///{texts}").addresses)
     except (TypeError, TargetError) as error:
         why = error
