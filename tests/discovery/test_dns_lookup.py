@@ -9,6 +9,8 @@ from dns.rdtypes.util import weighted_processing_order
 
 from kubelb.discovery.dns.steps import Answer, Config, Srv, Trouble
 from kubelb.discovery.dns.targets import LOOKUPS
+from kubelb.discovery.dns.wording import why_empty
+from kubelb.target import parse_target
 
 from .dns_by_hand import EMPTY, FAILED, GONE, HERE, HOST, NAME, SRV, A, a, authorities, ip, lookup, play, srv
 
@@ -155,6 +157,8 @@ def test_no_records(answer):
     bare = Answer((Srv(0, 1, 9090, f"a.{HOST}"), Srv(0, 1, 8080, f"a.{HOST}")), ttl=5.0)
     finding, _ = play(lookup(), {f"SRV {NAME}": answer, f"SRV {HOST}": bare})
     assert (finding.ports, finding.host_exists) == ((":8080", ":9090"), True)
+    told = why_empty(parse_target(f"dns+srv:///{NAME}"), finding)
+    assert told.endswith("; the ports there are, by number, for DNS does not tell their names: 8080, 9090")
     finding, _ = play(lookup(), {f"SRV {NAME}": answer, f"SRV {HOST}": FAILED})
     assert finding.absent
 

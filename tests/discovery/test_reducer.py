@@ -302,7 +302,7 @@ def test_unknown_port(port):
 def test_a_port_that_is_a_number_only():
     """A Service with one port need not name it: then its number is what to ask for."""
     bare = piece("a", [row("10.0.0.1")], ports=[{"name": "", "port": 8080}])
-    assert ":8080 (one without a name is asked for by its number)" in seen(bare, port="http").problem
+    assert ": unnamed 8080 (one without a name is asked for by its number)" in seen(bare, port="http").problem
     assert "by its number" not in seen(bare, port=80).problem
     assert used(bare, port=8080) == ["10.0.0.1:8080"]
 

@@ -21,7 +21,8 @@ def why_empty(target: Target, finding: Finding) -> str:
     if target.scheme == "dns":
         return f"DNS has no address for {name} ({finding.absent}): a wrong name, or a Service without a ready pod"
     host = name.split(".", 2)[2]
-    there = f"; the ports there are: {', '.join(finding.ports)}" if finding.ports else ""
+    numbers = ", ".join(port.removeprefix(":") for port in finding.ports)
+    there = f"; the ports there are, by number, for DNS does not tell their names: {numbers}" if numbers else ""
     if finding.ports or finding.host_exists:
         return (
             f"DNS knows {host}, but no port {target.port!r} of it ({finding.absent}): only a port with that name has "

@@ -39,7 +39,7 @@ class Facts:
 def explain(facts: Facts) -> str:
     """One sentence, never empty."""
     name = f"Service {facts.service} in namespace {facts.namespace}"
-    there = ", ".join(facts.ports) or "none"
+    there = ", ".join(f"unnamed {port[1:]}" if port.startswith(":") else port for port in facts.ports) or "none"
     if not facts.slices and not facts.total:
         return (
             f"there is no {name}, as far as its EndpointSlices tell; check both names (kubectl get "
