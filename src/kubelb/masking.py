@@ -56,7 +56,8 @@ _NAME = (
 _SHAPES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"-----BEGIN .*?(?:-----END [^-]*-----|\Z)", re.DOTALL), MASK),
     (re.compile(r"LS0tLS1CRUdJTi[\w+/=]*"), MASK),  # the same in base64, as kubeconfigs have it
-    (re.compile(r"(:///?)(?:[^\s/?#@:]+(?::\S*)?|:\S+)@"), rf"\1{MASK}@"),  # three slashes: our own targets
+    # Three slashes: our own targets. The login that a cure of ours tells the shape of is none.
+    (re.compile(r"(:///?)(?!USER:PASSWORD@)(?:[^\s/?#@:]+(?::\S*)?|:\S+)@"), rf"\1{MASK}@"),
     (re.compile(r"(?<![\w/@.])[\w.+%-]+:(?!//)[^\s@]+@(?=[\w\[])"), f"{MASK}@"),
     (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"), MASK),
     (
@@ -108,16 +109,29 @@ def without_userinfo(url: str) -> str:
 
     >>> without_userinfo("https://admin:hunter2@10.0.0.1:443/base")
     'https://10.0.0.1:443/base'
+    >>> without_userinfo("https://admin:hunter#2@10.0.0.1:443")
+    'https://10.0.0.1:443'
     """
-    scheme, separator, rest = url.rpartition("://")
-    place, slash, path = rest.partition("/")
+    found = _URL.fullmatch(url)
+    assert found is not None  # any text is one
+    scheme, place, behind = found[1] or "", found[2], found[3]
     userinfo, at, host = place.rpartition("@")
-    if not at and "@" in path and ":" in place and not place.rpartition(":")[2].isdigit():  # a password with a slash
-        userinfo, at, host = rest.rpartition("@")
-        slash = path = ""
+    if "@" in behind and not _is_place(host):  # a password with a '/', '?' or '#' that is not encoded
+        userinfo, at, host = f"{place}{behind}".rpartition("@")
+        behind = ""
     if at:
         remember(userinfo.partition(":")[2] or userinfo)
-    return f"{scheme}{separator}{host}{slash}{path}"
+    return f"{scheme}{host}{behind}"
+
+
+_URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)(.*)", re.DOTALL)
+
+
+def _is_place(host: str) -> bool:
+    """Whether it is HOST, or HOST:PORT, and not the beginning of a login."""
+    _, colon, port = host.rpartition(":")
+    number = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
+    return not colon or number or host.endswith("]")
 
 
 _IN_FILES = ("\n", "\r", "\0", "-----BEGIN", "{", "apiVersion:")

@@ -26,7 +26,7 @@ TARGET = "static:///127.0.0.1:9"
 )
 def test_a_secure_channel_is_never_without_tls(room: Any, credentials: Any) -> None:
     """None least of all: calls would go out in the clear. What may be a key is not repeated."""
-    with pytest.raises(TypeError, match=r"credentials: give grpc.ssl_channel_credentials\(...\) or") as caught:
+    with pytest.raises(TypeError, match=r"as credentials give grpc.ssl_channel_credentials\(...\) or") as caught:
         room.secure_channel(TARGET, credentials)
     assert "secret" not in str(caught.value)
 

@@ -166,6 +166,48 @@ def test_a_proxy_that_is_away(made, tmp_path):
         assert SECRET not in repr((feed.events, feed.health))
 
 
+HOSTLESS = ("http:/proxy.test:3128", "http://", "http://:3128", "http:///x", "https://@:1", f"http://me:{SECRET}@")
+MISPLACED = [f"http://{login}@proxy.test:1" for sign in "/?#" for login in (f"{SECRET}{sign}x", f"me:1{sign}{SECRET}")]
+
+
+@pytest.mark.parametrize("way", ["proxy-url", "HTTPS_PROXY"])
+@pytest.mark.parametrize(
+    "proxy", [*HOSTLESS, *MISPLACED, "http://proxy.test:bad", "http://proxy.test:0", "http://[::1"]
+)
+def test_a_proxy_without_a_host_is_not_taken_for_none(made, tmp_path, monkeypatch, way, proxy):
+    """The kind: what is dialled then is the server itself, or half a password, and is shown the proxy's login."""
+    dialled = []
+    monkeypatch.setattr("kubelb.discovery.kube.connection.dial", lambda *args, **_: dialled.append(args))
+    cluster = {"server": "https://10.1.2.3:6443"}  # not on loopback, which no proxy of the environment is for
+    if way == "proxy-url":
+        cluster["proxy-url"] = proxy
+    else:
+        monkeypatch.setenv(way, proxy)
+    feed = Reader(made, None, kubeconfig=config(tmp_path, cluster))
+    feed.until(lambda _: feed.events, timeout=20)
+    assert "from proxy-url or HTTPS_PROXY, cannot be used: " in feed.health.error
+    if proxy in HOSTLESS:
+        assert feed.health.error.endswith("it names no host")
+    assert feed.health.cure == "give http://HOST:PORT"
+    assert SECRET[:6] not in repr((feed.events, feed.health))
+    assert not dialled
+
+
+@pytest.mark.parametrize("sign", ["/", "?", "#"])
+@pytest.mark.parametrize("scheme", ["https://", ""])
+def test_a_login_in_the_server_is_not_told(tmp_path, scheme, sign):
+    """The kind: a password that is not encoded ends at its '#', and what is left of it is taken for the host."""
+    first, second = (f"me:{SECRET}{sign}x", f"{SECRET}{sign}x"), (f"me:x{sign}{SECRET}", f"me:1{sign}{SECRET}")
+    for login in (*first, *second, f"{sign}{SECRET}"):
+        try:
+            access = Kubeconfig(config(tmp_path, {"server": f"{scheme}{login}@127.0.0.1:1"})).open()
+        except CredentialsError as error:
+            assert SECRET[:6] not in f"{error} {error.cure}", login
+            assert error.cure.startswith("give https://HOST:PORT"), login
+        else:
+            assert SECRET[:6] not in access.server or sign == "/"  # HOST/PATH, by all signs
+
+
 # -- impersonation on the wire
 
 AS = {

@@ -1,11 +1,14 @@
 """The two places where text is made fit to be printed, by many texts: `kubelb.printable` and `kubelb.masking`."""
 
+import ast
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kubelb
 from kubelb import masking
 from kubelb.errors import LoadBalancerError, NoEndpoints, TargetError
 from kubelb.masking import MASK, Hidden, is_content, masked, remember, safe_url, without_userinfo
@@ -48,7 +51,7 @@ PLAIN = [
     "check that the token is for this cluster and not expired, and that its ServiceAccount still exists",
     "/var/run/secrets/kubernetes.io/serviceaccount/token cannot be read: Permission denied",
     "/var/run/secrets/kubernetes.io/serviceaccount/token: Permission denied",
-    "[::1]:8080 is no address; the ports there are, as name:number: http:8080, :9090",
+    "[::1]:8080 is no address; the ports there are, as name:number: http:8080, unnamed 9090",
     "a kubeconfig can only be read with the 'kubernetes' package: pip install 'kubelb[kubernetes]'",
     "basic authentication is not what a bearer of tokens needs",
     "kube:///reviews.prod:http: no answer within 2 s",
@@ -138,6 +141,37 @@ def test_urls() -> None:
     assert "other-pw" not in printable("you said other-pw")
     assert is_content("a: 1\nb: 2")
     assert not is_content("/home/ada/.kube/config")
+
+
+@pytest.mark.parametrize("sign", ["/", "?", "#", "://", "@"])
+def test_a_login_with_a_sign_that_is_not_encoded(sign: str) -> None:
+    """The kind: the second half of a password is taken for a path, a query or a fragment, the first for a host."""
+    for password in (f"top{sign}hunter2", f"9{sign}hunter2{sign}x", f"{sign}hunter2", f"12345678{sign}hunter2"):
+        for scheme in ("https://", ""):
+            for host in ("127.0.0.1:1", "[::1]:1", "api.test", "api.test/base"):
+                left = without_userinfo(f"{scheme}me:{password}@{host}")
+                if password[:2] == "9" + sign[0] and sign != "@":  # me:9 may be a host and its port
+                    continue
+                assert left == f"{scheme}{host}"
+
+
+def test_no_word_of_ours_is_hidden() -> None:
+    """The kind: a sentence with "password: which" is cut, as if the next word were one."""
+    root, shapes, hidden = Path(kubelb.__file__).parent, {"masking.py"}, []
+    for path in root.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parts = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        parts |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(part.value if isinstance(part, ast.Constant) else "it" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in parts:
+                text = node.value
+            else:
+                continue
+            if masked(text) != text and path.name not in shapes:
+                hidden.append(f"{path}:{node.lineno}: {masked(text)}")
+    assert not hidden
 
 
 def test_values_that_hold_text() -> None:

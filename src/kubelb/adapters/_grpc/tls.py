@@ -54,8 +54,8 @@ def check_credentials(credentials: Any) -> None:
     """Raise TypeError for what are none; None above all, which would be a channel without TLS."""
     if not isinstance(credentials, Credentials):
         raise TypeError(
-            f"credentials: give grpc.ssl_channel_credentials(...) or TlsFiles(...), not {type(credentials).__name__}; "
-            "without TLS it is insecure_channel"
+            "as credentials give grpc.ssl_channel_credentials(...) or TlsFiles(...), "
+            f"not {type(credentials).__name__}; without TLS it is insecure_channel"
         )
 
 

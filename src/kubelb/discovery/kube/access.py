@@ -13,7 +13,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from kubelb.discovery.kube.certificates import Material, MaterialError, Stamp, stamp
-from kubelb.masking import without_userinfo
+from kubelb.discovery.kube.proxy import flaw
+from kubelb.masking import MASK, without_userinfo
 
 __all__ = ["Access", "Credentials", "CredentialsError", "Given", "Issued", "Locator", "Nobody", "stamps"]
 
@@ -99,14 +100,20 @@ class Access:
             without_userinfo(self.proxy)  # remembered as a secret; the connection needs it
 
     def check(self) -> None:
-        """Raise `CredentialsError` for a server that cannot be asked: every message would have to name it."""
+        """Raise `CredentialsError` for a server or proxy that cannot be asked: every message would have to name it."""
         try:
             urlsplit(self.server).port  # noqa: B018 - it is read for what it raises
         except ValueError:
             place = self.server.partition("://")[2] or self.server
+            place = MASK if "@" in place else place
             raise CredentialsError(
                 f"the server of {self.origin} has no host and port that make sense: {place}", "give https://HOST:PORT"
             ) from None
+        if self.proxy is not None and (what := flaw(self.proxy)):
+            raise CredentialsError(
+                f"the proxy for the server of {self.origin}, from proxy-url or HTTPS_PROXY, cannot be used: {what}",
+                "give http://HOST:PORT",
+            )
 
     @property
     def outdated(self) -> bool:

@@ -108,7 +108,7 @@ def _read(output: bytes, command: Command) -> Credential:
         raise _bad(name, f"printed apiVersion {other}, where {printable(command.api_version, 100)} is configured")
     status = answer.get("status")
     if not isinstance(status, dict):
-        raise _bad(name, "gave no credentials: there is no status in what it printed")
+        raise _bad(name, "gave no credentials, for there is no status in what it printed")
     keys = ("token", "clientCertificateData", "clientKeyData", "expirationTimestamp")
     token, certificate, key, until = (status.get(each) or "" for each in keys)
     if not all(isinstance(each, str) for each in (token, certificate, key, until)):
@@ -116,7 +116,7 @@ def _read(output: bytes, command: Command) -> Credential:
     if bool(certificate) != bool(key):
         raise _bad(name, "gave a certificate without a key, or a key without a certificate")
     if not token and not certificate:
-        raise _bad(name, "gave no credentials: neither a token nor a certificate is in what it printed")
+        raise _bad(name, "gave no credentials, for neither a token nor a certificate is in what it printed")
     expires = _seconds(until, name) if until else None
     header = bearer(token, f"what the plugin {name!r} printed") if token else ""
     remember(header)

@@ -48,7 +48,7 @@ def credentials_of(
     name, password = user.text("username"), user.text("password")
     exec_, provider = user.inner("exec"), user.inner("auth-provider")
     if (token or token_file) and (name or password):
-        raise CredentialsError(f"{user} has a token and a password: which is meant?", "take one of them out")
+        raise CredentialsError(f"{user} has both a token and a password", "take one of them out")
     if exec_ is not None and provider is not None:
         raise CredentialsError(f"{user} has an exec plugin and an auth-provider", "take one of them out")
     command = _command(exec_, cluster, server) if exec_ is not None else None

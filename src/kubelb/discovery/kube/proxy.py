@@ -6,11 +6,12 @@ Unlike Python's own reading, NO_PROXY may hold networks (10.96.0.0/12), which is
 import base64
 import ipaddress
 import os
+import re
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from kubelb.masking import remember
 
-__all__ = ["environment_proxy", "exempt", "login_of"]
+__all__ = ["environment_proxy", "exempt", "flaw", "login_of"]
 
 
 def environment_proxy(server: str) -> str | None:
@@ -19,7 +20,31 @@ def environment_proxy(server: str) -> str | None:
     proxy = _variable(f"{scheme}_PROXY")
     if not proxy or exempt(server, _variable("NO_PROXY")):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return proxy if "://" in proxy or _SLIP.match(proxy) else f"http://{proxy}"
+
+
+_SLIP = re.compile(r"https?:", re.IGNORECASE)
+"""A scheme with a slash too few, and not a host of that name: `flaw` tells of it."""
+
+
+def flaw(proxy: str) -> str:
+    """What is wrong with where a proxy's URL leads, "" for nothing. Nothing of it is repeated: it may hold a password.
+
+    Without a host the server itself would be dialled, and be shown the login of the proxy.
+
+    >>> flaw("http:/proxy.test:3128"), flaw("http://proxy.test:3128")
+    ('it names no host', '')
+    """
+    try:
+        parts = urlsplit(proxy)
+        number, host = parts.port, parts.hostname
+    except ValueError:  # brackets that are no IPv6 address, a port that is none
+        return "its host or port makes no sense"
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return "an '@' stands behind a '/', '?' or '#'; what is special in a login has to be %-encoded"
+    if not host:
+        return "it names no host"
+    return "its port is 0" if number == 0 else ""
 
 
 def login_of(proxy: str) -> str | None:

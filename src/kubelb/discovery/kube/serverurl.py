@@ -24,16 +24,21 @@ def server_url(server: str, *, tls: bool, origin: str) -> str:
     >>> server_url("HTTPS://api.test/base/?x=1", tls=False, origin="a file")
     'https://api.test/base'
     """
+    server = without_userinfo(server)  # of the whole: what is cut off below may be the second half of a password
     found = _SCHEME.fullmatch(server)
     scheme, rest = (found[1].lower(), found[2]) if found else ("https" if tls else "http", server)
-    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    host, slash, path = place.partition("/")
+    if "@" in rest[len(place) :]:  # HOST?x=a@b, or a token with a '?' in it before HOST: it is not dialled to find out
+        raise CredentialsError(
+            f"the server of {origin} has an '@' behind a '?' or '#', as a login that is not encoded has",
+            "give https://HOST:PORT; a login there is of no use to Kubernetes",
+        )
     if scheme not in {"http", "https"}:
         raise CredentialsError(f"the server of {origin} has the scheme {scheme}", "give https://HOST:PORT")
     if not host.rpartition("@")[2] or not host.isprintable() or " " in host:
         raise CredentialsError(f"the server of {origin} has no host", "give https://HOST:PORT")
     if path and not found:  # HOST:PORT/PATH is refused by client-go, too: nobody can tell a scheme from a host
-        place = without_userinfo(f"{scheme}://{host}{slash}{path}")
-        raise CredentialsError(
-            f"the server of {origin} has a path and no scheme: {place.partition('://')[2]}", f"give {place}"
-        )
+        shown, cure = (f": {place}", f"{scheme}://{place}") if "@" not in place else ("", "https://HOST:PORT/PATH")
+        raise CredentialsError(f"the server of {origin} has a path and no scheme{shown}", f"give {cure}")
     return f"{scheme}://{host}{slash}{path}".rstrip("/")
