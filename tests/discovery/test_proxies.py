@@ -208,6 +208,17 @@ def test_a_login_in_the_server_is_not_told(tmp_path, scheme, sign):
             assert SECRET[:6] not in access.server or sign == "/"  # HOST/PATH, by all signs
 
 
+@pytest.mark.parametrize(
+    "server", ["http:/api.test:6443", "HTTPS:/api.test", "https://:6443", "https://me@:6443", ":6443"]
+)
+def test_a_server_without_a_host(tmp_path, server):
+    """The same kind: an empty name is this machine to the system, and a hole in every message."""
+    path = config(tmp_path, {"server": server})
+    with pytest.raises(CredentialsError, match=r"the server of .* has no host$") as raised:
+        Kubeconfig(path).open()
+    assert raised.value.cure == "give https://HOST:PORT"
+
+
 # -- impersonation on the wire
 
 AS = {

@@ -102,13 +102,16 @@ class Access:
     def check(self) -> None:
         """Raise `CredentialsError` for a server or proxy that cannot be asked: every message would have to name it."""
         try:
-            urlsplit(self.server).port  # noqa: B018 - it is read for what it raises
+            parts = urlsplit(self.server)
+            parts.port  # noqa: B018 - it is read for what it raises
         except ValueError:
             place = self.server.partition("://")[2] or self.server
             place = MASK if "@" in place else place
             raise CredentialsError(
                 f"the server of {self.origin} has no host and port that make sense: {place}", "give https://HOST:PORT"
             ) from None
+        if not parts.hostname:  # the system would take it for this machine
+            raise CredentialsError(f"the server of {self.origin} has no host", "give https://HOST:PORT")
         if self.proxy is not None and (what := flaw(self.proxy)):
             raise CredentialsError(
                 f"the proxy for the server of {self.origin}, from proxy-url or HTTPS_PROXY, cannot be used: {what}",
