@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from kubelb.discovery.kube import pages, transport
+from kubelb.discovery.kube import body, pages, transport
 from kubelb.discovery.kube.access import Access, Given
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.lines import LONGEST as LONGEST_LINE
@@ -174,7 +174,7 @@ def test_a_chunk_of_four_gigabytes_is_held_in_pieces():
 
     answer, *found = ask(handle, Get("/watch", watch=True), read=True)
     assert isinstance(answer, Reply)
-    assert max(map(len, found)) <= transport.PIECE
+    assert max(map(len, found)) <= body.PIECE
 
 
 def test_a_list_is_whole_and_its_connection_used_again():

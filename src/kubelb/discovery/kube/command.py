@@ -99,7 +99,7 @@ def _read(output: bytes, command: Command) -> Credential:
     name = command.program
     try:
         answer = json.loads(output)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _bad(name, "printed something that is no JSON") from None
     if not isinstance(answer, dict) or answer.get("kind") != "ExecCredential":
         raise _bad(name, "printed something that is no ExecCredential")

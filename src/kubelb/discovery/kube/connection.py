@@ -14,6 +14,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from kubelb.clock import monotonic
+from kubelb.discovery.kube.allowance import Allowance, Metered
 from kubelb.discovery.kube.dial import dial
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.resolve import forget, resolve
@@ -41,11 +42,12 @@ class Handshakes:
         self.seconds = max(self.seconds, min(2 * self.seconds, LONGEST))
 
 
-def pool_classes(lifeline: Lifeline, handshakes: Handshakes) -> dict[str, Any]:
-    """For `PoolManager.pool_classes_by_scheme`: pools whose connections hang on this lifeline."""
+def pool_classes(lifeline: Lifeline, handshakes: Handshakes, allowance: Allowance) -> dict[str, Any]:
+    """For `PoolManager.pool_classes_by_scheme`: pools whose connections hang on this lifeline, and whose answers are
+    read within this allowance."""
     return {
-        "http": partial(_PlainPool, lifeline=lifeline, handshakes=handshakes),
-        "https": partial(_TlsPool, lifeline=lifeline, handshakes=handshakes),
+        "http": partial(_PlainPool, lifeline=lifeline, handshakes=handshakes, allowance=allowance),
+        "https": partial(_TlsPool, lifeline=lifeline, handshakes=handshakes, allowance=allowance),
     }
 
 
@@ -54,6 +56,7 @@ class _Dialled:
 
     lifeline: Lifeline
     handshakes: Handshakes
+    allowance: Allowance
     host: str
     port: int
     timeout: Any
@@ -104,6 +107,7 @@ class _Dialled:
         super().connect()  # type: ignore[misc]
         self.lifeline.phase = Phase.HEADERS
         self.handshakes.connected(monotonic() - began)
+        self.allowance.restart()
 
 
 class _Plain(_Dialled, HTTPConnection):
@@ -128,8 +132,9 @@ class _Tls(_Dialled, HTTPSConnection):
 class _Pool:
     """What both kinds of pool have in common."""
 
-    def __init__(self, *args: Any, lifeline: Lifeline, handshakes: Handshakes, **kw: Any) -> None:
+    def __init__(self, *args: Any, lifeline: Lifeline, handshakes: Handshakes, allowance: Allowance, **kw: Any) -> None:
         super().__init__(*args, **kw)
+        self._allowance = allowance
         self._lifeline = lifeline
         self._handshakes = handshakes
 
@@ -137,6 +142,8 @@ class _Pool:
         connection = super()._new_conn()  # type: ignore[misc]
         connection.lifeline = self._lifeline
         connection.handshakes = self._handshakes
+        connection.allowance = self._allowance
+        connection.response_class = partial(Metered, allowance=self._allowance)
         return connection
 
 

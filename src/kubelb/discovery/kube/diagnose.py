@@ -8,13 +8,12 @@ import msgspec
 from kubelb.discovery.kube.steps import Failure, Phase, Reply
 from kubelb.discovery.kube.stranger import between, page
 from kubelb.discovery.kube.wire import Status, decode_status
-from kubelb.discovery.kube.wording import PROXY_LOGIN
+from kubelb.discovery.kube.wording import PROXY, PROXY_LOGIN
 from kubelb.printable import printable
 
 __all__ = ["PROXY", "RESOURCE", "Code", "Trouble", "failed", "refused", "revoked", "role_for", "said"]
 
 RESOURCE = "endpointslices.discovery.k8s.io"
-PROXY = "is there a proxy in between that changes or closes streams?"
 
 WORDS = 300
 """Characters of a server's message that are repeated."""
@@ -77,6 +76,8 @@ def failed(failure: Failure) -> Trouble:
     if failure.phase is Phase.CREDENTIALS:
         code = Code.EXTRA if failure.missing_extra else Code.CREDENTIALS
         return Trouble(code, failure.reason, failure.cure)
+    if failure.malformed:
+        return Trouble(Code.MALFORMED, failure.reason, failure.cure)
     if failure.phase is Phase.STREAM:
         return Trouble(Code.SILENT if failure.silent else Code.BROKEN, failure.reason, failure.cure)
     if failure.silent and failure.phase in {Phase.HEADERS, Phase.BODY}:

@@ -32,6 +32,8 @@ def apply(line: bytes, sink: Sink, namespace: str) -> Told | None:
         return None
     except msgspec.DecodeError as error:
         raise Trouble(Code.MALFORMED, f"a watch event that is no JSON: {error}", PROXY) from None
+    except RecursionError:  # of what type it is cannot be known: the end of the watch, perhaps
+        raise Trouble(Code.MALFORMED, "a watch event that is nested too deep", PROXY) from None
     if event.type not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
         sink.skipped("a watch event", f"its type is {shown(event.type)}")
         return None

@@ -33,7 +33,8 @@ PAGES = 2000
 BYTES = 1 << 28
 """Of all pages: 500 000 endpoints take 180 MB."""
 SECONDS = 300.0
-"""From the first question to the last page; the API server itself ends a list after 60."""
+"""From the first question to the last page, which has no more than is left of it (`Get.spent`). The API server itself
+ends a list after 60."""
 UNKNOWN = ""
 """Among the names of slices that could not be read: one whose name could not be read either."""
 
@@ -55,7 +56,7 @@ def fetch(
     token = ""
     began, size, tokens = clock(), 0, {""}
     while True:
-        answer = yield Get(query.list(version, limit, token), fresh=fresh)
+        answer = yield Get(query.list(version, limit, token), fresh=fresh, spent=clock() - began)
         try:
             page = _page(answer, query.namespace)
             size += len(answer.body) if isinstance(answer, Reply) else 0

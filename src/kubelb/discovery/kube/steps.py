@@ -14,6 +14,8 @@ class Get(NamedTuple):
     watch: bool = False
     fresh: bool = False
     """Read the credentials again first."""
+    spent: float = 0.0
+    """Seconds of what an answer may take that went into the pages before it."""
 
 
 class Sleep(NamedTuple):
@@ -80,6 +82,8 @@ class Failure(NamedTuple):
     """Nothing came for as long as something should have."""
     missing_extra: bool = False
     """A package is not installed."""
+    malformed: bool = False
+    """What came is no answer: it has no end, or cannot be read."""
 
 
 Step: TypeAlias = Get | Sleep | _Word

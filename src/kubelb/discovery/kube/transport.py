@@ -1,9 +1,10 @@
 """`Get` and `READ` over urllib3, with an answer for every way in which they can end.
 
 One connection at a time: the list's is kept for the watch. urllib3 retries nothing here, redirects nowhere, and reads
-no environment; whether and when to try again is the reflector's business. Timeouts are for each wait, not for the
-whole: connecting `connect_timeout`, the TLS handshake the same and more where that was not enough, the rest
-`read_timeout`, which a bookmark a minute resets.
+no environment; whether and when to try again is the reflector's business. Timeouts are for each wait: connecting
+`connect_timeout`, the TLS handshake the same and more where that was not enough, the rest `read_timeout`, which a
+bookmark a minute resets. The whole of an answer, from the request to the last trailer, has an allowance of seconds and
+bytes (`allowance.py`), and so has each piece of a watch.
 """
 
 import http.client
@@ -13,10 +14,11 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import DecodeError, HTTPError
 
-from kubelb.clock import monotonic
 from kubelb.discovery.kube.access import Access, CredentialsError, Issued, Locator
+from kubelb.discovery.kube.allowance import Allowance, UnreadableError
+from kubelb.discovery.kube.body import LARGEST, ZIPPED, beginning, decodable, pieces, whole
 from kubelb.discovery.kube.connection import Handshakes, pool_classes
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.proxy import login_of
@@ -32,13 +34,12 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 70.0
 """Longer than the minute between two bookmarks, shorter than the 75 s of history that a watch cache keeps at least."""
 
-LARGEST = 1 << 28
-"""Bytes of an answer, unzipped: 500 000 endpoints take 180 MB."""
-PIECE = 1 << 22
-"""Bytes of a chunk that are held at a time: an event is one chunk, and none is as large."""
+HEADER = 1 << 20
+"""Bytes of all that comes before the body."""
+AROUND = 1 << 24
+"""Bytes for a piece of a watch, with all that is around it, such as trailers."""
 LONGEST = 300.0
-"""Seconds for the whole of an answer, a watch aside: one that drips is never silent for long."""
-_ERROR_BODY = 1 << 16
+"""Seconds for the whole of an answer, or for each piece of a watch: one that drips is never silent for long."""
 _ERRORS = (HTTPError, OSError, http.client.HTTPException, ValueError)
 
 
@@ -60,13 +61,14 @@ class Transport:
         self._line = lifeline
         self._warn = warn
         self._handshakes = Handshakes(connect_timeout, connected)
+        self._allowance = Allowance()
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
         self._dials = 0  # of the lifeline, when the last request was made
         self._access: Access | None = None
         self._context: ssl.SSLContext | None = None
         self._manager: urllib3.PoolManager | None = None
         self._response: urllib3.BaseHTTPResponse | None = None
-        self._chunks: Iterator[bytes] | None = None
+        self._pieces: Iterator[bytes] | None = None
 
     @property
     def server(self) -> str:
@@ -99,6 +101,7 @@ class Transport:
             headers["Content-Type"] = "application/json"
         self._line.phase = Phase.HEADERS
         self._dials = self._line.dials
+        self._allowance.begin("its header", LONGEST, HEADER, spent=step.spent)
         try:
             response = self._response = manager.request(
                 "GET" if posted is None else "POST",
@@ -112,29 +115,33 @@ class Transport:
             )
             stream = step.watch and response.status == 200
             self._line.phase = Phase.STREAM if stream else Phase.BODY
+            self._allowance.part("it", LARGEST)
+            if response.status == 200:
+                decodable(response, () if step.watch else ZIPPED)
             if stream:
-                self._chunks = _chunks(response)
+                self._pieces = pieces(response)
                 body = b""
             else:
-                body = _body(response, LARGEST if response.status == 200 else _ERROR_BODY)
+                body = whole(response) if response.status == 200 else beginning(response)
         except _ERRORS as error:
             return self._failure(error)
         return Reply(response.status, body, _seconds(response.headers.get("Retry-After")), access.server, access.origin)
 
     def read(self) -> bytes | Failure:
         """The next bytes of the watch, b"" at its end."""
-        assert self._chunks is not None
+        assert self._pieces is not None
+        self._allowance.begin("a piece of it", LONGEST, AROUND)
         try:
-            chunk = next(self._chunks, b"")
+            piece = next(self._pieces, b"")
         except _ERRORS as error:
             return self._failure(error)
-        if not chunk:
+        if not piece:
             self.hang_up()
-        return chunk
+        return piece
 
     def hang_up(self, *, keep: bool = False) -> None:
         """End what is open. `keep` the connection if its last answer was read to the end."""
-        response, self._response, self._chunks = self._response, None, None
+        response, self._response, self._pieces = self._response, None, None
         if response is not None:
             if keep and response.closed:
                 return
@@ -162,7 +169,7 @@ class Transport:
         if self._manager is None or not same or context is not self._context:
             self.hang_up()
             self._manager, self._context = _manager(access, context), context
-            self._manager.pool_classes_by_scheme = pool_classes(self._line, self._handshakes)
+            self._manager.pool_classes_by_scheme = pool_classes(self._line, self._handshakes, self._allowance)
         self._access = access
         return access, self._manager, header
 
@@ -193,7 +200,8 @@ class Transport:
         if isinstance(issued, Issued) and issued.certificate() and certificate_refused(error, new=new):
             issued.refuse()
         reason, cure, silent = why(error, phase, self._access)
-        return Failure(phase, reason, cure, silent)
+        malformed = isinstance(error, UnreadableError | DecodeError)
+        return Failure(phase, reason, cure, silent, malformed=malformed)
 
 
 class _Proxies(urllib3.ProxyManager):
@@ -222,29 +230,6 @@ def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolMana
         other = f", not {scheme}" if scheme in SOCKS else ""  # of anything else nothing is told: a password, perhaps
         cure = f"give an http or https proxy{other}" if separator else "give http://HOST:PORT"
         raise CredentialsError(f"the proxy of {access.origin} cannot be used", cure) from None
-
-
-def _body(response: urllib3.BaseHTTPResponse, largest: int) -> bytes:
-    parts, size, until = [], 0, monotonic() + LONGEST
-    while part := response.read1(1 << 20, decode_content=True):
-        parts.append(part)
-        size += len(part)
-        if size > largest:
-            break
-        if monotonic() > until:
-            raise HTTPError(f"an answer that takes more than {LONGEST:g} s")
-    if size > largest and largest is LARGEST:
-        raise HTTPError(f"an answer of more than {largest >> 20} MiB")
-    return b"".join(parts)
-
-
-def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """One piece for each chunk, which is one for each event; what is not chunked as it comes."""
-    if getattr(response, "chunked", False):
-        yield from response.read_chunked(PIECE, decode_content=True)
-        return
-    while chunk := response.read1(decode_content=True):
-        yield chunk
 
 
 def _seconds(text: str | None) -> float:

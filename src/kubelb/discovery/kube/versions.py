@@ -5,16 +5,18 @@ apimachinery's resourceversion package does: by length, then by text. "0", leadi
 such number, and two versions of which one is no number cannot be compared: then the newcomer is believed, as before.
 """
 
-__all__ = ["KEPT", "Seen", "number", "older"]
+__all__ = ["KEPT", "LONGEST", "Seen", "number", "older"]
 
 # Deletions remembered between two lists. The server replays at most its watch cache after a reconnect; what is
 # forgotten here costs a deleted slice that returns until the next list, and only if the server replays out of order.
 KEPT = 1000
+LONGEST = 128
+"""Characters. etcd's are of 64 bits, which is 20 digits; Python itself makes no number of more than 4300."""
 
 
 def number(version: str) -> int | None:
     """The version as a number, None where it is none."""
-    comparable = version.isascii() and version.isdigit() and version[0] != "0"
+    comparable = len(version) <= LONGEST and version.isascii() and version.isdigit() and version[0] != "0"
     return int(version) if comparable else None
 
 

@@ -8,7 +8,11 @@ would double the memory of the model.
 `omit_defaults`: written again (`desk.py`), a slice is as small as it can be.
 """
 
+from typing import Annotated, TypeAlias
+
 import msgspec
+
+from kubelb.discovery.kube.versions import LONGEST
 
 __all__ = [
     "Conditions",
@@ -29,6 +33,9 @@ __all__ = [
     "decode_slice",
     "decode_status",
 ]
+
+
+Version: TypeAlias = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 
 
 class Conditions(msgspec.Struct, gc=False, omit_defaults=True):
@@ -87,7 +94,7 @@ class Annotations(
 class Meta(msgspec.Struct, gc=False, omit_defaults=True, rename="camel"):
     name: str = ""
     namespace: str = ""
-    resource_version: str = ""
+    resource_version: Version = ""
     labels: Labels | None = None
     annotations: Annotations | None = None
 
@@ -113,7 +120,7 @@ class Slice(msgspec.Struct, gc=False, omit_defaults=True, rename="camel"):
 
 
 class ListMeta(msgspec.Struct, gc=False, rename={"resource_version": "resourceVersion", "next": "continue"}):
-    resource_version: str = ""
+    resource_version: Version = ""
     next: str = ""
 
 

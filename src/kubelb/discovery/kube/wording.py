@@ -10,20 +10,25 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
+from http.client import HTTPException, IncompleteRead
 from urllib.parse import urlsplit
 
-from urllib3.exceptions import ProtocolError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import DecodeError, ProtocolError, ProxyError, ReadTimeoutError
 
 from kubelb.discovery.kube.access import Access
+from kubelb.discovery.kube.allowance import UnreadableError
 from kubelb.discovery.kube.steps import Phase
 
-__all__ = ["PROXY_LOGIN", "certificate_refused", "why"]
+__all__ = ["PROXY", "PROXY_LOGIN", "certificate_refused", "why"]
 
+PROXY = "is there a proxy in between that changes or closes streams?"
 PROXY_LOGIN = (
     "give the login in proxy-url, or in HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT, with what is special in it "
     "%-encoded (@ is %40, : is %3A, / is %2F, % is %25)"
 )
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
+_BROKEN = (ConnectionError, IncompleteRead)
+"""What http.client raises of the kind HTTPException where it is the end that came too soon."""
 _CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR", "HANDSHAKE_FAILURE")
 
 
@@ -88,6 +93,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _words(causes: list[BaseException]) -> str:
     for cause in causes:
+        if isinstance(cause, UnreadableError):
+            return str(cause)
+        if isinstance(cause, DecodeError):
+            return "it is not encoded as it says"
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not valid: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
@@ -99,6 +108,8 @@ def _words(causes: list[BaseException]) -> str:
             return cause.strerror.lower()
     if any(isinstance(cause, ProxyError) for cause in causes):
         return "the proxy refused the tunnel"
+    if any(isinstance(cause, HTTPException) and not isinstance(cause, _BROKEN) for cause in causes):
+        return "what it says is no HTTP"
     if any(isinstance(cause, ProtocolError) for cause in causes):
         return "the connection broke off"
     return f"{type(causes[-1]).__name__}"
@@ -127,4 +138,4 @@ def _cure(causes: list[BaseException], phase: Phase, access: Access, host: str, 
         return f"is the API server up, and may this process connect to {where} (NetworkPolicy, firewall)?"
     if phase in {Phase.TLS, Phase.HEADERS}:
         return f"is {where} a Kubernetes API server, and is it healthy?"
-    return ""
+    return PROXY if phase in {Phase.BODY, Phase.STREAM} else ""
