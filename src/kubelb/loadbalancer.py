@@ -199,8 +199,8 @@ class LoadBalancer(Calls):
         self._budget = BudgetState(self.retry.budget, clock()) if self.retry.budget else None
         self.always_flow = self.retry.retry is not None
         self.links = Links()
-        self._failing = False
-        """Whether discovery told of a failure since it was well last."""
+        self._failing: float | None = None
+        """Since when discovery has told of failures; None while it is well."""
         self._in_vain = False
         """Whether a call has waited since then for the first endpoints, and got none."""
         self._probe_at = float("-inf")
@@ -390,7 +390,7 @@ class LoadBalancer(Calls):
         self.watch.after_fork_in_child(self)
         if self._budget:
             self._budget.forget()
-        self._failing = self._in_vain = False
+        self._failing, self._in_vain = None, False
         feed, self._feed = self._feed, None
         if feed is not None:
             feed.abandon()
@@ -520,16 +520,18 @@ class LoadBalancer(Calls):
         self._listeners.tell(difference)
 
     def _gave_up(self) -> None:
-        feed = self._feed
-        source = feed.source if feed else None
-        waiting = source is not None and getattr(source, "waiting", False)
-        self._in_vain = self._failing and not waiting
+        self._in_vain = self._stuck()
+
+    def _stuck(self) -> bool:
+        """Whether discovery has failed in every way that it knows, and is trying none for the first time just now."""
+        return self._failing is not None and not getattr(self._feed and self._feed.source, "waiting", False)
 
     def _first_wait(self) -> float:
-        feed = self._feed
-        if not self._in_vain or feed is None:
+        feed, now = self._feed, self._clock()
+        # A client's own timeout may be no longer than this wait, so that no call ever comes to its end.
+        overdue = self._failing is not None and now >= self._failing + self.ready_timeout
+        if feed is None or not (self._in_vain or (overdue and self._stuck())):
             return self.ready_timeout
-        now = self._clock()
         if now >= self._probe_at:
             self._probe_at = now + PROBE
             feed.resync_now()
@@ -540,9 +542,10 @@ class LoadBalancer(Calls):
         if event.service != self.balancer.service:
             event = replace(event, service=self.balancer.service)
         if isinstance(event, DiscoveryFailed):
-            self._failing = True
+            if self._failing is None:
+                self._failing = self._clock()
         elif isinstance(event, DiscoveryRecovered):
-            self._failing = self._in_vain = False
+            self._failing, self._in_vain = None, False
         self._log(event)
         self.watch.count(event)
 

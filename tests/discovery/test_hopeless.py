@@ -7,7 +7,7 @@ import time
 import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, which calls would wait for
 import pytest
 
-from kubelb import LoadBalancer, NeverSent, NoEndpoints, NotReady, UnknownService
+from kubelb import DeadlineExceeded, LoadBalancer, NeverSent, NoEndpoints, NotReady, UnknownService
 from kubelb.model import Outcome, Sent, Verdict
 from kubelb.testing import LocalCluster
 
@@ -140,3 +140,23 @@ def test_only_the_first_call_waits(cluster, prefix):
     finally:
         cluster.api.allow()
         cluster.dns.up()
+
+
+def test_calls_whose_time_is_shorter_than_the_wait(cluster):
+    """The kind: no call ever comes to the end of the wait, so each waits its whole time. httpx has 5 s, as we have."""
+    cluster.api.forbid()
+    try:
+        with LoadBalancer("kube:///reviews.prod:http", ready_timeout=60.0, kubeconfig=cluster.kubeconfig) as lb:
+            lb.feed()
+            wait_for(lambda: "not allowed" in lb.health().error, 20.0)
+            for _ in range(2):
+                with pytest.raises(DeadlineExceeded, match="not allowed to list"):
+                    lb.call(lambda attempt: None, deadline=0.1)
+            lb.ready_timeout = 0.1
+            time.sleep(0.1)
+            began = time.monotonic()
+            with pytest.raises(NotReady, match="an error in the configuration"):
+                lb.call(lambda attempt: None, deadline=20.0)
+            assert time.monotonic() - began < 10.0
+    finally:
+        cluster.api.allow()
