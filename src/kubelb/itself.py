@@ -17,7 +17,10 @@ NAME = __name__.rpartition(".")[0]
 def loaded(part: str) -> Any:
     """Return the module of this package with that name, such as ``"discovery.kube.sharing"``; None if it is not loaded.
 
+    One that is being loaded is not: after a fork in the middle of that it never will be.
+
     >>> loaded("itself").__version__ == __version__, loaded("no.such.part")
     (True, None)
     """
-    return sys.modules.get(f"{NAME}.{part}")
+    module = sys.modules.get(f"{NAME}.{part}")
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module

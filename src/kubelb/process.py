@@ -8,15 +8,23 @@ threads that it counts on do not exist. So whatever picks an endpoint, or looks 
     parent   here[0] == 1
     child    here[0] == 0  --settle()-->  every job of `on_settle` is done, once  -->  here[0] == 1
 
+A fork copies the locks of modules that other threads are loading at that moment, and not those threads: the child would
+wait for such a module for ever. kubelb loads parts of itself with the first request and in threads of its own. So a
+fork that Python knows of waits until none of them does (see `_before`).
+
 To ask costs 20 ns: the byte lies in a page that the kernel wipes in a child (MADV_WIPEONFORK, Linux 4.14). Where there
 is no such page, the process id is compared, for 0.2 us.
 """
 
 import mmap
 import os
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Protocol
+
+from kubelb.clock import monotonic, sleep
 
 __all__ = ["Mark", "forked_in_c", "here", "mark", "on_settle", "settle", "thread_ends"]
 
@@ -67,6 +75,13 @@ def mark() -> Mark:
 
 here: Mark = mark()
 """See the module."""
+PATIENCE = 2.0
+"""Seconds for which a fork waits for imports. They end within a fraction of that, unless they wait for the one that
+forks, which is loading a module itself."""
+PAUSE = 0.001
+PACKAGE = __name__.rpartition(".")[0]
+"""``"kubelb"``, or what it was vendored as."""
+
 _jobs: list[Callable[[], None]] = []
 _locks: dict[int, threading.RLock] = {}
 _forking = 0
@@ -111,7 +126,25 @@ def thread_ends() -> None:
 
 def _before() -> None:
     global _forking  # noqa: PLW0603
-    _forking = threading.get_ident()
+    _forking = me = threading.get_ident()
+    until = monotonic() + PATIENCE
+    while _importing(me) and monotonic() < until:
+        sleep(PAUSE)
+
+
+def _importing(me: int) -> bool:
+    """Whether another thread is loading a module, of kubelb or for it."""
+    return any(_loads(frame) for thread, frame in sys._current_frames().items() if thread != me)  # noqa: SLF001
+
+
+def _loads(frame: FrameType | None) -> bool:
+    loading = ours = False
+    while frame is not None and not (loading and ours):
+        loading = loading or frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        name = frame.f_globals.get("__name__", "")
+        ours = ours or name == PACKAGE or name.startswith(f"{PACKAGE}.")
+        frame = frame.f_back
+    return loading and ours
 
 
 def _after() -> None:

@@ -478,7 +478,9 @@ def test_a_bounded_endpoint_never_has_more_than_its_share(count: int, chosen: li
         def pick(self, request: Request, now: float) -> EndpointState:
             return other
 
-    picker = FairSharePicker(Inner(), Others(), [Sinkhole(bounded, 0, "")], Sinkholes("svc"), count)
+    picker = FairSharePicker(
+        Inner(), Others(), [Sinkhole(bounded, 0, "", Contrast(0.0, 0, 0, ()))], Sinkholes("svc"), count
+    )
     got = [picker.pick(ANY, 0.0) is bounded for _ in chosen]
     assert sum(got) <= len(got) / count
     for start in range(0, len(got), 7):

@@ -2,14 +2,20 @@
 
 import ctypes
 import os
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
 from weakref import WeakSet
 
 import pytest
 
 from kubelb import process
+from kubelb.itself import loaded
 from kubelb.runtime import greenlets
 
 fork = ctypes.PyDLL(None).fork
@@ -71,6 +77,53 @@ def test_a_system_without_fork_needs_no_page(monkeypatch: pytest.MonkeyPatch) ->
 def test_python_s_own_fork_is_told_at_once() -> None:
     """Its hook settles, before any other code; and it is no fork in C."""
     assert in_child(lambda: (process.here[0], process.forked_in_c()), os.fork) == "(1, False)"
+
+
+LOADS = """
+def load(module):
+    __import__(module)
+"""
+
+
+@pytest.mark.parametrize("package", ["kubelb", "kubelb.discovery.kube", "another"])
+def test_a_fork_waits_for_what_kubelb_is_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """The kind: a lock that a fork copies without its owner. The child would wait for that module for ever."""
+    name = f"slow_part_of_{package.replace('.', '_')}"
+    (tmp_path / f"{name}.py").write_text("import time\nBEGUN = True\ntime.sleep(0.5)\nVALUE = 7\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    code = {"__name__": package}
+    exec(LOADS, code)
+    thread = threading.Thread(target=code["load"], args=(name,))
+    thread.start()
+    while not hasattr(sys.modules.get(name), "BEGUN"):
+        time.sleep(0.001)
+
+    def whole() -> bool:
+        return hasattr(sys.modules[name], "VALUE")
+
+    assert in_child(whole, os.fork) == str(package != "another")
+    thread.join()
+
+
+def test_a_fork_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is being loaded may wait for a module that the forking thread is in: the fork goes on after a while."""
+    monkeypatch.setattr(process, "PATIENCE", 0.05)
+    monkeypatch.setattr(process, "_importing", lambda me: True)
+    began = time.monotonic()
+    assert in_child(lambda: process.here[0], os.fork) == "1"
+    assert time.monotonic() - began >= 0.05
+
+
+def test_a_module_that_is_half_loaded_is_none_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork in C may leave one in the child, and it never is more than that there."""
+    name = "kubelb.discovery.dns.half"
+    half = ModuleType(name)
+    half.__spec__ = ModuleSpec(name, None)
+    half.__spec__._initializing = True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, half)
+    assert loaded("discovery.dns.half") is None
+    half.__spec__._initializing = False  # type: ignore[attr-defined]
+    assert loaded("discovery.dns.half") is half
 
 
 def test_a_fork_in_c_is_settled_by_the_first_that_asks() -> None:

@@ -158,6 +158,22 @@ def test_the_cure_works():
     assert trio.run(main) == "127.0.0.1:9"
 
 
+def test_asyncio_run_in_a_trio_task():
+    """What runs there is a task of asyncio's, whatever is around it."""
+
+    async def called() -> str:
+        async with kubelb.LoadBalancer(TARGET) as lb:
+            return await lb.acall(answered)
+
+    async def answered(attempt: kubelb.Attempt) -> str:
+        return attempt.endpoint.authority
+
+    async def within() -> str:
+        return asyncio.run(called())
+
+    assert trio.run(within) == "127.0.0.1:9"
+
+
 @pytest.mark.parametrize("sniffs", [True, False], ids=["sniffio", "no sniffio"])
 def test_a_trio_task_beside_asyncio(monkeypatch: pytest.MonkeyPatch, sniffs: bool):
     """In trio's guest mode asyncio's loop runs in the same thread: its tasks are served, trio's are not."""

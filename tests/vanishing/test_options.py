@@ -270,6 +270,14 @@ def test_keep_alive_that_is_given_to_grpc() -> None:
     assert (only["grpc.keepalive_time_ms"], only["grpc.keepalive_timeout_ms"]) == (310_000, 5_000)
 
 
+def test_numbers_that_are_none() -> None:
+    """Named, with what to give in their place."""
+    with pytest.raises(ValueError, match=r"keep_alive\(unacknowledged='5'\): give seconds"):
+        keep_alive(unacknowledged="5")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="give tuples as socket"):
+        sockets.check_options([(2**70, 1, 1)])
+
+
 def test_names_are_where_the_adapters_are() -> None:
     """Importing kubelb alone loads no socket options, and no client."""
     assert kubelb.adapters.httpx.keep_alive is kubelb.adapters.requests.keep_alive is sockets.keep_alive

@@ -26,6 +26,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from kubelb.core.causes import arguments, cause, chain
+from kubelb.core.options import number
 from kubelb.masking import masked
 from kubelb.printable import shown
 
@@ -50,7 +51,7 @@ def keep_alive(
     - `idle`: seconds without a byte before the peer's kernel is asked whether it is there;
     - `interval`: seconds from one such probe to the next;
     - `probes`: how many may stay without an answer;
-    - `unacknowledged`: seconds for which bytes that were sent may be, None for the system's bound (some 15 minutes).
+    - `unacknowledged`: seconds for which bytes may be sent and not acknowledged, None for the system's bound (15 min).
       A pod that takes in nothing of an upload for so long is ended as well, although it is there.
 
     The defaults are those of every HTTP adapter: an idle connection is found within 50 s, one with bytes under way
@@ -63,7 +64,7 @@ def keep_alive(
     for name, value in given.items():
         if not isinstance(value, int) or not 1 <= value <= _MOST:
             raise ValueError(f"keep_alive({name}={shown(value)}): give a whole number from 1 to {_MOST}")
-    if unacknowledged is not None and not 0 < unacknowledged <= _MOST:
+    if unacknowledged is not None and not 0 < number(unacknowledged) <= _MOST:
         raise ValueError(
             f"keep_alive(unacknowledged={shown(unacknowledged)}): give seconds, more than 0 and up to {_MOST}, or None"
         )
@@ -73,8 +74,8 @@ def keep_alive(
     if unacknowledged is not None:
         values["TCP_USER_TIMEOUT"] = max(1, round(unacknowledged * 1000))
     for name, value in values.items():
-        if (number := getattr(socket, name, None)) is not None:
-            options.append((socket.IPPROTO_TCP, number, value))
+        if (option := getattr(socket, name, None)) is not None:
+            options.append((socket.IPPROTO_TCP, option, value))
     return tuple(options)
 
 
@@ -95,7 +96,7 @@ def check_options(given: Any) -> tuple[SocketOption, ...]:
             raise TypeError(f"socket_options=[{masked(repr(option))}]: {cure}")
         try:
             refused = _refusal(tuple(option))
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise TypeError(f"socket_options=[{masked(repr(option))}]: {error}; {cure}") from None
         if refused is not None:
             raise ValueError(f"socket_options=[{masked(repr(option))}]: this system refuses it: {refused.strerror}")

@@ -5,6 +5,7 @@ know. So each entry for coroutines asks first, and says what to use there. Where
 """
 
 import sys
+from contextlib import suppress
 
 __all__ = ["modules", "refuse_trio"]
 
@@ -24,6 +25,10 @@ def refuse_trio(what: str, cure: str, call: str = "") -> None:
 
 
 def _in_trio() -> bool:
+    asyncio = modules.get("asyncio")
+    with suppress(AttributeError, RuntimeError):  # half imported, or no loop of asyncio's in this thread
+        if asyncio is not None and asyncio.current_task() is not None:  # `asyncio.run` in a trio task
+            return False
     sniffio = modules.get("sniffio")
     if sniffio is not None:  # tells trio's own tasks from those that trio-asyncio runs
         try:

@@ -86,12 +86,14 @@ class Contrast(NamedTuple):
 class Sinkhole:
     """What an endpoint that is bounded may still be given. Threads may lose a little of it, and gain nothing."""
 
-    __slots__ = ("_by", "_credit", "state", "why")
+    __slots__ = ("_by", "_credit", "contrast", "state", "why")
 
-    def __init__(self, state: EndpointState, picks: int, why: str) -> None:
+    def __init__(self, state: EndpointState, picks: int, why: str, contrast: Contrast) -> None:
         self.state = state
         self.why = why
         """The numbers behind it, in words."""
+        self.contrast = contrast
+        """Since the last look. Not the endpoint's own: that is written without a lock."""
         self._by = picks
         self._credit = 0.0
 
@@ -141,8 +143,8 @@ class Sinkholes:
         if state in self.bounded or not state.in_use or contrast is None:
             return []
         why = _words(state, contrast, now)
-        self.bounded = {**self.bounded, state: Sinkhole(state, self.picks, why)}
-        state.contrast = contrast_with(state, self.peers(), now)
+        sinkhole = Sinkhole(state, self.picks, why, contrast_with(state, self.peers(), now))
+        self.bounded = {**self.bounded, state: sinkhole}
         self._next = min(self._next, now + PACE)
         return [ShareBounded(self.service, state.endpoint.authority, True, why)]
 
@@ -154,9 +156,9 @@ class Sinkholes:
         self._next = now + PACE
         events: list[Event] = []
         kept: list[EndpointState] = []
-        for state in self.bounded:
-            contrast = state.contrast
-            if self._still(state, contrast, now):
+        for state, sinkhole in self.bounded.items():
+            contrast = sinkhole.contrast
+            if self._still(sinkhole, contrast, now):
                 kept.append(state)
             else:
                 why = _words(state, contrast, now)
@@ -180,12 +182,13 @@ class Sinkholes:
         """Return the time at which `advance` may have something to do."""
         return self._next
 
-    def _still(self, state: EndpointState, contrast: Contrast, now: float) -> bool:
+    def _still(self, sinkhole: Sinkhole, contrast: Contrast, now: float) -> bool:
+        state = sinkhole.state
         bad, good = state.bad - contrast.bad, state.good - contrast.good
         if bad + good < ENOUGH:  # it says little itself; that no peer answers any more says enough
             ends = [(peer.good - well, peer.bad - ill) for peer, well, ill in contrast.peers if peer.in_use]
             return any(well > 0 for well, _ in ends) or all(ill < ENOUGH for _, ill in ends)
-        state.contrast = contrast_with(state, self.peers(), now)
+        sinkhole.contrast = contrast_with(state, self.peers(), now)
         return apart(bad, bad + good, best(contrast, bad + good, now), LIKELY)
 
     def _keep(self, states: Collection[EndpointState]) -> None:
@@ -212,7 +215,7 @@ def contrast_with(state: EndpointState, peers: Sequence[EndpointState], now: flo
 
 def apart(bad: int, calls: int, share: float, odds: float) -> bool:
     """Whether so many refusals are a matter, beside a peer of which this share is, and no chance."""
-    return 1 - bad / calls <= MATTERS * (1 - share) and chance(bad, calls, share) <= odds
+    return bad > 0 and 1 - bad / calls <= MATTERS * (1 - share) and chance(bad, calls, share) <= odds
 
 
 def best(contrast: Contrast, calls: int, now: float) -> float:
