@@ -9,6 +9,9 @@ import grpc
 import requests
 
 from kubelb.adapters import grpc as balanced
+
+# Loaded here: pytest rewrites them as it loads them, which CPython 3.11 does not survive in several threads at once.
+from kubelb.adapters._httpx.http2 import apool, pool  # noqa: F401
 from kubelb.adapters.grpc import aio
 from kubelb.adapters.requests import Adapter
 
