@@ -524,7 +524,8 @@ class LoadBalancer(Calls):
 
     def _stuck(self) -> bool:
         """Whether discovery has failed in every way that it knows, and is trying none for the first time just now."""
-        return self._failing is not None and not getattr(self._feed and self._feed.source, "waiting", False)
+        feed = self._feed
+        return self._failing is not None and not (feed is not None and getattr(feed.source, "waiting", False))
 
     def _first_wait(self) -> float:
         feed, now = self._feed, self._clock()

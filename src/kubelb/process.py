@@ -16,6 +16,7 @@ To ask costs 20 ns: the byte lies in a page that the kernel wipes in a child (MA
 is no such page, the process id is compared, for 0.2 us.
 """
 
+import logging  # noqa: F401  # its hook, which takes its lock, has to come after ours: what is loaded may log
 import mmap
 import os
 import sys
@@ -79,6 +80,9 @@ PATIENCE = 2.0
 """Seconds for which a fork waits for imports. They end within a fraction of that, unless they wait for the one that
 forks, which is loading a module itself."""
 PAUSE = 0.001
+IMPORT = "<frozen importlib._bootstrap>"
+GIL = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+"""Without it the frames of other threads cannot be looked at while these run (CPython's guide to free threading)."""
 PACKAGE = __name__.rpartition(".")[0]
 """``"kubelb"``, or what it was vendored as."""
 
@@ -126,25 +130,39 @@ def thread_ends() -> None:
 
 def _before() -> None:
     global _forking  # noqa: PLW0603
-    _forking = me = threading.get_ident()
-    until = monotonic() + PATIENCE
-    while _importing(me) and monotonic() < until:
-        sleep(PAUSE)
+    if GIL:
+        until = monotonic() + PATIENCE
+        while _importing() and monotonic() < until:
+            sleep(PAUSE)
+    _forking = threading.get_ident()
 
 
-def _importing(me: int) -> bool:
-    """Whether another thread is loading a module, of kubelb or for it."""
-    return any(_loads(frame) for thread, frame in sys._current_frames().items() if thread != me)  # noqa: SLF001
+def _importing() -> bool:
+    """Whether another thread is loading a module of kubelb, or one that kubelb has asked for."""
+    own = sys._getframe()  # noqa: SLF001  # by its frame: where threads are patched, identifiers are those of greenlets
+    return any(frame is not own and _loads(frame) for frame in sys._current_frames().values())  # noqa: SLF001
 
 
 def _loads(frame: FrameType | None) -> bool:
-    loading = ours = False
-    while frame is not None and not (loading and ours):
-        loading = loading or frame.f_code.co_filename == "<frozen importlib._bootstrap>"
-        name = frame.f_globals.get("__name__", "")
-        ours = ours or name == PACKAGE or name.startswith(f"{PACKAGE}.")
+    loading = module = False
+    while frame is not None:  # from the inside out
+        if frame.f_code.co_filename == IMPORT:
+            if module:
+                return True
+            loading = True
+        elif _of_kubelb(frame):
+            if loading:
+                return True
+            module = frame.f_code.co_name == "<module>"
+        else:
+            module = False
         frame = frame.f_back
-    return loading and ours
+    return False
+
+
+def _of_kubelb(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__")
+    return isinstance(name, str) and (name == PACKAGE or name.startswith(f"{PACKAGE}."))
 
 
 def _after() -> None:

@@ -2,6 +2,7 @@
 picked, tried again or blamed, and all that the channel was made with is kept. Kind: a rollback that some calls miss."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -195,6 +196,18 @@ def test_without_a_port_it_is_refused(ask: str) -> None:
             asked(channel)
         assert isinstance(raised.value, grpc.RpcError)
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_cure_is_an_entry_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a target of SRV records, whose scheme KUBELB_TARGETS does not take."""
+    target = "dns+srv:///_grpc._tcp.reviews.prod.svc.cluster.local"
+    with kubelb.LoadBalancer(target) as lb, kubelb.disabled(), pytest.raises(kubelb.NoEndpoints) as raised:
+        lb.call(lambda attempt: None)
+    entry = re.search("KUBELB_TARGETS='(.*)'", raised.value.reason)
+    assert entry is not None
+    monkeypatch.setenv("KUBELB_TARGETS", entry[1].replace("PORT", "8080"))
+    with kubelb.LoadBalancer(target) as lb, kubelb.disabled():
+        assert lb.call(lambda attempt: attempt.endpoint.port) == 8080
 
 
 @pytest.mark.parametrize("entry", ["127.0.0.1:{port}+127.0.0.1:{free}", "localhost:{port}"])

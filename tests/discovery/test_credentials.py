@@ -340,6 +340,8 @@ def test_environment_proxy(monkeypatch):
     monkeypatch.setenv("https_proxy", "proxy.test:3128")
     assert environment_proxy("https://api.test") == "http://proxy.test:3128"
     assert environment_proxy("http://api.test") is None
+    assert environment_proxy("https://api.test:x") is None  # told of the server, before anything is dialled
+    assert environment_proxy("https://[fd00::1:6443") is None
     monkeypatch.setenv("NO_PROXY", "api.test")
     assert environment_proxy("https://api.test") is None
 

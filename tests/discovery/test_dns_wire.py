@@ -192,6 +192,7 @@ def test_no_tcp(made, brief):
     [
         (lambda asked: [Raw(b"")], "closed the TCP connection"),
         (lambda asked: [Raw(b"\x00")], "closed the TCP connection"),
+        (lambda asked: [Raw(b"\x00\x00" + 70_000 * b"x")], "an answer of no bytes"),
         (lambda asked: [Raw(b"\x00\x05hello")], "no answer to the question"),
         (lambda asked: [Raw(struct.pack("!H", 65535) + web(asked))], "closed the TCP connection"),
         (lambda asked: [asked.answer(*WEB, number=asked.message.id ^ 1)], "no answer to the question"),

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType, SimpleNamespace
+from typing import Any
 from weakref import WeakSet
 
 import pytest
@@ -105,10 +106,39 @@ def test_a_fork_waits_for_what_kubelb_is_loading(tmp_path: Path, monkeypatch: py
     thread.join()
 
 
+def stack(*frames: tuple[str, str, object]) -> FrameType | None:
+    """Frames from the outside in: file, name of the code, name of the module."""
+    frame: Any = None
+    for file, code, module in frames:
+        named = SimpleNamespace(co_filename=file, co_name=code)
+        frame = SimpleNamespace(f_code=named, f_globals={"__name__": module}, f_back=frame)
+    return frame
+
+
+LOAD = (process.IMPORT, "_find_and_load", "importlib._bootstrap")
+
+
+@pytest.mark.parametrize(
+    ("frames", "loads"),
+    [
+        ([("lb.py", "call", "kubelb.runtime.calls"), LOAD, ("idna.py", "<module>", "encodings.idna")], True),
+        ([("app.py", "<module>", "app"), LOAD, ("lb.py", "<module>", "kubelb.loadbalancer")], True),
+        ([LOAD, ("lb.py", "<module>", "kubelb.model"), ("dataclasses.py", "dataclass", "dataclasses")], True),
+        ([LOAD, ("app.py", "<module>", "app"), ("lb.py", "call", "kubelb.runtime.calls")], False),
+        ([LOAD, ("app.py", "<module>", "app")], False),
+        ([("lb.py", "call", "kubelb.runtime.calls"), ("q.py", "wait", None)], False),
+    ],
+    ids=["for a call", "kubelb itself", "in one of its modules", "a program that serves", "another's", "no name"],
+)
+def test_what_is_loading(frames: list[tuple[str, str, object]], loads: bool) -> None:
+    """A module of kubelb's, or what kubelb asked for; not a program that calls kubelb while it is being loaded."""
+    assert process._loads(stack(*frames)) is loads
+
+
 def test_a_fork_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is being loaded may wait for a module that the forking thread is in: the fork goes on after a while."""
     monkeypatch.setattr(process, "PATIENCE", 0.05)
-    monkeypatch.setattr(process, "_importing", lambda me: True)
+    monkeypatch.setattr(process, "_importing", lambda: True)
     began = time.monotonic()
     assert in_child(lambda: process.here[0], os.fork) == "1"
     assert time.monotonic() - began >= 0.05

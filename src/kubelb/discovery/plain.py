@@ -24,6 +24,7 @@ def plain_endpoint(target: Target, cluster_domain: str, fallback_port: int | Non
     if port is None:
         cure = "give fallback_port=, the number of the Service's own port"
         if target.service:
-            cure += f", or set KUBELB_TARGETS='{target}={host}:PORT'"
+            name = target.host if target.scheme == "dns+srv" else target  # the name of a Service is what counts there
+            cure += f", or set KUBELB_TARGETS='{name}={host}:PORT'"
         raise NoEndpoints(str(target), f"kubelb is switched off, and the port is known by its name alone; {cure}")
     return Endpoint(host, port)

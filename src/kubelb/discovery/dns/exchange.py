@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from kubelb.discovery.dns.manners import Way
 from kubelb.discovery.dns.message import Query
-from kubelb.discovery.dns.steps import Failure
+from kubelb.discovery.dns.steps import LIES, Failure
 from kubelb.model import Address
 
 __all__ = ["Exchange", "socket_address"]
@@ -90,6 +90,8 @@ class Exchange:
             return Failure("unreachable", "it closed the TCP connection without an answer", cure)
         self._in += piece
         size = struct.unpack("!H", self._in[:2])[0] + 2 if len(self._in) >= 2 else 2
+        if size == 2 and len(self._in) >= 2:
+            return Failure("malformed", "what came over TCP is an answer of no bytes", LIES)
         return bytes(self._in[2:size]) if len(self._in) >= size > 2 else None
 
 

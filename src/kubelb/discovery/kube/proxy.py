@@ -15,10 +15,12 @@ __all__ = ["environment_proxy", "exempt", "flaw", "login_of"]
 
 
 def environment_proxy(server: str) -> str | None:
-    """The proxy for this server, None for a direct connection."""
-    scheme = urlsplit(server).scheme.upper()
-    proxy = _variable(f"{scheme}_PROXY")
-    if not proxy or exempt(server, _variable("NO_PROXY")):
+    """The proxy for this server, None for a direct connection, or where the server's URL makes no sense."""
+    try:
+        proxy = _variable(f"{urlsplit(server).scheme.upper()}_PROXY")
+        if not proxy or exempt(server, _variable("NO_PROXY")):
+            return None
+    except ValueError:  # a port that is none, brackets that do not end
         return None
     return proxy if "://" in proxy or _SLIP.match(proxy) else f"http://{proxy}"
 

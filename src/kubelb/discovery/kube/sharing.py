@@ -8,7 +8,6 @@ After a fork the child has none: it begins its own when it is asked to.
 """
 
 import random
-import sys
 import threading
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -22,6 +21,7 @@ from kubelb.discovery.kube.desk import Seat, Subscriber
 from kubelb.discovery.kube.reader import Reader
 from kubelb.discovery.kube.stream import Stream
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
+from kubelb.itself import loaded
 
 __all__ = ["Key", "after_fork_in_child", "leave", "subscribe"]
 
@@ -107,7 +107,7 @@ def after_fork_in_child() -> None:
     before, _registry = _registry, _Registry()
     resolve.after_fork_in_child()
     places.after_fork_in_child()
-    plugin = sys.modules.get("kubelb.discovery.kube.plugin")  # in a pod it is never loaded
+    plugin = loaded("discovery.kube.plugin")  # in a pod it is never loaded
     if plugin is not None:
         plugin.after_fork_in_child()
     for channel in before.channels.values():
