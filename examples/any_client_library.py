@@ -15,7 +15,7 @@ def rating(attempt: kubelb.Attempt) -> Any:
 
 
 def classify(_result: Any, error: BaseException | None) -> kubelb.Outcome | None:
-    """What the library's own errors mean; None leaves it to kubelb, which knows sockets' errors."""
+    """What the library's own errors mean; None has kubelb judge it, which knows sockets' errors."""
     if isinstance(error, xmlrpc.client.Fault):  # the application's answer: the pod is well, others would say the same
         return kubelb.Outcome(refusal=True)
     if isinstance(error, xmlrpc.client.ProtocolError):  # an HTTP status: another pod may do better

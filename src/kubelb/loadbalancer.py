@@ -539,7 +539,7 @@ class LoadBalancer(Calls):
         return 0.0
 
     def _emit(self, event: Event) -> None:
-        # One load balancer has one name: a source may be another place's, and who made an event may know an older one.
+        # One load balancer has one name: a source may be for another target, and an event may have an older name.
         if event.service != self.balancer.service:
             event = replace(event, service=self.balancer.service)
         if isinstance(event, DiscoveryFailed):

@@ -14,7 +14,7 @@ __all__ = ["LIMIT", "printable", "shown"]
 LIMIT = 2000
 """Characters of a text; of a longer one the beginning and the end are kept."""
 VALUE = 255
-"""Characters of a value that somebody gave for an option."""
+"""Characters of a value that was given for an option."""
 
 # ECMA-48: control sequences, then strings up to their end (titles, links), then what is left of both.
 _SEQUENCE = re.compile(

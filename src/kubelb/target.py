@@ -47,7 +47,7 @@ class Target:
 
     `scheme` is "" for a bare ``SVC.NS:PORT``. `namespace` is "" with a `service` where it is the caller's own. `domain`
     is the cluster's, where it was given: ``SVC.NS.svc.DOMAIN``. `name` is what DNS is asked for, a dot at its end where
-    one was given; `nameserver` whom, None for those of ``/etc/resolv.conf``. A DNS name of the form
+    one was given; `nameserver` is the one to ask, None for those of ``/etc/resolv.conf``. A DNS name of the form
     ``SVC.NS.svc.DOMAIN`` also sets `service` and `namespace`.
     """
 

@@ -13,5 +13,5 @@ __all__ = ["begin"]
 
 
 def begin(thread: Thread) -> None:
-    """Start a thread that works for nobody's request. Raises RuntimeError where there is none to be had."""
+    """Start a thread that works for no single request. Raises RuntimeError where none can be started."""
     Context().run(thread.start)

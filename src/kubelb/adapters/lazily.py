@@ -1,4 +1,4 @@
-"""Names of a module that are loaded when somebody asks for them: for what costs more than many users would get of it.
+"""Names of a module that are loaded when they are first asked for: for parts that cost many users more than they give.
 
     if TYPE_CHECKING:
         from kubelb.adapters._httpx.httpx_asyncio import AsyncTransport

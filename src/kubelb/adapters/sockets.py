@@ -118,7 +118,10 @@ def aborted(error: OSError) -> OSError:
 
 @cache
 def _defaults() -> tuple[SocketOption, ...]:
-    """A sandbox may refuse what its system's header has: nobody asked for it here, so that is left out."""
+    """Return the keep-alive options that this system takes.
+
+    A sandbox may refuse an option that the system's headers define. No caller has asked for it, so it is left out.
+    """
     return tuple(option for option in keep_alive() if _refusal(option) is None)
 
 

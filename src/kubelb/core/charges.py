@@ -2,7 +2,7 @@
 
 Linkerd's load biaser (2026) feeds a failure into the moving average as five seconds of latency, and only time takes it
 out again. Beside peers that answer in five milliseconds one failure then costs a pod its traffic for two minutes, while
-the ejection that follows upon five in a row takes ten seconds. So a charge is kept apart from latency:
+the ejection that follows five in a row takes ten seconds. So a charge is kept apart from latency:
 
     failure                  cost = the charge, or what is left of an earlier one; held for 0.5, 1, 2, 4, 4, ... s
     success before the end   no news: the charge decays, and no more

@@ -1,4 +1,4 @@
-"""Target + options -> the source that serves them. A source's packages are imported for whom it serves alone."""
+"""Target + options -> the source that serves them. A source's packages are imported only where it serves."""
 
 import contextlib
 import importlib

@@ -1,10 +1,10 @@
 """Addresses that are no pod's, and are not dialled unless that is asked for.
 
-Whoever may write an EndpointSlice, or a DNS record, says where this process connects to, with its credentials. A link's
-own addresses lead to what only this machine is to reach, such as the metadata server of a cloud at 169.254.169.254,
-which gives away the node's identity; 0.0.0.0 is this machine itself; multicast and broadcast are no server's. The same
-in the forms of IPv6 that hold an IPv4 address. Loopback is left alone: an API server takes it from no slice, and tests
-and static targets live there.
+Anything that may write an EndpointSlice, or a DNS record, says where this process connects to, with its credentials. A
+link's own addresses lead to what only this machine is to reach, such as the metadata server of a cloud at
+169.254.169.254, which gives away the node's identity; 0.0.0.0 is this machine itself; multicast and broadcast are no
+server's. The same in the forms of IPv6 that hold an IPv4 address. Loopback is left alone: an API server takes it from
+no slice, and tests and static targets live there.
 """
 
 import ipaddress

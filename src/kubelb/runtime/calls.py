@@ -40,7 +40,7 @@ __all__ = ["AioConnections", "Calls", "Connections"]
 T = TypeVar("T")
 
 CONFIGURATION = frozenset({"credentials", "forbidden", "missing-extra", "unauthorized"})
-"""Kinds of failure that somebody has to mend, and no wait does."""
+"""Kinds of failure that the user has to mend; to wait does not help."""
 
 
 class Connections(Protocol):
@@ -85,7 +85,7 @@ class Calls:
     always_flow: bool
     """Whether even a success must be shown to the attempt flow: the user's own strategy judges results."""
     watch: Watch
-    """Sees calls where somebody listens."""
+    """Sees calls where something listens."""
     _clock: Clock
     _budget: BudgetState | None
 
@@ -280,7 +280,7 @@ class Calls:
     def can_follow(self, state: EndpointState, number: int, promised: int) -> bool:
         """Whether attempt `number` of a call, should it fail on `state` now, would be followed by one elsewhere.
 
-        `promised` extra tries are spoken for, so that as many calls cannot count on the same one. Nothing is withdrawn.
+        `promised` extra tries belong to other calls, so that no two count on the same one. Nothing is withdrawn.
         """
         balancer = self.balancer
         if number >= self.retry.attempts or not balancer.has_other_than((state,)):

@@ -1,8 +1,8 @@
 """Links: what clients that keep connections of their own know of them, for those that look at a load balancer.
 
 A pick passes over an endpoint without a connection, so a connection that cannot be made is no failure of a request and
-stands in no statistics. The clients know: each channel of gRPC's is asked when somebody looks, and never before. What
-connects again is told no more.
+stands in no statistics. The clients know: each channel of gRPC's is asked when a caller looks, and never before. What
+connects again is no longer reported.
 
 A link is held weakly and ends with its client.
 """

@@ -1,7 +1,7 @@
 """The background worker: one a process, for what must happen later or elsewhere.
 
 One thread keeps the time and runs nothing itself. What is due goes to a runner thread, a spare one if there is one, so
-that code which takes its time (a user's policy building a table) delays neither the timer nor anybody else's job.
+that code which takes its time (a user's policy building a table) delays neither the timer nor another job.
 Ordinarily there is one runner. Threads are daemons, start with the first job, and end with the last user: `retain` and
 `release` count those.
 
@@ -29,7 +29,7 @@ SPARE = 5.0
 RETRY = 0.5
 """Seconds until a job is handed over again for which there was no thread: a process may be at its limit for a while."""
 STOP = 0.05
-"""Seconds that `release` waits for the threads; a job that is still running then is left to end by itself."""
+"""Seconds that `release` waits for the threads; a job that is still running then ends by itself."""
 
 
 class Worker:
@@ -133,7 +133,7 @@ class Worker:
                 job = heapq.heappop(self._heap)[2]
             try:
                 look()
-            except PatchedTooLate:  # everybody is told; a thread that we began now would be a greenlet of this one
+            except PatchedTooLate:  # every member is told; a thread that we began now would be a greenlet of this one
                 return
             if not self._hand_over(job, epoch):
                 self.call_at(self.clock() + RETRY, job)

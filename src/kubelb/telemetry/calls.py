@@ -10,9 +10,9 @@ Every attempt carries a trace context of its own, so that a server's span hangs 
 What a processor, a sampler or a propagator raises costs the span it was about, never the request (see `broken.py`).
 
 Where an instrumentation of OpenTelemetry's has made a client span for this very call, around the client or around the
-channel, there is nothing to double: no span is made, its context travels, and further attempts are events on its span.
-Nor where one makes a span of each attempt below ours: it knows no pod, so ours has an event for each. Whoever makes the
-spans, the pod that answered is named on one.
+channel, nothing is doubled: no span is made, its context travels, and further attempts are events on its span. Nor is
+a span made of an attempt where an instrumentation makes one below ours: it knows no pod, so ours has an event for each
+attempt. Whichever side makes the spans, the pod that answered is named on one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -134,7 +134,7 @@ class Call(_Lasting):
             self.context = trace.set_span_in_context(self.span, self.context)
 
     def attempt(self, endpoint: Endpoint, number: int, *, own: bool = True) -> "Try":
-        """Begin an attempt; not `own`: somebody else makes a span of it and sends its context."""
+        """Begin an attempt; not `own`: an instrumentation makes a span of it and sends its context."""
         self._numbers = max(self._numbers, number)
         recording = False
         try:

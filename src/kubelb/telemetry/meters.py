@@ -112,7 +112,7 @@ class Meters:
             self._members = [member for member, _ in live]
             for member in ended:
                 kept = self._closed.setdefault(member.service, defaultdict(int))
-                for key, value in tuple(member.counted.items()):  # somebody else may be reading it still
+                for key, value in tuple(member.counted.items()):  # another thread may still be reading it
                     kept[key] += value
         going_on = {member.service for member, _ in live}
         self._closed = {service: kept for service, kept in self._closed.items() if service in going_on}
@@ -136,5 +136,5 @@ def meters_for(provider: "MeterProvider | None") -> Meters:
 
 def after_fork_in_child() -> None:
     """Replace what a thread of the parent may have held."""
-    global _lock  # noqa: PLW0603 - a lock that somebody else held is of no use
+    global _lock  # noqa: PLW0603 - a lock that another thread held is of no use
     _lock = threading.Lock()

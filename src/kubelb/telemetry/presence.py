@@ -1,4 +1,4 @@
-"""Whether anybody listens: asked before every request, so it must cost next to nothing.
+"""Whether anything listens: asked before every request, so it must cost next to nothing.
 
 kubelb never is the first to import OpenTelemetry. A program without an SDK pays for two looks into a dictionary, and
 one that sets its providers after the load balancers were built is noticed by the very next request.

@@ -1,7 +1,7 @@
 """Tally: the plain numbers behind the counters of one load balancer.
 
 Nothing is counted on the path of a request that is not counted there anyway: endpoint states hold how often each was
-picked and how that ended, and this adds them up when somebody asks. Two things would be lost on the way and are kept
+picked and how that ended, and this adds them up when they are read. Two things would be lost on the way and are kept
 here: what an endpoint had counted when it went away, and events.
 
 An endpoint that went away may still have requests running, so its state is looked at until the last has ended.

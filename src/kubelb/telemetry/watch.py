@@ -1,7 +1,7 @@
 """Watch: what one load balancer reports, and where to.
 
-Before every request an adapter asks `watch.on()` and nothing else; only where somebody listens it makes a `Call` of the
-request (see `calls.py`). Events are counted always, so that what begins to listen late hears of them all.
+Before every request an adapter asks `watch.on()` and nothing else; only where something listens it makes a `Call` of
+the request (see `calls.py`). Events are counted always, so that what begins to listen late hears of them all.
 
 OpenTelemetry's modules are imported by what sets it up, never first by kubelb: without them there is nothing to tell.
 """
@@ -59,7 +59,7 @@ class Watch:
         self._histograms: dict[str, Histogram | None] = {}
         own = options.tracer_provider is not None or options.meter_provider is not None
         self.on: Callable[[], bool] = never if self._silent else always if own else present
-        """Whether anybody listens."""
+        """Whether anything listens."""
 
     def _name(self, target: Target) -> None:
         self.service = self._options.service or ("static" if target.scheme == "static" else str(target))

@@ -1,4 +1,4 @@
-"""Addresses for backends: one each in 127.0.0.0/8 where the system has all of it, else 127.0.0.1 for everyone."""
+"""Addresses for backends: one each in 127.0.0.0/8 where the system has all of it, else 127.0.0.1 for all."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ class Api:
         return self._rotate(keep_old)
 
     def forbid(self, verb: str | None = None, namespace: str | None = None) -> None:
-        """Answer 403 to everybody: for one verb or all, in one namespace or everywhere.
+        """Answer 403 to every user: for one verb or all, in one namespace or everywhere.
 
         Raises `ValueError` for a verb that Kubernetes does not have.
         """

@@ -56,7 +56,7 @@ class Faults:
         return None
 
     def forbids(self, verb: str, namespace: str | None) -> bool:
-        """Whether a permission was taken away from everybody."""
+        """Whether a permission was taken away from every user."""
         return any(v in (None, verb) and n in (None, namespace) for v, n in self.forbidden)
 
     def heal(self) -> None:

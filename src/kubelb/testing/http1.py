@@ -1,7 +1,7 @@
 """HTTP/1.1 as the servers of a test cluster speak it: requests in, bytes out, nothing that a test does not need.
 
-Parsing is by hand because these servers stand under benchmarks: a request without a body costs one `recv`, a handful
-of `bytes` operations and no object but its `Received`. Headers are decoded only when somebody looks at them.
+Parsing is by hand because benchmarks run on these servers: a request without a body costs one `recv`, a handful of
+`bytes` operations and no object but its `Received`. Headers are decoded only when they are looked at.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class HttpResponder(Responder):
         return not close
 
     def _sleep(self, connection: Connection, wake: threading.Event, seconds: float) -> bool:
-        """Whether there is still somebody to answer after `seconds`."""
+        """Whether the connection can still be answered after `seconds`."""
         if wake.wait(seconds) and self.dead:
             connection.reset()
             return False

@@ -1,8 +1,8 @@
-"""The law that a policy works under threads, and a way to have them meet.
+"""The law that a policy works under threads, and a way to make them meet.
 
-Left to themselves, two threads are between two given lines of a pick at the same moment once in a million times, and in
-production. So each is traced, and before every line of the policy chance says which of them goes on: the same chance
-each time, so that what is found is found again.
+Without control, two threads are between two given lines of a pick at the same moment once in a million times, and then
+in production. So each is traced, and before every line of the policy a random choice says which of them goes on. The
+same seed makes the same choices, so what is found once is found again.
 """
 
 import inspect

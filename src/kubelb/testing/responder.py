@@ -83,7 +83,7 @@ class Responder:
     # -- the life of its process
 
     def start(self) -> None:
-        """Be able to answer: a backend calls it once, before anybody knows its address."""
+        """Be able to answer: a backend calls it once, before any client knows its address."""
 
     def serve(self, connection: Connection) -> None:
         """Answer on one connection until it ends; the connection's own thread calls it."""

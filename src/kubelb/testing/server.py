@@ -103,7 +103,7 @@ class Server:
         join(self.connections, until)
 
     def abandon(self) -> None:
-        """In a child after a fork: let go of the parent's sockets, without a word to anybody.
+        """In a child after a fork: close its copies of the parent's sockets. Their peers notice nothing.
 
         A copy that stays open would keep a killed backend's port open and swallow its resets. No lock: a thread that
         held one does not exist here.

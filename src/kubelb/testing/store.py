@@ -63,7 +63,7 @@ class Store:
 
     def __init__(self, *, history: int = 1000) -> None:
         self.lock = threading.RLock()
-        self.version = 1000  # a cluster has written its own objects before anybody looks
+        self.version = 1000  # a cluster has written its own objects before any client looks
         self.oldest = 1000  # the least version from which a watch can still start
         self._objects: dict[Key, Stored] = {}
         self._history: deque[Change] = deque()
@@ -151,7 +151,7 @@ class Store:
             self._listeners.pop(ticket, None)
 
     def expire(self) -> None:
-        """Forget all history: every version that anybody can know so far is too old."""
+        """Forget all history: every version that a client can know so far is too old."""
         with self.lock:
             self.version += 1  # so that a list made after this has a version from which a watch can start
             self.oldest = self.version

@@ -45,7 +45,7 @@ class Asked:
     _status: grpc.aio.AioRpcError | None = None
     """Of the latest attempt, where there are late writes: kept, for its own call may say something else by and by."""
     _moved: asyncio.Future[None] | None = None
-    """Set when another attempt begins, and at the end, where somebody waits for it."""
+    """Set when another attempt begins, and when the call ends. Made only when something waits for it."""
 
     def __repr__(self) -> str:
         return told(self, self._calling.method, self._how())

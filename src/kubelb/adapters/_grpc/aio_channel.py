@@ -2,9 +2,9 @@
 
 gRPC's channels for asyncio belong to the event loop they are made in. So this one belongs to the first loop that it is
 used in, where everything happens: sub-channels are made and closed there, calls begin and end there. News of endpoints
-come from another thread and are handed to the loop.
+comes from another thread and is handed to the loop.
 
-The state of the whole is looked at only while somebody waits for it.
+The state of the whole channel is looked at only while something waits for it.
 """
 
 import asyncio

@@ -263,7 +263,7 @@ async def _emptied(pull: Callable[[], Awaitable[Any]]) -> None:
 
 
 def _dropped(rpc: _Rpc) -> None:
-    """A finalizer, in whatever thread: it takes no lock and leaves the rest to the event loop."""
+    """A finalizer, in whatever thread: it takes no lock, and the event loop does the rest."""
     if not rpc.over:
         with suppress(RuntimeError):  # the loop is closed, and the connection with it
             rpc.channel.loop.call_soon_threadsafe(rpc.cancel)

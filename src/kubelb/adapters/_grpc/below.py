@@ -4,8 +4,8 @@
     channel._channel.target()                          where does it go? what it was given, as bytes
     channel._channel.closed()                          (asyncio) is it of use?
 
-There is no one channel of core's below ours, so these are answered for the whole. Nothing else is: what would act on
-a single connection is refused by its absence.
+There is no single channel of core's below ours, so these are answered for the whole. Nothing else is answered: what
+would act on a single connection is absent here, and so refused.
 """
 
 from typing import Any

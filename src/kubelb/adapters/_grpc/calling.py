@@ -117,7 +117,7 @@ class Calling:
         return call
 
     def seen_by(self, seen: Any, *, blocks: bool) -> Self:
-        """Return a twin of this multicallable for one call that somebody watches."""
+        """Return a copy of this multicallable for one call that telemetry watches."""
         twin = copy(self)
         twin.bound = {}  # nothing gets past `at`
         twin.at = Attempts(self.at, seen, blocks)  # type: ignore[method-assign]
@@ -157,7 +157,7 @@ class Calling:
 
 
 def _of_grpcio(error: Exception) -> bool:
-    """Whether grpcio has raised this by itself, with nothing of anybody else's between it and us."""
+    """Whether grpcio has raised this by itself: the traceback has frames of grpcio and kubelb only."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
     return all(name.startswith(("grpc.", "kubelb.")) for name in modules)
 

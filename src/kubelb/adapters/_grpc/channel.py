@@ -1,6 +1,6 @@
 """The sync channel: what stubs, interceptors and `grpc.channel_ready_future` see of a load-balanced service.
 
-The state of the whole is looked at only while somebody waits for it (see `waiting.py`).
+The state of the whole channel is looked at only while something waits for it (see `waiting.py`).
 """
 
 from collections.abc import Callable

@@ -9,15 +9,16 @@
 | CANCELLED, by it   | NEUTRAL   | yes: it is leaving, as a rule |
 | all else           | OK        | no: the caller's fault, and an answer; a refusal |
 
-DEADLINE_EXCEEDED is silence where the call had a deadline and somebody waited for its first message; when it came tells
-whether it was that deadline or the server's own word (`kubelb.core.health.silence`). Without one it is CANCELLED.
+DEADLINE_EXCEEDED is silence where the call had a deadline and the caller waited for its first message. The time at
+which it came tells whether it was that deadline or the server's own word (`kubelb.core.health.silence`). Without a
+deadline it is CANCELLED.
 
 Where grpcio makes one of these of what the caller's own code has done, no endpoint is to blame. It says so in words,
-and a server can write the same: one that hands on what a call of its own has met does. So the words count only where
+and a server can write the same: one that passes on the error of a call of its own does. So the words count only where
 core has no account of the end: grpcio keeps core's own string for every status that core has brought, whichever side
 made it, and has none, or an empty one, for a status that it has made by itself. That credentials give no token is seen
-by core alone, and its words are like a server's. So that is an UNAVAILABLE like any other: all endpoints fail alike by
-it, and then none stays ejected.
+by core alone, and its words are like a server's. So that is an UNAVAILABLE like any other: it makes all endpoints fail
+alike, and then none stays ejected.
 
 "Larger than max" counts whichever side writes it: a limit of size, this channel's or the server's, is no load.
 
@@ -25,17 +26,17 @@ A server's ``grpc-retry-pushback-ms`` (gRFC A6) is a number of milliseconds to w
 order not to try again.
 
 No status says that a request was never sent. Core has words for a request that has found no connection, but a server
-can write the same, and one that hands on what its own upstream said does so; core's debug string bears them alike, and
-there is nothing else to tell the two apart. Nor does the state of the sub-channel: without a connection at two looks
-it may have had one between them, and the call on it. So what has begun may have been processed. What that costs is
-little, for only connections that are ready are picked: of the calls in flight on a pod that is killed, less than one in
-ten. gRPC itself repeats what a server says it has not looked at (GOAWAY, a refused stream) on a connection of its own,
-so that does not come here.
+can write the same, and one that passes on the error of its own upstream does so. Core's debug string has the words in
+both cases, and there is nothing else to tell the two apart. The state of the sub-channel does not tell either: two
+looks may find no connection, and between them there may have been one, with the call on it. So what has begun may have
+been processed. That costs little, for only connections that are ready are picked: of the calls in flight on a pod that
+is killed, less than one in ten. gRPC itself repeats what a server says it has not looked at (GOAWAY, a refused stream)
+on a connection of its own, so that does not come here.
 
-But a `grpc.Server` that stops answers CANCELLED to what arrives before its GOAWAY has: calls that it has not begun, and
-after the grace those that it has, which nothing tells apart. So such a call may have been processed. Of what this
-process has cancelled core has no account either, and there is nothing to repeat; nor is there where the channel was
-closed, or left behind in a fork, under the call.
+But a `grpc.Server` that stops answers CANCELLED to what arrives before its GOAWAY has: to calls that it has not begun,
+and, after the grace, to calls that it has. Nothing tells the two apart, so such a call may have been processed. Core
+has no account of what this process has cancelled either, and there is nothing to repeat. Nor is there anything to
+repeat where the channel was closed under the call, or left behind in a fork.
 """
 
 from typing import Any

@@ -146,7 +146,7 @@ class Common(Connected):
     # For its calls
 
     def start(self) -> None:
-        """Begin discovery and connecting, which the constructor leaves to the first call."""
+        """Begin discovery and connecting: the first call does that, not the constructor."""
         library.use()
         if not self.subs.closed:
             self.lb.feed()

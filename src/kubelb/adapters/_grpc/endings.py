@@ -1,11 +1,11 @@
-"""When a stream is over: its lease, and what wants to be told.
+"""When a stream is over: its lease is released, and callbacks are called.
 
-An RPC that failed before its first message may yet be replaced by another attempt, so its end is not the call's; once a
-message was seen, or where nothing can be repeated, it is. What is kept here refers to no RPC and no stream, so that a
-stream which is dropped goes at once, and its RPC with it.
+An RPC that failed before its first message can still be replaced by another attempt, so its end is not the end of the
+call. Once a message was seen, or where nothing can be repeated, it is. What is kept here refers to no RPC and no
+stream, so that a stream that is dropped is freed at once, and its RPC with it.
 
-grpcio calls back in the one thread that a channel's calls all end in. What raises there ends it, and every other call
-hangs; so nothing does.
+grpcio calls back in the one thread in which all calls of a channel end. An exception there would end that thread, and
+every other call would hang. So none is raised.
 """
 
 import threading

@@ -54,7 +54,7 @@ class Replay(Iterable[T]):
         """Return the message at `position`, pulled if it has not been; raises as the source does, StopIteration too."""
         message = self._taken(position, cursor)
         if message is _NOT_YET:
-            with self._pulling:  # not the other lock: what is kept can be had while somebody waits in here
+            with self._pulling:  # not the other lock: what is kept can be read while a thread waits in here
                 message = self._taken(position, cursor)
                 if message is _NOT_YET:
                     self._pull()

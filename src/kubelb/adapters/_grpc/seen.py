@@ -1,4 +1,4 @@
-"""Calls that somebody watches: what stands between them and the sub-channels while they run.
+"""Calls that telemetry watches: what stands between them and the sub-channels while they run.
 
 `Attempts` takes the place of `Calling.at` for one call, so every kind of call is seen alike, whatever makes its
 attempts: this thread, grpcio's, a task. Each attempt gets a span and carries its trace context as metadata; where

@@ -100,7 +100,7 @@ class SubChannels:
         self.leaving: set[EndpointState] = set()
         """Those whose endpoint is gone, and which are still open."""
         self.started = False
-        """Whether anybody has wanted a connection yet."""
+        """Whether any connection has been asked for yet."""
         self.closed = False
         self.hearing: set[Any] = set()
         """Questions that have no answer yet."""
@@ -352,4 +352,4 @@ def _unmade(connect: bool) -> Any:  # noqa: ARG001
 
 
 def _nothing(state: EndpointState) -> None:
-    """Until somebody keeps something for each state."""
+    """For `SubChannels.dropped`, until its owner keeps something for each state."""

@@ -11,8 +11,8 @@ __all__ = ["unhurried"]
 def unhurried(httpcore: Any) -> Any:
     """Return a pool that closes all that it has begun to close.
 
-    Expired and surplus connections are closed one after the other by the next request; a native cancellation between
-    two of them, or an error of one, would leave the rest open and known to nobody.
+    Expired and surplus connections are closed one after the other by the next request. If a native cancellation came
+    between two of them, or one raised an error, the rest would stay open, and nothing would know them any more.
     """
 
     class AsyncPool(httpcore.AsyncConnectionPool):  # type: ignore[misc]

@@ -189,7 +189,7 @@ class AioTransport(Common):
 
     @staticmethod
     async def _close(pools: Iterable[Any]) -> None:
-        """Close what was taken out, and so is known to nobody else: all of it, although somebody cancels that."""
+        """Close pools that were taken out, and that nothing else knows: all of them, even if this is cancelled."""
         cancelled: asyncio.CancelledError | None = None
         for pool in pools:
             try:
@@ -277,7 +277,7 @@ class AioTransport(Common):
         await self._close(self._pools.all())
 
     async def _closed(self) -> None:
-        """Wait for what is being closed. It goes on where that is cancelled: it is known to nobody else."""
+        """Wait for the pools that are being closed. If this is cancelled, they still close: nothing else knows them."""
         if self._loop is not None and self._closing:
             await asyncio.wait(self._closing)
 

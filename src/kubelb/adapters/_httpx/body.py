@@ -1,8 +1,8 @@
 """Response bodies that hold the lease: a request is in flight until its body has been read, closed, broken or lost.
 
-The latency of an endpoint was taken at the headers. The end of the body decides what is left to say: read to its end, a
-success; broken, a failure of the endpoint (which is not repeated: the caller has had the headers); closed early,
-abandoned or cancelled, nothing.
+The latency of an endpoint was taken at the headers. The end of the body decides the rest. A body that is read to its
+end is a success. One that breaks is a failure of the endpoint, and is not repeated: the caller has had the headers. One
+that is closed early, abandoned or cancelled says nothing.
 
 A response that is dropped unread is the one case that needs a finalizer: httpcore would keep its connection for ever.
 It is a weak reference whose callback is a deque's `append`: no Python frame in which Ctrl-C could be swallowed, and no
@@ -27,7 +27,7 @@ __all__ = ["Body", "Ending"]
 
 
 class _Watch(ref["Ending"]):
-    """A weak reference to a body that knows what must be closed when nobody closed it."""
+    """A weak reference to a body. It knows what must be closed if the body is dropped before it is closed."""
 
     __slots__ = ("inner", "state")
     inner: Any
@@ -49,7 +49,7 @@ class Ending:
         owner.open.add(self._watch)
 
     def _unwatch(self) -> None:
-        """Somebody closes it. A reference that is gone before its object is has no callback to call."""
+        """The body is being closed. A weak reference that is deleted before its object never calls its callback."""
         self._owner.open.discard(self._watch)
         self._watch = None
 
@@ -79,7 +79,7 @@ class Ending:
         return mapped
 
     def _worth_reading(self, headers: Any) -> bool:
-        """Whether a response that nobody wants is small enough to be read, for the sake of its connection."""
+        """Whether a response that is thrown away is small enough to be read, so that its connection can be kept."""
         self._timeouts.end_within(PATIENCE)
         length = headers.get("content-length", "")
         return length.isdigit() and int(length) <= SMALL
@@ -110,7 +110,7 @@ class Body(Ending):
             self._finish(None)
 
     def discard(self, headers: Any) -> None:
-        """Throw the response away, unless it is closed: its connection may be somebody else's by then."""
+        """Throw the response away, unless it is closed: another request may have its connection by then."""
         if self._watch is None:
             return
         try:

@@ -84,7 +84,7 @@ class Common(Plainly):
         self.open: set[Any] = set()
         """Watches of the bodies that are not closed yet (see `body.py`)."""
         self.lost: deque[Any] = deque()
-        """Watches of those that nobody will close any more."""
+        """Watches of the bodies that were dropped before they were closed; the next request closes them."""
         self._clock = self.lb.balancer.clock
         self._key_source = self.lb.balancer.key_source
         self.lb.on_change(self._on_change)

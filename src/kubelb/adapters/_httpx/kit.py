@@ -72,7 +72,7 @@ class Kit:
         self._broken = {httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError}
         self.refusal = Refusals(httpx.ConnectError, httpx.TimeoutException, _request=None).of
 
-    # Below is what a sync program, or one without HTTP/2, never asks for: not before somebody does.
+    # What follows is made when it is first asked for: a sync program, or one without HTTP/2, never needs it.
 
     @cached_property
     def Http2Pool(self) -> Any:  # noqa: N802  # a class

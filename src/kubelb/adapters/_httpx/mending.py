@@ -43,7 +43,7 @@ async def mend(pool: Any, ended: Any = None) -> None:
 
 
 async def close(stream: Any) -> None:
-    """Close the stream of an `httpcore.Response`: all of it, although somebody cancels that."""
+    """Close the stream of an `httpcore.Response`: all of it, even if this is cancelled."""
     try:
         await shielded(stream.aclose())
     except CancelledError:

@@ -1,13 +1,13 @@
 """Responses that hold the lease: a request is in flight until its body has been read, closed, broken or lost.
 
-The latency of an endpoint was taken at the headers. The end of the body decides what is left to say: read to its end, a
-success; broken, a failure of the endpoint (which is not repeated: the caller has had the headers); closed early,
-abandoned or interrupted, nothing.
+The latency of an endpoint was taken at the headers. The end of the body decides the rest. A body that is read to its
+end is a success. One that breaks is a failure of the endpoint, and is not repeated: the caller has had the headers. One
+that is closed early, abandoned or interrupted says nothing.
 
 Every way of reading that urllib3 has comes down to the methods here, whatever calls them: requests, a user with
 ``response.raw``, pandas. `close`, and the end of an abandoned iteration, are also what the collector calls for a
-response that was dropped, possibly inside a lock of ours. So an end without a verdict takes none, and leaves an
-endpoint that is gone for the next request to tidy up.
+response that was dropped, possibly inside a lock of ours. So an end without a verdict takes no lock, and the next
+request closes the pool of an endpoint that is gone.
 """
 
 from collections.abc import Iterator

@@ -59,7 +59,7 @@ class Call:
         """What goes on the request line."""
         self._limits = limits
         self.seen: Any = None
-        """What sees the call, where somebody listens."""
+        """What watches the call for telemetry; None where nothing listens."""
         self.secured = secured
         """None for a plain connection."""
         headers = request.headers

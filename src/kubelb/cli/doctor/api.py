@@ -22,7 +22,7 @@ __all__ = ["Api"]
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 CONNECT, READ = 3.0, 10.0
-"""Seconds; somebody is sitting in front of it."""
+"""Seconds; a user waits for the result."""
 PAGE = 500
 
 

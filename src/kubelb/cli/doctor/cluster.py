@@ -63,8 +63,8 @@ def _place(trouble: Trouble) -> str:
 
 
 def _permission(api: Api, namespace: str) -> Generator[Finding, None, bool]:
-    """Return whether to try a list. By SelfSubjectAccessReview, which everybody may ask (ClusterRole system:basic-user)
-    unless that was taken away.
+    """Return whether to try a list. By SelfSubjectAccessReview, which every user may ask (ClusterRole
+    system:basic-user) unless that was taken away.
     """
     try:
         missing = [verb for verb in ("list", "watch") if not api.may(verb, namespace)]

@@ -36,7 +36,7 @@ GOOD_FOR = 50e-6
 """Seconds for each endpoint that the picture of a larger set is good for: a fiftieth of the time goes into them."""
 WITNESS = 3
 """Failures from which on an endpoint whose share is too large, sure or not, fails like the one that is judged: what is
-no better is no witness, and a streak of five comes to everybody where a quarter of all requests fail."""
+no better is no witness, and a streak of five comes to every endpoint where a quarter of all requests fail."""
 
 
 class Breach(NamedTuple):

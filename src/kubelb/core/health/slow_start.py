@@ -7,7 +7,7 @@ in the majority the picker is asked again before that, or a few elders would be 
 every policy, and while none is new the wrapper is not there at all. A policy that hashes says by the key whether a
 newcomer is accepted, so that each key moves over to it once.
 
-Where everybody is new there are no elders to compare with and nothing is held back.
+Where all are new there are no elders to compare with, and nothing is held back.
 """
 
 import math

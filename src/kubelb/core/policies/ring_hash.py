@@ -7,7 +7,7 @@ to a random point).
 
 Each endpoint has `virtual_nodes` points, and fewer where the ring would grow beyond `max_ring_size`: half as many, or a
 quarter and so on, for all. Their number does not depend on the number of endpoints otherwise, as it does with Envoy and
-gRPC, where each scale-up takes points away from everybody and so moves keys between endpoints that stay.
+gRPC, where each scale-up takes points away from every endpoint and so moves keys between endpoints that stay.
 
 An endpoint's name is its hostname where it has one, as StatefulSet's pods do, so that it keeps its keys when it returns
 with another address (gRFC A76's hash_key); else it is ip:port.

@@ -32,7 +32,7 @@ __all__ = ["Channel", "Key", "Subscriber", "after_fork_in_child", "subscribe"]
 
 
 class Subscriber(Sink, Protocol):
-    """Who is told what the look-ups find, on their thread."""
+    """Receives what the look-ups find, on their thread."""
 
     def orphaned(self) -> None:
         """In a forked child: the thread is the parent's; there is none here until `start` is called again."""
@@ -112,7 +112,7 @@ class Channel:
     # -- what is found, told to each, on the thread
 
     def found(self, finding: Finding) -> bool:
-        """Tell an answer; returns whether everybody has given the name up."""
+        """Tell an answer; returns whether all subscribers have given the name up."""
         if finding.lies and finding.early:
             return False  # the rest of the answer is on its way
         heard = replace(finding, at=self.key.clock())
@@ -128,7 +128,7 @@ class Channel:
         return all(given_up)
 
     def failed(self, failure: Failure) -> None:
-        """Tell that nobody has an answer for now."""
+        """Tell that there is no answer for now."""
         self._failure = failure
         for subscriber in self._subscribers:
             with contextlib.suppress(Exception):  # its own mistake is its own loss

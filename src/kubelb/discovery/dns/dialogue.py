@@ -1,4 +1,4 @@
-"""One question's way through the nameservers: who is asked, how, and when the next one is.
+"""One question's way through the nameservers: which one is asked, how, and when the next one is.
 
     each nameserver in turn, over UDP --answer--> done     --cut off--> TCP to the same one --answer--> done
      |                                --no EDNS--> the same one without it
@@ -32,7 +32,7 @@ TCP_TIMEOUT = 5.0
 class Dialogue:
     """One question. `open` are the exchanges to wait for, `until` how long at most.
 
-    `result` is None until the end; `server` is then the one that answered, None where nobody did.
+    `result` is None until the end; `server` is then the one that answered, None where none did.
     """
 
     def __init__(self, question: Question, servers: tuple[Address, ...], config: Config, manners: Manners) -> None:
@@ -112,7 +112,7 @@ class Dialogue:
             elif over_tcp:
                 failure = Failure("malformed", "what came over TCP is no answer to the question", LIES)
                 self._fail(exchange, failure, now, again=False)
-            return  # over UDP anybody may have sent it: the real answer may still come
+            return  # over UDP any host may have sent it: the real answer may still come
         self._manners.heard(exchange.server)
         if isinstance(message, Truncated):
             self._learn(exchange, now)

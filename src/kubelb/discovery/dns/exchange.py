@@ -1,8 +1,8 @@
 """One query to one nameserver over one socket: bytes out, the bytes of one answer in.
 
 Sockets never block; what waits for them says when one is ready. Each UDP socket is connected, so that the kernel
-drops what comes from elsewhere, tells of a port that nobody listens on, and gives each question a port of its own that
-nobody can guess.
+drops what comes from elsewhere, tells of a port that nothing listens on, and gives each question a port of its own that
+cannot be guessed.
 """
 
 import errno

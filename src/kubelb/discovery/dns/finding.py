@@ -30,7 +30,7 @@ class Finding:
     partial: bool = False
     """What is not in it may be there all the same."""
     absent: str = ""
-    """``"NXDOMAIN"`` or ``"no such record"``: nobody has this name, or it has no record of this kind, just now."""
+    """``"NXDOMAIN"`` or ``"no such record"``: there is no such name, or it has no record of this kind, just now."""
     none: bool = False
     """The target "." (RFC 2782): decidedly no service here."""
     virtual: str = ""

@@ -5,7 +5,7 @@ in `targets.py`. One question is enough for a service whose addresses come along
 come along are asked for together.
 
 - A name in ``/etc/hosts`` is not asked for (`hosts.py`), unless a nameserver was named or the name ends with a dot.
-- A target whose address nobody could tell makes the Finding partial; one that has none is left out.
+- A target whose address no nameserver could tell makes the Finding partial; one that has none is left out.
 - Addresses that are not dialled (`kubelb.discovery.special`) are left out of every Finding, once for all that ask. A
   name that has no others is no better than one that could not be asked: a search list is walked on.
 - What a search list led to is asked for alone from then on, until it is given up (`forget`): a blip must not lead to
@@ -205,7 +205,7 @@ class Lookup:
         if not found and None in replies.values():
             return Finding(heard[0].ttl, absent="NXDOMAIN") if heard and not heard[0].exists else None
         if failures and not found:
-            raise Trouble(failures[0])  # one family is not there, and of the other nobody knows
+            raise Trouble(failures[0])  # one family is not there, and of the other nothing is known
         if not found:
             return Finding(min(reply.ttl for reply in heard), absent=self._absent(heard))
         partial = any(reply.partial for reply in found)

@@ -1,6 +1,6 @@
 """Questions to bytes, bytes to answers. Pure: no socket, no time.
 
-Bytes from a socket may be anybody's. `answers` takes only what has the number and the question of the query and is a
+A socket's bytes may be from any host. `answers` takes only what has the number and the question of the query and is a
 response; the rest is dropped as if it had never come (RFC 5452). What passes may still lie, so every record is looked
 at: alias loops are refused, with words. Addresses are told as they are; which of them are not dialled is decided later,
 by the one rule for every source (`kubelb.discovery.special`).

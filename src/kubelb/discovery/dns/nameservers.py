@@ -1,4 +1,4 @@
-"""Whom to ask: the nameserver of the target, or those of ``/etc/resolv.conf``, read again when it has changed.
+"""Which nameservers to ask: the target's, or those of ``/etc/resolv.conf``, read again when it has changed.
 
 On Windows, which has no such file, dnspython reads the registry.
 """
@@ -35,7 +35,7 @@ class Nameservers:
         if found is not None and found.servers:
             self._config, self._stamp = found, stamp
             return found
-        if self._config is not None:  # somebody is writing the file
+        if self._config is not None:  # the file is being written
             return self._config
         if self._given is not None:
             return Config((self._given,))

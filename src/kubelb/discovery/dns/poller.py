@@ -28,7 +28,7 @@ Steps = Generator[Step, Reply, None]
 
 
 class Sink(Protocol):
-    """Who is told. Nothing here may block or raise."""
+    """Receives the findings. Nothing here may block or raise."""
 
     def found(self, finding: Finding) -> bool:
         """Take an answer; returns whether the name has been given up, so that another may take its place."""
@@ -62,7 +62,7 @@ class Poller:
                 wait = max(0.0, began + self._refresh(finding) - self._clock())
             if (yield Sleep(wait)) is RESYNC:
                 self._lookup.renew()
-                # Whoever calls resync_now in a loop gets one look-up a second.
+                # Code that calls resync_now in a loop gets one look-up a second.
                 yield Sleep(max(0.0, began + FLOOR - self._clock()), through=True)
 
     def _look_up(self) -> Generator[Step, Reply, Finding]:

@@ -1,7 +1,7 @@
 """The thread that runs a poller over an asker.
 
 A daemon thread and no socket but those of a question under way. Nothing that happens in it ends it silently: what
-nobody foresaw is told as a failure of kind ``internal`` and followed by a wait and a fresh start. It ends within 50 ms
+is not foreseen is told as a failure of kind ``internal`` and followed by a wait and a fresh start. It ends within 50 ms
 in any state, because the asker's bell ends whatever it waits for.
 
 After a fork the child closes what it inherited, and nothing else: the sockets and the selector are the parent's.
@@ -106,7 +106,7 @@ class Runner:
                 except Exception as error:  # noqa: BLE001 - a mistake of ours must not end discovery
                     if self._stopped:  # perhaps by a fork, which closed what a greenlet still waits on
                         return
-                    asker.drop()  # or answers that nobody reads would end each moment of the sleep at once
+                    asker.drop()  # or answers that nothing reads would end each moment of the sleep at once
                     self._failed(Failure("internal", f"kubelb made a mistake: {place(error)}", "please report it"))
                     asker.sleep(self._poller.backoff.next(), self._is_stopped)
                 finally:

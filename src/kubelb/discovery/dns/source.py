@@ -204,4 +204,4 @@ class DnsDiscovery:
 
 
 def _nobody() -> None:
-    """Nobody asked to be told."""
+    """Do nothing: no caller asked to be told."""

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Config(NamedTuple):
-    """Whom to ask, and what to make of a name that is not complete: what ``/etc/resolv.conf`` says."""
+    """Which nameservers to ask, and what to make of a name that is not complete: what ``/etc/resolv.conf`` says."""
 
     servers: tuple[Address, ...]
     search: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ HOSTS: Final = _Word.HOSTS
 """What /etc/hosts says now."""
 
 RESYNC: Final = _Word.RESYNC
-"""An answer to Sleep: somebody wants everything fetched again."""
+"""An answer to Sleep: everything is to be fetched again."""
 
 Hosts: TypeAlias = Mapping[str, tuple[str, ...]]
 """Addresses by name, in lower case."""

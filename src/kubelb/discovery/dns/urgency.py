@@ -17,7 +17,7 @@ LOOK = 1.0
 """Seconds between two looks at traffic."""
 
 Reached: TypeAlias = Callable[[Collection[Address] | None], bool | None]
-"""Whether requests reach any of these endpoints; None where nobody knows."""
+"""Whether requests reach any of these endpoints; None where that is not known."""
 
 
 class Urgency:

@@ -1,4 +1,4 @@
-"""How to reach an API server, in one value: where it is, whom to trust, who we are.
+"""How to reach an API server, in one value: where it is, what to trust, how to log in.
 
     Locator.open() -> Access          on the stream's thread: reads files, may run a kubeconfig's exec plugin
     Access.credentials.header()       before every request
@@ -32,7 +32,7 @@ class CredentialsError(Exception):
 
 
 class Credentials(Protocol):
-    """Who we are."""
+    """How to log in."""
 
     def header(self, *, fresh: bool = False) -> tuple[str, str]:
         """Return the Authorization header ("" for none) and a warning ("" for none); raises `CredentialsError`.
@@ -87,7 +87,7 @@ class Access:
     """May hold a password."""
     verify: bool = True
     impersonate: tuple[tuple[str, str], ...] = ()
-    """Headers that ask to be taken for somebody else."""
+    """Headers that ask to be taken for another user."""
     sources: tuple[tuple[str, Stamp | None], ...] = field(default=(), compare=False, repr=False)
     """The files that this was read from, as they were then; None for one that was not there."""
     again: "Locator | None" = field(default=None, compare=False, repr=False)

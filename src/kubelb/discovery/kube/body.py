@@ -35,7 +35,7 @@ def whole(response: urllib3.BaseHTTPResponse) -> bytes:
 
 
 def beginning(response: urllib3.BaseHTTPResponse) -> bytes:
-    """As much of an error as anybody reads."""
+    """As much of an error as is ever read."""
     return b"".join(_read(response, _ERROR)[0])
 
 

@@ -1,4 +1,4 @@
-"""Whom to trust and what to show, as one `ssl.SSLContext`: each of CA, certificate and key is a file or its content.
+"""What to trust and what to show, as one `ssl.SSLContext`: each of CA, certificate and key is a file or its content.
 
 A context is shared by all that have the same files, and made anew when one of them changed: a connection that is
 dialled after a rotation uses what is there then. Content that stands in a kubeconfig, or that a plugin gave, is on the

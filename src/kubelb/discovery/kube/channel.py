@@ -3,7 +3,7 @@
     subscribe -> a desk that is there: a seat at it
               -> else a new desk at the stream that gathers, or at a new stream
 
-The first service of a process has its stream, list and watch at once, and waits for nobody. One that comes later is
+The first service of a process has its stream, list and watch at once, and waits for nothing. One that comes later is
 listed at once, too; before its watch begins there is a moment for others that may come with it, as they do where thirty
 load balancers are made in a loop. Then the younger stream's watch takes in all services (`scope.py`). So there is one
 watch for the namespace, or two for a moment. Streams are narrowed when their watch begins anew, every 5 to 10 minutes:
@@ -57,7 +57,7 @@ class Channel:
     def open(self, service: str, subscriber: Subscriber, stream: Reader) -> Seat[Reader]:
         """The first seat at a new desk. Where its stream is in trouble, it is told so when it joins."""
         desk = Desk(service, self._clock, stream)
-        with desk.lock:  # nobody has it yet; what the stream tells meanwhile waits, and comes after what is read here
+        with desk.lock:  # it is new, so free; what the stream tells meanwhile waits, and comes after what is read here
             self.desks[service] = desk
             stream.desks.of = {**stream.desks.of, service: desk}
             desk.trouble = stream.desks.trouble

@@ -5,7 +5,7 @@ anywhere (KEP-1669), never mixed with the ready. One that terminates and does no
 
 Topology is read off the hints of the ready endpoints alone, all or nothing (KEP-3015): if every one names nodes and one
 names mine, those that name my node; else if every one names zones and one names mine, those that name my zone; else
-everything. Hints are not looked at while `spread` is set: kube-proxy cannot know that nobody whom they name answers, we
+everything. Hints are not looked at while `spread` is set: kube-proxy cannot know that no endpoint they name answers, we
 can. `traffic_policy="Local"` replaces all of that by: those on my node, ready, else serving and terminating,
 else nothing.
 
@@ -66,7 +66,7 @@ class Choice(NamedTuple):
     need: int
 
 
-NOBODY = Choice(Mode.NONE, 1 << 20)  # a mark that nobody has
+NOBODY = Choice(Mode.NONE, 1 << 20)  # a mark that no endpoint has
 
 
 def mark(endpoint: Endpoint, view: View) -> int:

@@ -10,9 +10,9 @@
     one of them is answered    `answered`: all that wait are roused and come within a second, each in its turn: 3 in
                                the first second with that one, 20 in the next, then 50 and 100, then as many as are left
 
-That a stream which only broke was answered rouses those that wait for their turn, and where any could not connect at
-all, everybody; but none that was refused by a server that answers (403, 500), or it would be asked each time that a
-proxy cuts the stream of another.
+A stream that only broke and is answered again rouses those that wait for their turn. Where any could not connect at all
+it rouses every stream, except those that were refused by a server that answers (403, 500): these would be asked each
+time that a proxy cuts the stream of another.
 
 So together they ask no more often than each for itself would, the first that is answered has all others catch up at
 once, and thirty streams find a server that was away for long within two seconds.
@@ -74,7 +74,7 @@ class Comeback:
         self._failing: dict[object, _Failing] = {}
         self._opened: float | None = None
         self._back = False
-        """Whether everybody was roused since then."""
+        """Whether all were roused since then."""
         self._turn = float("-inf")
         self._soon: set[object] = set()
         """The streams whose turn holds only while the server answers."""

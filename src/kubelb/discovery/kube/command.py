@@ -1,6 +1,6 @@
 """One run of an exec plugin: a program that a kubeconfig names and that prints a token or a certificate.
 
-aws, gcloud and kubelogin are such. When one is run, and for whom, is decided in `plugin.py`.
+aws, gcloud and kubelogin are such. When one is run, and what shares the run, is decided in `plugin.py`.
 """
 
 import json
@@ -19,7 +19,7 @@ from kubelb.printable import printable
 __all__ = ["LONGEST", "Command", "Credential", "run"]
 
 LONGEST = 300.0
-"""Seconds that a run may take: somebody may have to log in with a browser. client-go waits for ever."""
+"""Seconds that a run may take: the user may have to log in with a browser. client-go waits for ever."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
 
 class Handshakes:
-    """How long one may take: twice as long after each that took too long. And who hears how long one took."""
+    """How long one may take: twice as long after each that took too long. `connected` is told how long one took."""
 
     def __init__(self, seconds: float, connected: Callable[[float], object] = float) -> None:
         self.seconds = seconds

@@ -1,14 +1,14 @@
-"""What is known of one service, and everybody in this process who is told.
+"""What is known of one service, and every subscriber in this process that is told.
 
     replace, upsert, delete, failed, recovered    by the stream that owns it: noted here, then told to each
     Seat.join                                     a latecomer is told at once what is known; no server is asked
 
-What is known is kept as JSON, for a latecomer may want another port than those before it, and what those have made of
-it does not serve. Large slices are zipped: that costs 0.1 ms for 100 endpoints, and 10 000 of them take half a
+What is known is kept as JSON, because a latecomer may want another port than those before it, and cannot use what
+those have made of it. Large slices are zipped: that costs 0.1 ms for 100 endpoints, and 10 000 of them take half a
 megabyte beside the four that the model takes, instead of doubling it.
 
 A lock makes it one story: a seat that joins is told a state, and then every event after it. It is held while they
-are told, so nothing that leaves may ask for it: who sits here is the registry's to change, under its own lock.
+are told, so nothing that leaves may ask for it: the registry changes the seats, under its own lock.
 Order of locks: a desk's, then a subscriber's own or the registry's.
 """
 
@@ -40,7 +40,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Subscriber(Sink, Protocol):
-    """Who is told what is learnt of a service; on the thread that learns it, a latecomer first on its own."""
+    """Receives what is learnt of a service, on the thread that learns it; a latecomer first on its own."""
 
     def welcome(self, slices: list[Slice], heard: float) -> None:
         """All that is known, and when the source gave its last sign of life."""
@@ -76,7 +76,7 @@ class Seat(Generic[Owner]):
 
 
 class Desk(Generic[Owner]):
-    """One service. Whoever tells it something says so (`by`): what is not its owner, any more or yet, is not heard."""
+    """One service. What tells it something passes itself (`by`), and is heard only while it is the owner."""
 
     def __init__(self, service: str, clock: Callable[[], float], owner: Owner) -> None:
         self.service = service

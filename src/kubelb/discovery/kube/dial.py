@@ -4,7 +4,7 @@
 
 So an address that swallows packets (an IPv6 that is not routed, a host that is down) costs a quarter of a second and
 not a whole timeout. At most `MOST` addresses are tried, each for the timeout at most, and every socket but the one that
-is returned is closed. Whoever stops the stream ends it at once: a `dup` of each socket hangs on the lifeline.
+is returned is closed. Stopping the stream ends the dial at once: a `dup` of each socket hangs on the lifeline.
 """
 
 import errno
@@ -22,7 +22,7 @@ __all__ = ["DELAY", "MOST", "dial", "interleaved", "most_telling"]
 DELAY = 0.25
 """Seconds: the Connection Attempt Delay that RFC 8305 recommends."""
 MOST = 8
-"""Addresses that are tried. Who has more names them in another order to the next client."""
+"""Addresses that are tried. A name that has more gives them in another order to the next client."""
 
 Prepare = Callable[[int], socket.socket]
 """A socket of this family, with its options set; raises `OSError` where this machine does not speak it."""

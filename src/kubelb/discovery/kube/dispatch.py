@@ -32,7 +32,7 @@ class Desks(Generic[Owner]):
             parts[piece.service].append(piece)
         desks = self.of
         if self.trouble is not None and self.trouble.code is Code.INTERNAL:
-            self.trouble = None  # a fresh start has mended it, which is told by nobody
+            self.trouble = None  # a fresh start has mended it, and nothing tells of it
         for service in self.listing:
             desk = desks.get(service)
             if desk is not None:

@@ -40,7 +40,7 @@ class Table:
 
 
 class Seat:
-    """Who sits at an address: the winning row, the table it is from, and every other table that has one too."""
+    """What sits at an address: the winning row, the table it is from, and every other table that has one too."""
 
     __slots__ = ("endpoint", "marks", "rivals", "table")
 

@@ -1,12 +1,12 @@
-"""``as:`` and its kin in a kubeconfig's user: the headers that ask the API server to take us for somebody else.
+"""``as:`` and similar keys in a kubeconfig's user: the headers that ask the API server to take us for another user.
 
     as               Impersonate-User
     as-uid           Impersonate-Uid
     as-groups        Impersonate-Group, one header each
     as-user-extra    Impersonate-Extra-KEY, one header for each value; what no header's name can hold is %-escaped
 
-As client-go sends them (transport/round_trippers.go). The headers are added to the login, they are none: the API server
-asks whether the one that logged in may impersonate.
+As client-go sends them (transport/round_trippers.go). The headers are added to the login and do not replace it: the
+API server checks whether the user that logged in may impersonate.
 """
 
 from kubelb.discovery.kube.access import CredentialsError

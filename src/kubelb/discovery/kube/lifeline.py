@@ -1,6 +1,6 @@
 """Every socket that a stream waits on, so that another thread can end the wait.
 
-A blocking call into a socket ends at once when somebody calls `shutdown` on it, in every state: SYN unanswered,
+A blocking call into a socket ends at once when a thread calls `shutdown` on it, in every state: SYN unanswered,
 handshake, headers, an idle watch. The socket itself is hidden in urllib3 and TLS, so a `dup` of it is kept here, taken
 *before* connect. It must not outlive the connection: while a dup is open the connection is, too. One stream has one
 connection, so whatever was held is let go when the next is dialled, and when the stream hangs up.
@@ -56,7 +56,7 @@ class Lifeline:
         raise CutError("stopped")
 
     def let_go(self) -> None:
-        """Forget all sockets; those which nobody else has are closed by this."""
+        """Forget all sockets; those that nothing else holds are closed by this."""
         with self._lock:
             dups, self._dups, self._links = self._dups, [], []
         for dup in dups:
@@ -102,6 +102,6 @@ class Lifeline:
         for link in self._links:
             sock, link.sock = link.sock, None
             if sock is not None and sock.fileno() >= 0:
-                # Not sock.close(): that waits for the response that still reads from it, and that nobody will close.
+                # Not sock.close(): that waits for the response that still reads from it, and that nothing will close.
                 os.close(sock.detach())
         self._dups, self._links = [], []

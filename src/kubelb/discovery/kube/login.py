@@ -1,4 +1,4 @@
-"""Who a kubeconfig's user is: which of its ways to log in counts, in client-go's order (clientcmd, transport).
+"""How a kubeconfig's user logs in: which of its ways counts, in client-go's order (clientcmd, transport).
 
     token, tokenFile           the file counts while it can be read
     username, password         refused beside a token

@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 class Listener(Protocol):
-    """Who wants to know."""
+    """Receives the own zone."""
 
     def placed(self, zone: str) -> None:
         """The own node is in this zone. Must not raise."""

@@ -8,7 +8,7 @@ seldom as can be:
 - again when what they gave has expired, or when the server refused it (a 401, or an alert in the TLS handshake) and
   nothing newer is here;
 - after a run that failed, or that was made because of a refusal, the next one waits: 0.8 s, doubling to 30 s, times a
-  factor in [1, 2) (`Backoff`). Whoever asks in between hears what the last run said. client-go has no such pause, and
+  factor in [1, 2) (`Backoff`). What asks in between hears what the last run said. client-go has no such pause, and
   needs none: it has one client in a process, not one for each service.
 
 A run is not ended by a load balancer that is closed meanwhile: others may want what comes of it.
@@ -39,7 +39,7 @@ class Plugin:
         self.command = command
         self._clock = clock
         self._timeout = timeout
-        self._lock = threading.Lock()  # held while it runs: those who want the same wait for it
+        self._lock = threading.Lock()  # held while it runs: threads that want the same wait for it
         self._backoff = Backoff(clock, rng or random.Random())
         self._not_before = float("-inf")
         self._credential: Credential | None = None

@@ -1,8 +1,8 @@
 """``auth-provider:`` of a kubeconfig's user, OIDC above all: the `kubernetes` package knows them.
 
-It is the only thing here that is left to that package, which is imported for it, on the stream's thread, and nowhere
-else (300 ms, 35 MB). It refreshes a token that expires, and writes the new one into the kubeconfig, as kubectl does: a
-refresh token may be good for one time only.
+It is the only thing here that uses that package, which is imported for it, on the stream's thread, and nowhere else
+(300 ms, 35 MB). The package refreshes a token that expires, and writes the new one into the kubeconfig, as kubectl
+does: a refresh token may be good for one time only.
 """
 
 import logging

@@ -33,12 +33,12 @@ FRESH = 10.0
 """Seconds for which a version is so young that a watch from it that is accepted, or says its first word, has brought
 everything: no server has forgotten it, and nothing else has come into use meanwhile."""
 FREE = 2
-"""Times in a row that a version may be too old without being a failure: a restarted server says so to everybody."""
+"""Times in a row that a version may be too old without being a failure: a restarted server says so to every client."""
 ANSWERED = {Code.FORBIDDEN, Code.SERVER, Code.SHORT, Code.BROKEN, Code.UNANSWERED}
 """Failures of a watch that say nothing of a list. One that asks to wait (429) or is away is not asked for more."""
 
 AWAY = {Code.UNREACHABLE, Code.UNANSWERED}
-"""Failures that end when the server answers anybody."""
+"""Failures that end when the server answers any stream."""
 NO_ANSWER = {Code.UNREACHABLE, Code.CREDENTIALS}
 """Failures of a request after which the next one is a list."""
 REFUSED = {Code.FORBIDDEN, Code.UNAUTHORIZED, Code.SERVER, Code.UNANSWERED}
@@ -184,7 +184,7 @@ class Recovery:
             self._brief = 0
         if code is Code.EXPIRED:
             self._expired = 1 if lasted >= FRESH else self._expired + 1
-            if self._expired <= FREE:  # said to everybody at once, so nobody comes at once
+            if self._expired <= FREE:  # said to all clients at once, so none comes back at once
                 yield from self.sleep(self._rng.random())
             else:
                 yield from self.wait(trouble, allowed=True)
@@ -212,7 +212,7 @@ class Recovery:
         return self._blind
 
     def wait(self, trouble: Trouble, *, allowed: bool) -> Wish:
-        """Tell, and sleep; returns whether somebody ended it to have everything again.
+        """Tell, and sleep; returns whether a resync ended it: everything is wanted again.
 
         `allowed` says that this was permitted before, so that a 403 is most often a server's that has not read its
         roles yet.
@@ -238,7 +238,7 @@ class Recovery:
         return (yield from self.sleep(self._comeback.again(delay) - trouble.wait, shared=True))
 
     def sleep(self, seconds: float, *, shared: bool = False) -> Wish:
-        """Returns whether somebody wants everything again; then etcd itself is asked."""
+        """Returns whether everything is wanted again; then etcd itself is asked."""
         resync = yield from self._waits.sleep(seconds, shared=shared)
         self.quorum = self.quorum or resync
         return resync

@@ -86,7 +86,7 @@ class Reflector:
             yield from self._waits.turn(self.recovery, self.recovery.troubled)
 
     def _gather(self) -> Steps:
-        """List newcomers, as long as there are any. The version stays that of the first list: nobody missed it."""
+        """List newcomers, while there are any. The version stays the first list's: a watch from it misses nothing."""
         scope = self._scope
         while True:
             if scope.arrived():
@@ -141,7 +141,7 @@ class Reflector:
         return others if older(self._newest, others) or not self._newest else self._newest
 
     def _watch(self) -> Generator[Step, Answer, bool]:
-        """Until another list is needed; returns whether because somebody asked for it while all was well."""
+        """Until another list is needed; returns whether that is for a resync, asked for while all was well."""
         recovery = self.recovery
         while True:
             started = self._clock()
@@ -166,7 +166,7 @@ class Reflector:
             yield from self._waits.pace(started)
 
     def _stream(self) -> Generator[Step, Answer, bool]:
-        """One watch; returns whether somebody wants everything again."""
+        """One watch; returns whether everything is wanted again."""
         recovery = self.recovery
         recovery.asking()
         yield from self._waits.turn(recovery, recovery.troubled)

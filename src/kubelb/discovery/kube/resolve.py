@@ -1,7 +1,7 @@
 """Names to addresses, without ever being stuck in the resolver.
 
 `getaddrinfo` cannot be interrupted and waits 5 to 30 s for a silent nameserver. So a daemon thread calls it, one for
-each name at a time however many ask, and those who wait can leave. What was found is used again for `FRESH` seconds,
+each name at a time however many ask, and those that wait can leave. What was found is used again for `FRESH` seconds,
 and for ever while looking it up again fails: an API server seldom moves, and a nameserver often has a bad minute.
 """
 
@@ -61,7 +61,7 @@ def resolve(host: str, port: int, timeout: float, lifeline: Lifeline) -> tuple[A
 
 
 def forget(host: str, port: int) -> None:
-    """Nobody answers there: ask again before the next try, and fall back on it if there is no answer."""
+    """Nothing answers there: ask again before the next try, and fall back on it if there is no answer."""
     with _lock:
         found = _known.get((host, port))
         if found is not None:
@@ -76,7 +76,7 @@ def after_fork_in_child() -> None:
 
 
 class _Lookup:
-    """One question to the resolver, and everybody who waits for the answer."""
+    """One question to the resolver, and every caller that waits for the answer."""
 
     def __init__(self, question: Question) -> None:
         self._question = question
@@ -127,7 +127,7 @@ class _Lookup:
 
 
 def _literal(host: str, port: int) -> tuple[Address, ...]:
-    """An IP address needs nobody to look it up."""
+    """An IP address needs no look-up."""
     try:
         answers = socket.getaddrinfo(
             host.removeprefix("[").removesuffix("]"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST

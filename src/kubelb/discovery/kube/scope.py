@@ -1,6 +1,6 @@
 """Which services a stream lists and watches, as its reflector asks for it.
 
-    gathering      newcomers join; each list is of those that have not been listed, so that nobody waits for the others
+    gathering      newcomers join; each list is of those that have not been listed, so that none waits for the others
     widening       a watch is opened that takes in the services of the neighbours, the other streams of the namespace
     adopted        it was accepted: from then on this stream reads them all, and the neighbours end
 
@@ -18,11 +18,11 @@ __all__ = ["Fixed", "Scope", "Wide"]
 
 
 class Wide(NamedTuple):
-    """What a watch shall be of."""
+    """What a watch is to be of."""
 
     services: tuple[str, ...]
     version: str
-    """From which nobody misses anything."""
+    """A watch from it misses nothing of any of them."""
     known: float
     """When everything was known, of all of them."""
     foreign: frozenset[str] = frozenset()
@@ -83,7 +83,7 @@ class Fixed:
         return len(self._services)
 
     def unlisted(self) -> tuple[str, ...]:
-        """Nobody comes."""
+        """No service joins."""
         return ()
 
     def newest(self) -> str:
@@ -91,11 +91,11 @@ class Fixed:
         return ""
 
     def settle(self) -> float:
-        """Nobody is waited for."""
+        """There is nothing to wait for."""
         return 0.0
 
     def arrived(self) -> bool:
-        """Nobody."""
+        """Nothing arrives."""
         return False
 
     def widen(self, version: str, known: float) -> Wide:

@@ -39,7 +39,7 @@ def server_url(server: str, *, tls: bool, origin: str) -> str:
     slip = not found and host.lower() in {"http:", "https:"}  # a scheme with a slash too few, and not a host
     if slip or not host.rpartition("@")[2] or not host.isprintable() or " " in host:
         raise CredentialsError(f"the server of {origin} has no host", "give https://HOST:PORT")
-    if path and not found:  # HOST:PORT/PATH is refused by client-go, too: nobody can tell a scheme from a host
+    if path and not found:  # HOST:PORT/PATH is refused by client-go, too: HOST may be meant as a scheme
         shown, cure = (f": {place}", f"{scheme}://{place}") if "@" not in place else ("", "https://HOST:PORT/PATH")
         raise CredentialsError(f"the server of {origin} has a path and no scheme{shown}", f"give {cure}")
     return f"{scheme}://{host}{slash}{path}".rstrip("/")

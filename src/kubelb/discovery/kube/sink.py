@@ -1,4 +1,4 @@
-"""Who is told what a stream learns."""
+"""What receives the news of a stream."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ __all__ = ["Listener", "Sink"]
 
 
 class Listener(Protocol):
-    """Who is told while a list is fetched. Nothing here may block or raise."""
+    """Is told what happens while a list is fetched. Nothing here may block or raise."""
 
     def heard(self) -> None:
         """Any sign of life."""
@@ -18,7 +18,7 @@ class Listener(Protocol):
 
 
 class Sink(Listener, Protocol):
-    """Who is told everything."""
+    """Is told everything."""
 
     def replace(self, slices: list[Slice], unread: frozenset[str] = frozenset(), version: str = "") -> None:
         """A complete list, as of `version`.

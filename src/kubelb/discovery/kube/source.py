@@ -177,7 +177,7 @@ class KubeDiscovery:
         return snapshot, due
 
     def _find_place(self, now: float, seen: str, unplaced: bool) -> float | None:
-        """Tell the other services of this process the own zone; tell the user where nobody knows it.
+        """Tell the other services of this process the own zone; tell the user where no service knows it.
 
         Not at once: another service may be about to learn it. Returns when to look again.
         """
@@ -299,4 +299,4 @@ class KubeDiscovery:
 
 
 def _nobody() -> None:
-    """Nobody asked to be told."""
+    """Do nothing: no caller asked to be told."""

@@ -1,4 +1,4 @@
-"""Topology hints are followed as long as anybody whom they name answers.
+"""Topology hints are followed as long as any endpoint that they name answers.
 
     FOLLOWED --none of the hinted endpoints answers--> SPREAD --one of them does, 10 s later at the soonest--> FOLLOWED
 
@@ -21,7 +21,7 @@ LEAST = 10.0
 """Seconds for which hints are left, at least."""
 
 Reached: TypeAlias = Callable[[Collection[Address] | None], bool | None]
-"""Whether requests reach any of these endpoints, or, without them, any in use; None where nobody knows."""
+"""Whether requests reach any of these endpoints, or, without them, any in use; None where that is not known."""
 
 
 class Spill:

@@ -8,7 +8,7 @@ __all__ = ["PAUSE", "READ", "RESYNC", "ROUSED", "Answer", "Failure", "Get", "Pha
 
 
 class Get(NamedTuple):
-    """GET a path. Of a watch that is answered 200 the body is left to be read, any other body comes with the Reply."""
+    """GET a path. The body of a watch that is answered 200 is still to be read; any other body comes with the Reply."""
 
     path: str
     watch: bool = False
@@ -41,7 +41,7 @@ PAUSE: Final = _Word.PAUSE
 """A good moment to be stopped, in the middle of long work."""
 
 RESYNC: Final = _Word.RESYNC
-"""An answer to READ or Sleep: somebody wants everything fetched again."""
+"""An answer to READ or Sleep: everything is to be fetched again."""
 
 ROUSED: Final = _Word.ROUSED
 """An answer to Sleep: another stream was answered, so the server is there again."""

@@ -1,7 +1,7 @@
 """Answers that are no API server's: a redirect, or a page for people, of something that stands in between.
 
 A proxy's login page, a load balancer's "bad gateway" and a web server at the wrong address all speak HTTP, and with the
-right status they look like an API server that is not well. An API server answers lists in JSON and sends nobody away.
+right status they look like an API server that is not well. An API server answers lists in JSON and redirects no client.
 """
 
 import re

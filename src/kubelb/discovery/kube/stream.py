@@ -1,11 +1,11 @@
 """The thread that runs a reflector over a transport, for some services of a namespace.
 
-A stream is a daemon thread and one connection. Nothing that happens in it ends it silently: what nobody foresaw is told
-as a failure of kind ``internal`` and followed by a wait and a fresh start. Nothing that a subscriber does can hurt the
-stream or another subscriber, but for being slow; they only take notes. What streams share is `sharing.py`.
+A stream is a daemon thread and one connection. Nothing that happens in it ends it silently: what was not foreseen is
+told as a failure of kind ``internal`` and followed by a wait and a fresh start. Nothing that a subscriber does can hurt
+the stream or another subscriber, except by being slow; they only take notes. What streams share is `sharing.py`.
 
 Ending a stream takes less than 50 ms in any state: the wait that the thread is in is ended, then the thread is waited
-for. Three things cannot be ended and are left to finish alone, in a daemon thread: a name look-up (it has a thread of
+for. Three things cannot be ended and finish by themselves, in a daemon thread: a name look-up (it has a thread of
 its own), an exec plugin of a kubeconfig, and a single step of decoding.
 """
 

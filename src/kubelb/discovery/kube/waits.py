@@ -1,7 +1,7 @@
 """The waits of a stream: its turn among all others, a list's turn, a second that must pass, a sleep that news may end.
 
-While a server is away the streams of this process ask one after the other, and come back one after the other; who says
-when is `comeback.py`. Here is what one stream yields for it.
+While a server is away the streams of this process ask one after the other, and come back one after the other;
+`comeback.py` says when. Here is what one stream yields for it.
 """
 
 import random
@@ -35,7 +35,7 @@ class Waits:
         self._next_list = float("-inf")
 
     def sleep(self, seconds: float, *, shared: bool = False) -> Generator[Step, Answer, bool]:
-        """Returns whether somebody wants everything again. A `shared` wait is ended by a comeback, too."""
+        """Returns whether everything is wanted again. A `shared` wait is ended by a comeback, too."""
         if seconds <= 0:
             return False
         noted, comeback = self.epoch, self._comeback
@@ -61,7 +61,7 @@ class Waits:
         self.epoch = comeback.epoch
 
     def list_turn(self) -> Steps:
-        """Wait until a list that somebody asked for may be made."""
+        """Wait until a list that was asked for may be made."""
         now = self._clock()
         self._next_list = max(self._next_list, now - (BURST - 1) * SHORT)
         if self._next_list > now:

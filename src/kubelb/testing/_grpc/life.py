@@ -1,4 +1,4 @@
-"""One life of a gRPC pod: a process, as far as anybody can tell from outside.
+"""One life of a gRPC pod: from outside it looks like a process.
 
 It is a `grpc.Server` of its own on a hidden port, with servicers of its own, and its `Traffic`. When the life ends it
 stays dead: what its threads still do is counted nowhere and heard nowhere.

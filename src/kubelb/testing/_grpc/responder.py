@@ -65,7 +65,7 @@ class GrpcResponder(Responder):
         self._lives.append(Life(self, self._setup, self._credentials, self._threads))
 
     def serve(self, connection: Connection) -> None:
-        if self._lives:  # else somebody has found the port before anybody was told of it
+        if self._lives:  # else a client has found the port before it was given out
             self._lives[-1].serve(connection)
 
     def heal(self) -> None:

@@ -15,8 +15,8 @@ the whole answer a reset is no error at all (RFC 9113, 8.1), and nothing of it g
 ENHANCE_YOUR_CALM is BUSY, the others FAILED.
 
 All that ends with one connection bears one `Incident`, and counts once. NO_ERROR makes it a planned one, which the core
-believes within bounds, so long as the connection has served anything: a pod that sends everybody away at once is as
-good as one that refuses. It is believed of the streams above GOAWAY's last one, and of one more: where the connection
+believes within bounds, so long as the connection has served anything: a pod that sends every client away at once
+counts as one that refuses. It is believed of the streams above GOAWAY's last one, and of one more: where the connection
 ends with several that were to be answered, these have an incident of their own, which is a failure.
 
 REFUSED_STREAM is "full", as a 503 with Retry-After is: the peer is there, speaks HTTP/2 and has looked at no more than

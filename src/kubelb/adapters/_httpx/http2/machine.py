@@ -90,7 +90,7 @@ class Machine(Hearing):
     # The end of a request
 
     def doubt(self, since: float) -> None:
-        """A stream waited in vain since then: unless others were answered, ask whether there is anybody."""
+        """A stream has waited since then and got nothing: unless anything else came, ask whether the peer is there."""
         if not (self.in_doubt or self.ended) and self.heard < since:
             self.in_doubt = True
             self._h2.ping(b"anybody?")

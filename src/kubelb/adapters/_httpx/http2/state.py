@@ -103,10 +103,11 @@ class State:
         return not (self.streams or self.newcomers)
 
     def refusal(self) -> Exception:
-        """Return what a request is told that cannot be sent here, and of which nothing was sent.
+        """Return the error for a request that cannot be sent here, and of which nothing was sent.
 
-        Ask another connection, as a rule. But where this one never took any, the next one to the same endpoint need not
-        be better, and httpcore would connect for ever: that is a pod that serves nobody, and as if it had refused.
+        As a rule it makes httpcore use another connection. But where this one never took a request, the next one to the
+        same endpoint need not be better, and httpcore would connect for ever. Such a pod serves no request, and counts
+        as one that refuses the connection.
         """
         if self.used or self._closed:
             refusal: Exception = self._core.ConnectionNotAvailable()

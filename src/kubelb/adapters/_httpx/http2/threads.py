@@ -7,8 +7,8 @@ waits as long as its own timeout says and not longer, and with one thread nothin
 The lock is held for what needs no waiting: the machine, and reading and writing without blocking (wire.py; also
 because a TLS connection must not be used by two threads at once).
 
-Nobody reads while nobody waits: a PING to an idle connection is answered with the next request, which first looks
-whether its peer has said goodbye.
+No thread reads while none waits. So a PING to an idle connection is answered with the next request, which first looks
+whether the peer has sent GOAWAY or closed the connection.
 """
 
 import threading

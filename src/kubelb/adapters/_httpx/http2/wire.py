@@ -96,7 +96,7 @@ class Wire(Pooled):
             self._more()
 
     def _look(self) -> None:
-        """Take in what has come while nobody waited."""
+        """Take in what has come while no thread waited."""
         if self._reader is None:
             self._take_in()
             self._flush()
@@ -160,7 +160,7 @@ class Wire(Pooled):
             changed.clear()
 
     def _let_go(self) -> None:
-        """Close the socket of a connection that has ended, unless somebody sleeps on it; that one is woken."""
+        """Close the socket of a connection that has ended, unless a thread sleeps on it: that thread is woken."""
         if self._machine.ended:
             if self._reader is None:
                 self._network.close()
