@@ -141,8 +141,12 @@ def test_the_certificate_is_that_of_the_name(server: Any, tmp_path: Path) -> Non
         with pytest.raises(grpc.RpcError) as raised:
             echo(channel)
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        waits = channel.unary_unary("/test.Echo/UU").future(b"x", wait_for_ready=True)
         authority.cert_pem.write_to_path(str(ca))
         assert echo(channel) == b"x@" + ways.front.name
+        assert not waits.done()
+    assert until(waits.done)  # on the connection from before, which closing the channel ends, too
+    assert waits.code() is grpc.StatusCode.CANCELLED
 
 
 def test_closing_ends_it(ways_to: Ways) -> None:  # noqa: F811

@@ -42,6 +42,8 @@ def call(channel: grpc.Channel) -> Any:
         ("tcp handshaker shutdown", "NetworkPolicies"),
         ("Failed to connect to remote host: Connection timed out", "NetworkPolicies"),
         ("Socket closed", "without TLS?"),
+        ("connection attempt timed out before receiving SETTINGS frame", "without TLS?"),
+        ("Handshake timed out", "without TLS?"),
     ],
 )
 def test_what_core_says_has_its_cure(words: str, looks_at: str) -> None:

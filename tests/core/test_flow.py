@@ -100,6 +100,32 @@ def test_what_the_caller_is_handling_keeps_its_frames() -> None:
     assert handled.__traceback__ is not None
 
 
+def test_nor_does_a_wait_take_them() -> None:
+    """The same of a refusal that is waited for: what the caller is handling is its context."""
+    rig = Rig(1)
+    refusals: list[NotReady] = []
+
+    def pick(request: Request, avoid: Collection[EndpointState]) -> Lease:
+        if not refusals:
+            refusals.append(NotReady("svc.ns", "connecting"))
+            raise refusals[0]
+        return rig.balancer.pick()
+
+    handled = raised()
+    try:
+        raise handled
+    except ConnectionError:
+        flow = attempt_flow(rig.balancer, ANY, Retry(), ready_until=math.inf, pick=pick)
+        assert isinstance(flow.send(None), Wait)
+        step = flow.send(None)
+        assert isinstance(step, Send)
+        step.lease.release(CANCELLED)
+        flow.close()
+    assert refusals[0].__context__ is handled
+    assert refusals[0].__traceback__ is None
+    assert handled.__traceback__ is not None
+
+
 def test_an_error_that_two_tries_raised_is_the_last_ones() -> None:
     """The caller's function may keep one and raise it again and again."""
     rig = Rig(2)

@@ -270,6 +270,13 @@ def test_keep_alive_that_is_given_to_grpc() -> None:
     assert (only["grpc.keepalive_time_ms"], only["grpc.keepalive_timeout_ms"]) == (310_000, 5_000)
 
 
+def test_options_as_lists() -> None:
+    """urllib3 makes keys of them: what was accepted is not to fail at the first request that goes past kubelb."""
+    alive = [socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1]
+    raw = [socket.SOL_SOCKET, socket.SO_KEEPALIVE, bytearray(b"\x01\0\0\0")]
+    assert len({sockets.check_options([alive, raw])}) == 1
+
+
 def test_numbers_that_are_none() -> None:
     """Named, with what to give in their place."""
     with pytest.raises(ValueError, match=r"keep_alive\(unacknowledged='5'\): give seconds"):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["later"]
+__all__ = ["later", "once"]
 
 
 def later(namespace: dict[str, Any], **places: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -28,3 +28,22 @@ def later(namespace: dict[str, Any], **places: str) -> tuple[Callable[[str], Any
         return found
 
     return getter, lambda: sorted({*namespace, *places})
+
+
+class once:  # noqa: N801  # a decorator
+    """A property that is made when it is first asked for; of two threads that ask at once, both get the same.
+
+    Without a lock: that of `functools.cached_property` is one for all objects in CPython 3.11, and no fork renews it.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self.__doc__ = make.__doc__
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        return instance.__dict__.setdefault(self._name, self._make(instance))

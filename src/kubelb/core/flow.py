@@ -152,13 +152,16 @@ def _first_lease(
                 if waited is None:
                     raise DeadlineExceeded(balancer.service, "the deadline passed before a try")
                 raise DeadlineExceeded(balancer.service, f"the deadline passed: {waited.reason}", waited.counts)
+            handled = sys.exception()  # by the caller, whose it stays
             try:
                 return pick(request, ())
             except NotReady as error:
                 limits = [limit for limit in (deadline, ready_until) if limit is not None]
                 if not limits or now >= min(limits):
                     raise
-                _forget_frames([error])  # of which this one would hold the exception: a cycle, with the caller in it
+                _forget_frames(
+                    [error], handled
+                )  # this one would hold its own exception: a cycle, with the caller in it
                 waited = error
             if limiter is not None and place is None:
                 place = limiter.wait()

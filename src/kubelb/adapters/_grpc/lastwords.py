@@ -37,6 +37,8 @@ _NO_NETWORK = (
     "Timeout occurred",
 )
 """In core's words, and in those of the system that it passes on."""
+_NOT_SPOKEN = "SETTINGS", "Handshake timed out"
+"""Of a peer that takes the connection, and says nothing that gRPC knows."""
 CHECK = "/grpc.health.v1.Health/Check"
 UNMADE = "its channel could not be made: "
 """Begins the words for one that does not connect because there is none."""
@@ -99,4 +101,6 @@ def cure(words: str, advice: str) -> str:
         return "grpc.insecure_channel or secure_channel raised it: look at `options=`, and at what instruments them"
     if "Connection refused" in words:
         return REFUSED
+    if any(each in words for each in _NOT_SPOKEN):
+        return advice
     return UNREACHABLE if any(each in words for each in _NO_NETWORK) else advice

@@ -44,6 +44,8 @@ class Plain:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._kept: tuple[Any, Check, int] | None = None
+        self._replaced: list[Any] = []
+        """Channels made with files that have changed since: calls may wait on them until all is closed."""
 
     def channel(self) -> Any:
         """Return grpcio's channel, made where there was none that will do.
@@ -57,8 +59,9 @@ class Plain:
             if self._closed:
                 raise self._no_more()
             if self._kept is kept:  # else another thread was faster
-                edition = self._edition()
+                edition, before = self._edition(), self.made()
                 self._kept = (*self._make(), edition)
+                self._replaced += before
             assert self._kept is not None
             return self._kept[0]
 
@@ -75,10 +78,11 @@ class Plain:
         return [] if kept is None else [kept[0]]
 
     def take(self) -> list[Any]:
-        """Close the whole: no more calls; returns the channel if there was one."""
+        """Close the whole: no more calls; returns the channels that there were."""
         with self._lock:
             self._closed = True
-            taken, self._kept = self.made(), None
+            taken, self._kept = [*self.made(), *self._replaced], None
+            self._replaced = []
         return taken
 
     def forget(self) -> None:
@@ -87,7 +91,7 @@ class Plain:
 
     def abandon(self) -> None:
         """In a forked child: forget it unclosed, for its connection is the parent's."""
-        self._abandoned.append(self._kept)
+        self._abandoned += [self._kept, self._replaced]
         self._forget()
 
 

@@ -201,16 +201,17 @@ class AioTransport(Common):
             raise cancelled
 
     def _check_loop(self) -> None:
-        if "trio" in modules:
-            self._refuse_trio()
         loop = self._loop
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
+            self._refuse_trio()
             raise RuntimeError(
                 f"{self!r} runs on asyncio only; under trio use the sync Transport in a thread"
             ) from None
         if loop is not running:
+            if "trio" in modules:  # beside asyncio, in its guest mode
+                self._refuse_trio()
             settled()
             loop = self._loop
             if loop is not None and not loop.is_closed():

@@ -13,13 +13,13 @@ is silence, of which `kubelb.core.health.silence` makes what it counts. What end
 HTTP/2 says itself what it means (`http2/endings.py`).
 """
 
-from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 from kubelb.adapters._httpx.body import Body
 from kubelb.adapters._httpx.http2.endings import judgement
 from kubelb.adapters._httpx.timeouts import Timeouts
+from kubelb.adapters.lazily import once
 from kubelb.adapters.refusals import Refusals
 from kubelb.adapters.sockets import gone
 from kubelb.model import BAD_ANSWER, Outcome, Sent, Verdict
@@ -74,28 +74,28 @@ class Kit:
 
     # What follows is made when it is first asked for: a sync program, or one without HTTP/2, never needs it.
 
-    @cached_property
+    @once
     def Http2Pool(self) -> Any:  # noqa: N802  # a class
         """The sync pool whose connections can be of HTTP/2; needs h2."""
         from kubelb.adapters._httpx.http2.pool import sync_pool
 
         return sync_pool(self.httpcore)
 
-    @cached_property
+    @once
     def AsyncBody(self) -> Any:  # noqa: N802
         """The body of a response under asyncio, as the stream class that this httpx insists on."""
         from kubelb.adapters._httpx.abody import AsyncBody
 
         return type("AsyncBody", (AsyncBody, self.httpx.AsyncByteStream), {"__doc__": AsyncBody.__doc__})
 
-    @cached_property
+    @once
     def AsyncPool(self) -> Any:  # noqa: N802
         """The asyncio pool."""
         from kubelb.adapters._httpx.apool import unhurried
 
         return unhurried(self.httpcore)
 
-    @cached_property
+    @once
     def AsyncHttp2Pool(self) -> Any:  # noqa: N802
         """The asyncio pool whose connections can be of HTTP/2."""
         from kubelb.adapters._httpx.http2.apool import async_pool
