@@ -42,11 +42,12 @@ def remember(secret: str) -> None:
     value = secret.strip().rpartition(" ")[2]
     if len(value) < SHORTEST or value in _values:
         return
-    values = dict(list(_values.items())[1 - KEPT :])
-    values[value] = re.compile(re.escape(value[:PIECE]) + r"[^\s\"'<>,;]*")
-    _values.clear()
-    _values.update(values)
-    _known = tuple(values.values())
+    _values[value] = re.compile(re.escape(value[:PIECE]) + r"[^\s\"'<>,;]*")
+    for old in list(_values)[:-KEPT]:
+        _values.pop(old, None)
+    # Without a lock, which a fork would copy: the last of several threads puts right what it finds.
+    while (now := tuple(_values.values())) != _known:
+        _known = now
 
 
 _NAME = (
