@@ -262,7 +262,7 @@ def test_versions_go_on():
 
 WORDS = [
     (A, Finding(5.0, absent="NXDOMAIN"), "a wrong name, or a Service without a ready pod"),
-    (SRV, Finding(5.0, absent="NXDOMAIN", ports=(":80", ":81")), r"no port 'http' of it .* there are: :80, :81$"),
+    (SRV, Finding(5.0, absent="NXDOMAIN", ports=(":80", ":81")), r"no port 'http' of it .* tell their names: 80, 81$"),
     (SRV, Finding(5.0, absent="no such record", host_exists=True), "only a port with that name has SRV records$"),
     (SRV, Finding(5.0), "has no address now"),
 ]
