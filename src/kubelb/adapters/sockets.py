@@ -100,8 +100,10 @@ def check_options(given: Any) -> tuple[SocketOption, ...]:
             raise TypeError(f"socket_options=[{masked(repr(option))}]: {error}; {cure}") from None
         if refused is not None:
             raise ValueError(f"socket_options=[{masked(repr(option))}]: this system refuses it: {refused.strerror}")
-    # urllib3 makes keys of them.
-    return tuple(tuple(bytes(each) if isinstance(each, bytearray) else each for each in option) for option in options)
+    hashable: Any = (
+        tuple(bytes(each) if isinstance(each, bytearray) else each for each in option) for option in options
+    )
+    return tuple(hashable)  # urllib3 makes keys of them
 
 
 def gone(error: BaseException | None) -> bool:
