@@ -12,6 +12,9 @@ Every request picks its own pod, in the calling process, from live EndpointSlice
 Importing this package loads no client library, no kubernetes package and no event loop.
 """
 
+# First: its hook takes its lock before a fork, which has to come after kubelb's wait for what is being loaded.
+import logging as _logging  # noqa: F401
+
 from kubelb import policies
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.limits import ConcurrencyLimits
