@@ -91,8 +91,9 @@ def main(agent: str) -> None:
     taken = {"ddtrace": ddtrace, "elastic": elastic}[agent]()
 
     import grpc
-    from tests.companions.rpc import in_flight, serving, until
+    from tests.companions.rpc import in_flight, serving, target, until
 
+    from kubelb import LoadBalancer
     from kubelb.adapters.grpc import aio, insecure_channel
 
     told: dict[str, Any] = {}
@@ -150,7 +151,9 @@ def main(agent: str) -> None:
             assert until(lambda: sum(pod.in_flight for pod in pods))
             assert stream.cancel()
             assert until(lambda: in_flight(lb) == 0)
-        asyncio.run(by_asyncio(lb, pods))
+        with LoadBalancer(target(pods), policy="round_robin") as unbiased:  # the other one knows what has failed
+            asyncio.run(by_asyncio(unbiased, pods))
+            assert until(lambda: in_flight(unbiased) == 0)
         told["pods"] = [pod.address for pod in pods]
         told["traced"] = sum("traceparent" in call.headers for pod in pods for call in pod.log)
     print(json.dumps(told))
