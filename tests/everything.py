@@ -19,7 +19,7 @@ BUILD = [sys.executable, "tests/envtest/build.py"]
 UNIT = [sys.executable, "-m", "pytest", "--ignore=tests/integration"]
 TOGETHER = ["-n", "3", "--dist", "worksteal"]
 INSIDE = [sys.executable, "-m", "tests.integration.netns", "--"]
-INTEGRATION = [*INSIDE, sys.executable, "-m", "pytest", "tests/integration"]
+INTEGRATION = [*INSIDE, sys.executable, "-m", "pytest"]
 NO_NAMESPACE = 77
 """Exit code of `tests.integration.netns` where user namespaces are forbidden."""
 
@@ -72,7 +72,7 @@ def finish_build(build: subprocess.Popen | None, log, skipped: list[str]) -> boo
 
 
 def run_integration(skipped: list[str]) -> int:
-    code = steady.run(INTEGRATION, together=[])
+    code = steady.run(INTEGRATION, together=[], where=("tests/integration",))
     if code == NO_NAMESPACE:
         skipped.append("integration tests: no network namespace (see above)")
         return 0

@@ -16,11 +16,14 @@ FEW = 5
 TIMES = 3
 
 
-def run(command: list[str], *, together: list[str]) -> int:
-    """Run `command`, a pytest, with the options `together` that spread it; return its exit code, 0 if all is well."""
+def run(command: list[str], *, together: list[str], where: tuple[str, ...] = ()) -> int:
+    """Run `command`, a pytest, with the options `together` that spread it, on the tests of `where`, or on all.
+
+    Return its exit code, 0 if all is well.
+    """
     with tempfile.TemporaryDirectory() as folder:
         cache = ["-o", f"cache_dir={folder}"]
-        code = subprocess.run([*command, *cache, *together], check=False).returncode
+        code = subprocess.run([*command, *cache, *together, *where], check=False).returncode
         failed = last_failed(Path(folder))
         if code != 1 or not failed or len(failed) > FEW:
             return code

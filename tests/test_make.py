@@ -26,8 +26,9 @@ class Machine:
     def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
         return subprocess.CompletedProcess(command, self.codes[tuple(command)])
 
-    def tests(self, command: list[str], *, together: list[str]) -> int:
+    def tests(self, command: list[str], *, together: list[str], where: tuple[str, ...] = ()) -> int:
         self.ran.append("unit" if command == everything.UNIT else "integration")
+        assert where == (() if command == everything.UNIT else ("tests/integration",))
         assert together == (everything.TOGETHER if command == everything.UNIT else [])
         return self.codes[tuple(command)]
 

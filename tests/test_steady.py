@@ -36,10 +36,12 @@ def test_what_failed_is_run_again_alone(
     assert "UNSTEADY" not in capfd.readouterr().out
     (tmp_path / "met").unlink()
     (tmp_path / "mended").touch()
-    assert steady.run(command, together=[]) == 0
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "test_broken_too.py").write_text("def test_it():\n    assert 0\n", encoding="utf-8")
+    assert steady.run(command, together=[], where=("test_some.py",)) == 0
     said = capfd.readouterr().out
     assert said.count("UNSTEADY: test_some.py::test_unlucky") == said.count("UNSTEADY") == 1
-    assert steady.run(command, together=[]) == 0
+    assert steady.run(command, together=[], where=("test_some.py",)) == 0
     assert capfd.readouterr().out.count("passed") == 1
 
 
