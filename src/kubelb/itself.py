@@ -7,7 +7,7 @@ under `app/_vendor/` may well have another name.
 import sys
 from typing import Any
 
-__all__ = ["__version__", "loaded"]
+__all__ = ["NAME", "__version__", "loaded"]
 
 __version__ = "0.1.0"
 NAME = __name__.rpartition(".")[0]

@@ -528,10 +528,12 @@ class LoadBalancer(Calls):
         return self._failing is not None and not (feed is not None and getattr(feed.source, "waiting", False))
 
     def _first_wait(self) -> float:
-        feed, now = self._feed, self._clock()
+        feed, since = self._feed, self._failing
+        if feed is None or since is None:
+            return self.ready_timeout
+        now = self._clock()
         # A client's own timeout may be no longer than this wait, so that no call ever comes to its end.
-        overdue = self._failing is not None and now >= self._failing + self.ready_timeout
-        if feed is None or not (self._in_vain or (overdue and self._stuck())):
+        if not (self._in_vain or (now >= since + self.ready_timeout and self._stuck())):
             return self.ready_timeout
         if now >= self._probe_at:
             self._probe_at = now + PROBE

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Protocol
 
 from kubelb.clock import monotonic, sleep
+from kubelb.itself import NAME
 
 __all__ = ["Mark", "forked_in_c", "here", "mark", "on_settle", "settle", "thread_ends"]
 
@@ -82,8 +83,6 @@ PAUSE = 0.001
 IMPORT = "<frozen importlib._bootstrap>"
 GIL = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 """Without it the frames of other threads cannot be looked at while these run (CPython's guide to free threading)."""
-PACKAGE = __name__.rpartition(".")[0]
-"""``"kubelb"``, or what it was vendored as."""
 
 _jobs: list[Callable[[], None]] = []
 _locks: dict[int, threading.RLock] = {}
@@ -161,7 +160,7 @@ def _loads(frame: FrameType | None) -> bool:
 
 def _of_kubelb(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__")
-    return isinstance(name, str) and (name == PACKAGE or name.startswith(f"{PACKAGE}."))
+    return isinstance(name, str) and (name == NAME or name.startswith(f"{NAME}."))
 
 
 def _after() -> None:

@@ -2,7 +2,6 @@
 
 import gc
 import random
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -104,15 +103,3 @@ def state(lb: LoadBalancer, backend: Any) -> Any:
     """What the load balancer remembers about a backend."""
     address = getattr(backend, "address", backend)
     return next(state for state in lb.balancer.states() if state.endpoint.authority == address)
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> bool:
-    """Whether a condition comes true in time: servers learn of a closed connection a moment later, or more on a busy
-    machine.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True

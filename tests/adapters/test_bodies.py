@@ -7,9 +7,10 @@ import io
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.adapters.conftest import in_flight, state, until
+from tests.adapters.conftest import in_flight, state
 from tests.adapters.raw import OK, RawServer
 from tests.adapters.world import AioWorld, World
+from tests.waiting import until
 
 from kubelb import Retry
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import trustme
 from tests.adapters.cancelling import SOON, UNASKED, WAYS, alive, answering, sides, turns
-from tests.adapters.conftest import in_flight, until
+from tests.adapters.conftest import in_flight
 from tests.adapters.raw import Peer, serve
 from tests.adapters.world import AioWorld
+from tests.waiting import until
 
 TURNS = 30
 """More than a request has before it waits for the server."""

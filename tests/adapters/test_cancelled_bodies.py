@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from tests.adapters.cancelling import Side, alive, answering, sides, turns
-from tests.adapters.conftest import in_flight, until
+from tests.adapters.conftest import in_flight
 from tests.adapters.world import AioWorld
+from tests.waiting import until
 
 
 async def opened(side: Side, path: str) -> Any:

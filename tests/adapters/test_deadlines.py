@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import tenacity
-from tests.adapters.conftest import in_flight, state, until
+from tests.adapters.conftest import in_flight, state
 from tests.adapters.raw import OK, Peer, half
 from tests.adapters.world import World
+from tests.waiting import until
 
 from kubelb import DeadlineExceeded, LoadBalancer, NotReady, Retry
 from kubelb.adapters._httpx.timeouts import Timeouts

@@ -4,9 +4,10 @@ import time
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import in_flight, state, until
+from tests.adapters.conftest import in_flight, state
 from tests.adapters.raw import OK, Peer, blackhole, serve
 from tests.adapters.world import World
+from tests.waiting import until
 
 URL = "http://reviews.prod/"
 BROKEN = {"ReadError", "RemoteProtocolError"}

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import in_flight, state, until
+from tests.adapters.conftest import in_flight, state
 from tests.adapters.raw import Peer, blackhole, half, serve
 from tests.adapters.world import AioWorld, World
+from tests.waiting import until
 
 URL = "http://reviews.prod/"
 PHASES = ["connect", "headers", "body"]

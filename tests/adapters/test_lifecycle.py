@@ -10,9 +10,9 @@ import time
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import until
 from tests.adapters.raw import OK, Peer, half
 from tests.adapters.world import AioWorld, World
+from tests.waiting import until
 
 from kubelb import Closed, LoadBalancer, Snapshot
 

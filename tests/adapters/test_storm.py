@@ -8,8 +8,9 @@ import threading
 import time
 
 import pytest
-from tests.adapters.conftest import in_flight, until
+from tests.adapters.conftest import in_flight
 from tests.adapters.world import AioWorld, World
+from tests.waiting import until
 
 from kubelb.testing import LocalCluster
 

@@ -12,9 +12,10 @@ import anyio
 import pytest
 import trustme
 from tests.adapters.cancelling import Side, named, sides, turns
-from tests.adapters.conftest import in_flight, until
+from tests.adapters.conftest import in_flight
 from tests.adapters.raw import OK, Peer
 from tests.adapters.world import AioWorld
+from tests.waiting import until
 
 CREW = 24
 TIMEOUTS = (0.005, 0.01, 0.02, 0.05, 0.1)

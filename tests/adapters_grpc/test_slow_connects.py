@@ -17,7 +17,7 @@ import trustme
 from tests.adapters.raw import blackhole
 from tests.adapters_grpc.aio_kit import on_loop
 from tests.adapters_grpc.test_tls import AS, NAME, served, trusting
-from tests.faults.front import _pump as pump
+from tests.forwarding import pump
 
 from kubelb.adapters import grpc as balanced
 from kubelb.adapters.grpc import aio as aio_balanced

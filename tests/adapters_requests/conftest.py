@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import requests
-from tests.adapters.conftest import balance, cluster, in_flight, raw, service, state, until
+from tests.adapters.conftest import balance, cluster, in_flight, raw, service, state
+from tests.waiting import until
 
 from kubelb.adapters.requests import Adapter
 

@@ -1,12 +1,13 @@
 """Pods that speak a companion's protocol: scripted servicers behind a LocalCluster's addresses, and their balancer."""
 
 import gc
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from tests.companions.pods import in_flight
+from tests.waiting import until
 
 import kubelb
 from kubelb.testing import Backend, LocalCluster, Service
@@ -39,17 +40,3 @@ def serving(grpc: Register | bool, replicas: int = 3, **options: Any) -> Iterato
 
 def target(service: Service) -> str:
     return "static:///" + ",".join(pod.address for pod in service)
-
-
-def in_flight(lb: kubelb.LoadBalancer) -> int:
-    return sum(state.in_flight for state in lb.balancer.states())
-
-
-def until(condition: Callable[[], Any], timeout: float = 20.0) -> bool:
-    """Whether it became true in time."""
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True

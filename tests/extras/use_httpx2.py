@@ -1,37 +1,10 @@
-"""`kubelb[httpx2]`: both transports, mounted and alone, over HTTP/1.1; a task that is cancelled."""
+"""`kubelb[httpx2]`: see `clients.py`."""
 
-import asyncio
-import contextlib
-
+import clients
 import httpx2
 import using
 
-import kubelb
-from kubelb.adapters.httpx2 import AsyncTransport, Transport, mounts
-from kubelb.testing import LocalCluster
+from kubelb.adapters import httpx2 as adapter
 
-URL = "http://reviews.prod/"
-
-
-async def soon(lb: kubelb.LoadBalancer) -> None:
-    async with httpx2.AsyncClient(transport=AsyncTransport(lb), timeout=10) as client:
-        answers = await asyncio.gather(*(client.get(URL) for _ in range(8)))
-        assert {answer.status_code for answer in answers} == {200}
-        task = asyncio.create_task(client.get(URL))
-        await asyncio.sleep(0)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        assert (await client.post(URL, content=b"x")).status_code == 200
-
-
-with LocalCluster() as cluster:
-    cluster.service("reviews.prod:http", replicas=2)
-    with using.balancer(cluster) as lb:
-        with httpx2.Client(mounts=mounts(lb), timeout=10) as client:
-            assert [client.get(URL).status_code for _ in range(4)] == [200] * 4
-        with httpx2.Client(transport=Transport(lb), timeout=10) as client, client.stream("GET", URL) as answer:
-            assert b"".join(answer.iter_bytes()) is not None
-        asyncio.run(soon(lb))
-        assert all(view.in_flight == 0 for view in lb.endpoints())
+clients.use(httpx2, adapter)
 using.done("httpx2", "anyio")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tests.adapters.conftest import until
 from tests.faults.http2_pod import FIRST_WINDOW, MOST_STREAMS, Link, Pod, Told, answer
 from tests.faults.table import ANSWERED, BOTH, BROKEN, FIRST, LATE, LOST, NOWHERE, SECOND, TOLD, Then
+from tests.waiting import until
 
 __all__ = ["CODES", "ROWS", "Row"]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from tests.adapters.conftest import until
 from tests.adapters.raw import Peer, RawServer, blackhole
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.clients import Client, Held
 from tests.faults.scene import Scene
+from tests.waiting import until
 
 __all__ = [
     "alone",

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.by_hand import HAND, Acall, Call
 from tests.faults.clients import Client, Going
 from tests.faults.over_grpc import RPC, STREAM, AioStream, AioUnary, FutureCall, Gate, Stream, Unary
 from tests.faults.over_http import HTTP, AsyncHttpx, AsyncHttpx2, Httpx, Httpx2, Requests
+from tests.waiting import until
 
 import kubelb
 from kubelb.core.state import EndpointState

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, How
 from tests.faults.clients import Client
 from tests.faults.over_grpc import RPC, STREAM
 from tests.faults.playing import crowd, hole
 from tests.faults.scene import ADAPTERS, CLIENTS, Scene
+from tests.waiting import until
 
 import kubelb
 

@@ -6,7 +6,6 @@ the parent waited for ever; over TLS the child's goodbye ended the parent's conn
 
 import asyncio
 import os
-import signal
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import httpx
 import pytest
 import trustme
 from tests.adapters.raw import Peer, RawServer
-from tests.faults.test_http2_forks import Inherited, in_c, in_child
+from tests.faults.test_http2_forks import Inherited, closed_in_a_child, in_c, in_child
 
 from kubelb.adapters.httpx import AsyncTransport
 
@@ -147,17 +146,7 @@ def test_a_child_that_goes_on_with_its_parents_loop_leaves_its_connection_alone(
 
     async def main() -> None:
         held = await begun(pod, waits=True)
-        loop = asyncio.get_running_loop()
-        if in_c() == 0:
-            try:
-                signal.alarm(20)
-                asyncio._set_running_loop(loop)  # Python 3.11 compares process ids
-                await held.response.aclose()
-                for _ in range(20):
-                    await asyncio.sleep(0)
-            finally:
-                os._exit(0)
-        os.wait()  # noqa: ASYNC222  # it is to stand still
+        await closed_in_a_child(held)
         go_on.set()
         await ended(pod, held)
 

@@ -6,13 +6,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.clients import Client, Held
 from tests.faults.http2_clients import CLIENTS, QUICK
 from tests.faults.http2_pod import Pod, Told, answer
 from tests.faults.http2_rows import ROWS, Row
 from tests.faults.scene import InOrder
+from tests.waiting import until
 
 import kubelb
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from tests.adapters.cancelling import UNASKED, WAYS, Side, alive, sides, turns
-from tests.adapters.conftest import aio_world, balance, in_flight, until
+from tests.adapters.conftest import aio_world, balance, in_flight
 from tests.adapters.world import AioWorld
 from tests.faults.http2_pod import Pod, Told
+from tests.waiting import until
 
 __all__ = ["aio_world", "balance"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.http2_pod import FIRST_WINDOW, Pod
+from tests.waiting import until
 
 import kubelb
 from kubelb.adapters.httpx import AsyncTransport, Transport

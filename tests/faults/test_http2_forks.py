@@ -50,6 +50,21 @@ def in_child(fork: Callable[[], int], act: Callable[[], object]) -> int:
     return os.waitpid(child, 0)[1]
 
 
+async def closed_in_a_child(held: Any) -> None:
+    """A child of a fork in C goes on with this loop, and closes the response; returns in the parent, after its end."""
+    loop = asyncio.get_running_loop()
+    if in_c() == 0:
+        try:
+            signal.alarm(20)
+            asyncio._set_running_loop(loop)  # Python 3.11 compares process ids
+            await held.response.aclose()
+            for _ in range(20):
+                await asyncio.sleep(0)
+        finally:
+            os._exit(0)
+    os.wait()  # noqa: ASYNC222  # it is to stand still
+
+
 ACTS: dict[str, Callable[[list[Any]], object]] = {
     "close": lambda held: held[0].close(),
     "collected": lambda held: (held.clear(), gc.collect()),
@@ -205,17 +220,7 @@ def test_a_child_that_goes_on_with_its_parents_loop_leaves_its_tasks_alone(pod: 
 
     async def main() -> None:
         held = await begun(pod)
-        loop = asyncio.get_running_loop()
-        if in_c() == 0:
-            try:
-                signal.alarm(20)
-                asyncio._set_running_loop(loop)  # Python 3.11 compares process ids
-                await held.response.aclose()
-                for _ in range(20):
-                    await asyncio.sleep(0)
-            finally:
-                os._exit(0)
-        os.wait()  # noqa: ASYNC222  # it is to stand still
+        await closed_in_a_child(held)
         go_on.set()
         await ended(pod, held)
 

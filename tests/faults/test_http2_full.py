@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, How
 from tests.faults.http2_clients import QUICK
 from tests.faults.http2_pod import Pod, Told, answer
 from tests.faults.http2_rows import CODES
+from tests.waiting import until
 
 import kubelb
 from kubelb.adapters._httpx.http2.endings import MOMENT

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.http2_pod import Pod, Told
+from tests.waiting import until
 
 import kubelb
 from kubelb.adapters._httpx.http2.machine import Machine

@@ -13,11 +13,11 @@ from typing import Any
 import httpcore
 import httpx
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.clients import Client
 from tests.faults.http2_clients import AsyncH2, AsyncH2x2, SyncH2, SyncH2x2
 from tests.faults.http2_pod import FIRST_WINDOW, MOST_STREAMS, Pod, Told
+from tests.waiting import until
 
 import kubelb
 from kubelb.adapters._httpx.http2.pool import QUEUE

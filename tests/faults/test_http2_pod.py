@@ -8,8 +8,8 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.http2_pod import FIRST_WINDOW, MOST_STREAMS, Pod, Told
+from tests.waiting import until
 
 FIELDS = [(":method", "POST"), (":authority", "x"), (":scheme", "http"), (":path", "/"), ("x-ask", "it")]
 WINDOW = 65535

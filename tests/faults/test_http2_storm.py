@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.http2_clients import AsyncH2, AsyncH2x2, SyncH2, SyncH2x2
 from tests.faults.http2_pod import MOST_STREAMS, Pod, Told
+from tests.waiting import until
 
 import kubelb
 

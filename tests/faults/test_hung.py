@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, How
 from tests.faults.by_hand import Acall
 from tests.faults.clients import AioClient, Client
 from tests.faults.over_grpc import AioUnary, Unary
 from tests.faults.over_http import AsyncHttpx, Httpx
 from tests.faults.scene import ADAPTERS, CLIENTS, Scene
+from tests.waiting import until
 
 import kubelb
 

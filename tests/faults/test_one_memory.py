@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.clients import Client
 from tests.faults.front import Front
 from tests.faults.over_grpc import RPC, STREAM, Gate
 from tests.faults.scene import CLIENTS
+from tests.waiting import until
 
 import kubelb
 from kubelb.testing import LocalCluster

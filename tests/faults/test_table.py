@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from tests.adapters.conftest import until
 from tests.faults.asking import Allowed, Ask, How
 from tests.faults.by_hand import HAND, Call
 from tests.faults.clients import Client
@@ -14,6 +13,7 @@ from tests.faults.over_http import HTTP, AsyncHttpx2, Httpx, Httpx2, Requests
 from tests.faults.playing import halfway, leave
 from tests.faults.scene import CLIENTS, Scene
 from tests.faults.table import ROWS, Row, Then, expected
+from tests.waiting import until
 
 TWINS = (Httpx2, AsyncHttpx2)
 """The same code as for httpx: rows that take their time leave them out."""

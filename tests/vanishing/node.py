@@ -8,13 +8,13 @@ neither a byte nor a probe, nor the first packet of a new connection, is ever an
 import contextlib
 import ctypes
 import os
-import selectors
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.forwarding import Forwarder, lead
 
 __all__ = ["Node", "connections", "established"]
 
@@ -23,56 +23,18 @@ _NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 """One instruction: return 0, how many bytes of a packet are let through."""
 
 
-class Node:
+class Node(Forwarder):
     """`address` is where it listens; `server` is what it leads to."""
 
     def __init__(self, server: str) -> None:
-        host, _, port = server.rpartition(":")
-        self._server = host, int(port)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._open: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__(lambda client: lead(client, server))
 
     def vanish(self) -> None:
         """Hear nothing any more."""
         program = struct.pack("HL", 1, ctypes.addressof(_NOTHING))
-        for sock in (self._listener, *tuple(self._open)):
+        for sock in self.sockets():
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-
-    def close(self) -> None:
-        """Let go of everybody."""
-        for sock in (self._listener, *tuple(self._open)):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.add(sock)
-            threading.Thread(target=self._lead, args=(sock,), daemon=True).start()
-
-    def _lead(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(self._server, timeout=5) as server:
-            server.settimeout(None)
-            across = {client: server, server: client}
-            with selectors.DefaultSelector() as selector:
-                for sock in across:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    selector.register(sock, selectors.EVENT_READ)
-                while True:
-                    for key, _ in selector.select():
-                        data = key.fileobj.recv(65536)  # type: ignore[union-attr]
-                        if not data:
-                            return
-                        across[key.fileobj].sendall(data)  # type: ignore[index]
 
 
 def established(address: str) -> int:

@@ -12,12 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.adapters.conftest import until
 from tests.adapters.raw import OK, Peer, RawServer
 from tests.adapters_grpc.servers import EchoServer
 from tests.faults.http2_pod import Pod, Told
 from tests.vanishing.callers import Caller, Requests, http, rpc
 from tests.vanishing.node import Node, established
+from tests.waiting import until
 
 from kubelb import LoadBalancer, Retry
 from kubelb.adapters import grpc as balanced

@@ -159,9 +159,8 @@ def _first_lease(
                 limits = [limit for limit in (deadline, ready_until) if limit is not None]
                 if not limits or now >= min(limits):
                     raise
-                _forget_frames(
-                    [error], handled
-                )  # this one would hold its own exception: a cycle, with the caller in it
+                # This frame is about to hold the exception that holds it: a cycle, with the caller in it.
+                _forget_frames([error], handled)
                 waited = error
             if limiter is not None and place is None:
                 place = limiter.wait()

@@ -98,7 +98,6 @@ class Table:
             self.used.pop(address, None)
             state.removed = True
             state.in_use = False
-            state.comparison = state.contrast = (
-                None  # of peers that hold theirs in turn: the gone are not to keep the gone
-            )
+            # Of peers that hold theirs in turn: the gone are not to keep the gone.
+            state.comparison = state.contrast = None
             removed.append(state)

@@ -3,35 +3,18 @@
 from asyncio import CancelledError
 from typing import Any
 
-from kubelb.adapters._httpx.dial import Contexts
+from kubelb.adapters._httpx.dial import Dialling
 from kubelb.adapters._httpx.foreign import foreign, forks, not_ours
 from kubelb.adapters._httpx.timeouts import Timeouts
-from kubelb.adapters.patience import Patience
-from kubelb.adapters.sockets import SocketOption
-from kubelb.core.state import EndpointState
 
 __all__ = ["AsyncDial"]
 
 
-class AsyncDial:
+class AsyncDial(Dialling):
     """A network backend for httpcore's AsyncConnectionPool."""
 
-    __slots__ = ("_contexts", "_core", "_inner", "_options", "_patience", "_state")
-
-    def __init__(
-        self,
-        core: Any,
-        state: EndpointState,
-        contexts: Contexts,
-        patience: Patience,
-        options: tuple[SocketOption, ...],
-    ) -> None:
-        self._core = core
-        self._contexts = contexts
-        self._inner = core.AnyIOBackend()
-        self._state = state
-        self._patience = patience
-        self._options = options
+    __slots__ = ()
+    backend = "AnyIOBackend"
 
     async def connect_tcp(self, host: str, port: int, timeout: Any = None, **options: Any) -> Any:  # noqa: ARG002, ASYNC109
         """Connect, to our address."""

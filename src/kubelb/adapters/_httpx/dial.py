@@ -13,14 +13,14 @@ timeout, which the client may not even have; it is a broken connection.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.patience import Patience
 from kubelb.adapters.sockets import SocketOption, gone
 from kubelb.core.state import EndpointState
 
-__all__ = ["Contexts", "Dial"]
+__all__ = ["Dial", "Dialling"]
 
 Contexts: TypeAlias = Callable[[], Any]
 """Returns the SSLContext for a connection that is made now."""
@@ -28,10 +28,13 @@ PIECE = 1 << 18
 """Bytes: a longer body is written in pieces, each with a timeout of its own."""
 
 
-class Dial:
-    """A network backend for httpcore's ConnectionPool; all its connections go to the endpoint of `state`."""
+class Dialling:
+    """What this backend and asyncio's (`adial.py`) are made of; all connections go to the endpoint of `state`."""
 
     __slots__ = ("_contexts", "_core", "_inner", "_options", "_patience", "_state")
+
+    backend: ClassVar[str]
+    """Name of httpcore's own, which does the work."""
 
     def __init__(
         self,
@@ -43,10 +46,17 @@ class Dial:
     ) -> None:
         self._core = core
         self._contexts = contexts
-        self._inner = core.SyncBackend()
+        self._inner = getattr(core, self.backend)()
         self._state = state
         self._patience = patience
         self._options = options
+
+
+class Dial(Dialling):
+    """A network backend for httpcore's ConnectionPool."""
+
+    __slots__ = ()
+    backend = "SyncBackend"
 
     def connect_tcp(self, host: str, port: int, timeout: Any = None, **options: Any) -> Any:  # noqa: ARG002
         """Connect, to our address."""
