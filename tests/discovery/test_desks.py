@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from kubelb.discovery.kube.channel import Channel
-from kubelb.discovery.kube.desk import Desk, Seat
+from kubelb.discovery.kube.desk import LOOSE, Desk, Seat
 from kubelb.discovery.kube.diagnose import Code, Trouble
 from kubelb.discovery.kube.dispatch import Desks
 from kubelb.discovery.kube.query import LONGEST, Query
@@ -91,6 +91,24 @@ def test_what_was_deleted_before_a_latecomer_came_is_not_said_again_to_it():
     desk.delete(ME, slice_of("a", "10.0.0.1", 105))
     assert late.words == ["welcome"]
     assert late.ips == told.ips == ["10.0.0.1"]
+
+
+def test_only_the_slices_that_changed_last_are_kept_as_they_came():
+    """The rest is packed, and a latecomer is told of both; deletions and lists between leave nothing behind."""
+    desk, told = desk_of("reviews")
+    desk.replace(ME, [slice_of("a", "10.0.1.1", 110)], frozenset(), "110")
+    for n in range(1, 3 * LOOSE):
+        desk.upsert(ME, slice_of(f"s{n}", f"10.0.0.{n}", 110 + n))
+        if n % 5 == 0:
+            desk.delete(ME, slice_of(f"s{n - 1}", f"10.0.0.{n - 1}", 200 + n))
+        assert sum(not isinstance(kept, bytes) for kept in desk._slices.values()) <= LOOSE
+    late = Told()
+    seat = Seat(desk, late, joined=False)
+    desk.seats += (seat,)
+    seat.join()
+    assert late.words == ["welcome"]
+    assert late.ips == told.ips
+    assert len(late.ips) == 3 * LOOSE - 4
 
 
 def test_a_mistake_of_ours_is_over_with_the_next_list():
