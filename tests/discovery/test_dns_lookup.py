@@ -60,6 +60,22 @@ def test_a_target_that_nobody_could_tell():
     assert finding.warnings == (("an SRV record", f"its target b.{HOST} has no address"),)
 
 
+def test_a_family_that_was_not_answered_keeps_its_addresses():
+    """The kind: silence about one family of a target counts as word that it has none. Of two families one is used."""
+    looked = lookup()
+    both = {f"A a.{HOST}": a(ip("a")), f"AAAA a.{HOST}": a("fd00::1")}
+    both |= {f"A b.{HOST}": a(ip("b")), f"AAAA b.{HOST}": a("fd00::2")}
+    whole = {f"SRV {NAME}": srv("a", "b", also=False), **both}
+    play(looked, whole)
+    looked.renew()
+    finding, _ = play(looked, {**whole, f"A b.{HOST}": FAILED, f"AAAA b.{HOST}": a("fd00::7")})
+    assert authorities(finding) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+    assert authorities(finding, "IPv6") == ["[fd00::1]:8080", "[fd00::7]:8080"]
+    looked.renew()
+    finding, _ = play(looked, {**whole, f"A b.{HOST}": GONE})
+    assert authorities(finding) == ["10.0.0.1:8080"]
+
+
 def test_very_many_missing_addresses_are_spread():
     """Those not known yet come first, so that all are known soon; meanwhile nothing is taken as gone."""
     labels = [f"p{number}" for number in range(LOOKUPS + 50)]
@@ -72,6 +88,21 @@ def test_very_many_missing_addresses_are_spread():
     finding, asked = play(looked, {f"SRV {NAME}": records, **answers})
     assert {f"A {label}.{HOST}" for label in labels[LOOKUPS:]} <= set(asked[1])
     assert (len(finding.endpoints["IPv4"]), finding.ttl) == (LOOKUPS + 50, 5.0)
+
+
+def test_no_target_waits_for_ever():
+    """With more targets than are asked for at once and short TTLs, each has its turn: the one that is due longest."""
+    labels = [f"p{number}" for number in range(2 * LOOKUPS + 50)]
+    records = Answer(tuple(Srv(0, 1, 80, f"{label}.{HOST}") for label in labels), ttl=1.0)
+    answers = {f"A {label}.{HOST}": a(f"10.1.{n // 250}.{n % 250 + 1}", ttl=1.0) for n, label in enumerate(labels)}
+    now = [0.0]
+    looked = lookup(clock=lambda: now[0])
+    last = dict.fromkeys(labels, 0.0)
+    for number in range(12):
+        now[0] = number + 1.0
+        _, asked = play(looked, {f"SRV {NAME}": records, **answers})
+        last.update((question[2:].split(".")[0], now[0]) for question in asked[1] if question.startswith("A "))
+    assert min(last.values()) >= now[0] - 2
 
 
 def test_the_root_as_target_means_decidedly_none():

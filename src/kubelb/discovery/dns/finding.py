@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from kubelb.discovery.special import CURE, left_out, screened
 from kubelb.model import Endpoint
 
-__all__ = ["CEILING", "FAMILIES", "FLOOR", "Finding", "family_of", "screened_finding"]
+__all__ = ["CEILING", "FAMILIES", "FLOOR", "KINDS", "Finding", "family_of", "screened_finding"]
 
 FAMILIES = "IPv4", "IPv6"
 """In order of preference, unless another is asked for; one of them is used."""
+KINDS = {"IPv4": "A", "IPv6": "AAAA"}
+"""The records that hold a family's addresses."""
 FLOOR = 1.0
 CEILING = 30.0
 """Seconds for which an answer is believed, at least and at most."""

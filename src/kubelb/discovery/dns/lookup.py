@@ -15,7 +15,7 @@ come along are asked for together.
 from collections.abc import Collection, Mapping
 
 from kubelb.clock import Clock, monotonic
-from kubelb.discovery.dns.finding import FAMILIES, Finding, family_of, screened_finding
+from kubelb.discovery.dns.finding import FAMILIES, KINDS, Finding, family_of, screened_finding
 from kubelb.discovery.dns.hosts import ETC_HOSTS, listed
 from kubelb.discovery.dns.names import candidates, service_part
 from kubelb.discovery.dns.questions import Asking, ask_one, ask_or_nothing, decides, in_parts, leads_on
@@ -29,7 +29,6 @@ __all__ = ["Lookup"]
 
 LOOK_AGAIN = 5.0
 """Seconds between two looks at ``/etc/hosts``."""
-_KINDS = {"IPv4": "A", "IPv6": "AAAA"}
 
 
 class Lookup:
@@ -135,7 +134,7 @@ class Lookup:
             found = self._found(name, answer, {})
             assert found is not None
             return found
-        questions = tuple(Question(target, _KINDS[family]) for target in asked for family in self._families)
+        questions = tuple(Question(target, KINDS[family]) for target in asked for family in self._families)
         return (yield from in_parts(questions, leads_on, lambda replies: self._found(name, answer, replies)))
 
     def _found(self, name: str, answer: Answer, replies: Mapping[Question, Answer | Failure | None]) -> Finding | None:
@@ -189,7 +188,7 @@ class Lookup:
         return (yield from self._addresses_of(name, self._target.port))
 
     def _addresses_of(self, name: str, port: int) -> Asking:
-        questions = tuple(Question(name, _KINDS[family]) for family in self._families)
+        questions = tuple(Question(name, KINDS[family]) for family in self._families)
         return (yield from in_parts(questions, decides, lambda replies: self._host_found(name, port, replies)))
 
     def _host_found(self, name: str, port: int, replies: Mapping[Question, Answer | Failure | None]) -> Finding | None:
@@ -222,8 +221,8 @@ class Lookup:
         if len(self._families) == len(FAMILIES):
             return "no such record"
         why = "families=" if len(self._wanted) < len(FAMILIES) else "options no-aaaa in resolv.conf"
-        kinds = [_KINDS[family] for family in FAMILIES]
-        kinds.sort(key=lambda kind: kind != _KINDS[self._families[0]])
+        kinds = [KINDS[family] for family in FAMILIES]
+        kinds.sort(key=lambda kind: kind != KINDS[self._families[0]])
         return f"no {kinds[0]} record, and {why} keeps kubelb from asking for {kinds[1]}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from kubelb.clock import Clock
-from kubelb.discovery.dns.finding import CEILING, FLOOR
+from kubelb.discovery.dns.finding import CEILING, FLOOR, KINDS, family_of
 from kubelb.discovery.dns.records import usable
 from kubelb.discovery.dns.steps import Answer, Failure, Question, Srv
 
@@ -43,12 +43,17 @@ class Targets:
         self._resolved = {target: known._replace(until=_PAST) for target, known in self._resolved.items()}
 
     def to_ask(self, answer: Answer) -> tuple[str, ...]:
-        """Targets whose addresses did not come along and are not known: unknown ones first, and not all at once."""
+        """Targets whose addresses did not come along and are not known, not all at once: unknown ones first, then those
+        whose time ended first.
+        """
         now = self._clock()
         targets = dict.fromkeys(record.target for record in usable(answer))
         missing = [each for each in targets if not answer.also.get(each)]
         due = [each for each in missing if each not in self._resolved or not self._resolved[each].fresh(now)]
-        return tuple(sorted(due, key=self._resolved.__contains__)[:LOOKUPS])
+        return tuple(sorted(due, key=self._turn)[:LOOKUPS])
+
+    def _turn(self, target: str) -> float:
+        return self._resolved[target].until if target in self._resolved else _PAST
 
     def known(
         self, answer: Answer, records: Iterable[Srv], replies: Mapping[Question, Answer | Failure | None]
@@ -65,7 +70,7 @@ class Targets:
                 continue
             known = self._resolved.get(target)
             if target in asked:
-                heard = _heard_of(target, replies, now)
+                heard = _heard_of(target, replies, known, now)
                 unknown = unknown or heard is None
                 known = heard or known
             elif known is None or not known.fresh(now):  # one of those that were too many to be asked for
@@ -81,12 +86,20 @@ class Targets:
         return addresses, unknown, ttl
 
 
-def _heard_of(target: str, replies: Mapping[Question, Answer | Failure | None], now: float) -> Known | None:
-    """What was heard of a target; None where that is not all, and nothing is known of it."""
-    mine = [reply for question, reply in replies.items() if question.name == target]
-    heard = [reply for reply in mine if isinstance(reply, Answer)]
-    addresses = tuple(ip for reply in heard for ip in reply.addresses)
+def _heard_of(
+    target: str, replies: Mapping[Question, Answer | Failure | None], before: Known | None, now: float
+) -> Known | None:
+    """What was heard of a target; None where that is not all, and nothing is known of it.
+
+    Of a family whose question was not answered, what was known before stays: silence does not say that it is gone.
+    """
+    mine = {question: reply for question, reply in replies.items() if question.name == target}
+    heard = {question.kind: reply for question, reply in mine.items() if isinstance(reply, Answer)}
+    addresses = tuple(ip for reply in heard.values() for ip in reply.addresses)
     if not addresses and len(heard) < len(mine):
         return None
-    ttl = min((reply.ttl for reply in heard if reply.addresses), default=CEILING)
+    ttl = min((reply.ttl for reply in heard.values() if reply.addresses), default=CEILING)
+    if before is not None:
+        silent = {question.kind for question in mine} - heard.keys()
+        addresses += tuple(ip for ip in before.addresses if KINDS[family_of(ip)] in silent)
     return Known(addresses, min(ttl, CEILING), now + min(ttl, CEILING))
