@@ -1,12 +1,14 @@
 """Targets: what parses, and that what does not is told with its text, its place and its cure."""
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kubelb import TargetError
+from kubelb import TargetError, target
 from kubelb.masking import MASK
-from kubelb.target import Target, domain_of, parse_nameserver, parse_target
+from kubelb.target import Target, domain_of, is_namespace, parse_nameserver, parse_target
 
 REVIEWS = "reviews.prod.svc.cluster.local"
 GOOD = {
@@ -220,3 +222,21 @@ def test_domains() -> None:
     assert domain_of(parse_target("a.b.svc.corp.example:c"), "Corp.Example.") == "corp.example"
     with pytest.raises(TargetError, match="name two domains; leave one out"):
         domain_of(parse_target("a.b.svc.corp.example:c"), "other.example")
+
+
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+
+
+@given(st.text("aZ09-_.é٣ß\n", max_size=66) | st.integers(0, 66).map("a".__mul__))
+@example("-a")
+@example("a-")
+@example("a" * 63)
+@example("a" * 64)
+@example("a\n")
+def test_names_are_labels(text: str) -> None:
+    """By hand and by the pattern that the RFC's rule is: what is no ASCII letter or digit is in no name."""
+    assert is_namespace(text) is bool(LABEL.match(text))
+    assert target._is_name(text) is (
+        len(text) <= 254 and all(HOST.match(label) is not None for label in text.removesuffix(".").split("."))
+    )

@@ -6,11 +6,15 @@ their texts. By shape: userinfo in a URL, an Authorization header, a JWT, a PEM 
 was never told to us, because it stands in the wrong place.
 
 It hides rather too much than too little: a mask in a message costs nothing but a word.
+
+Patterns are compiled with the first text that needs them, which takes a few milliseconds and nothing of the system: a
+program that has no secrets in its messages never pays for it.
 """
 
-import base64
+import binascii
 import re
 from collections.abc import Callable
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 __all__ = ["MASK", "Hidden", "is_content", "masked", "remember", "safe_url", "without_userinfo"]
@@ -23,8 +27,10 @@ PIECE = 16
 SHORTEST = 6
 """What is shorter is a word that may stand anywhere."""
 
-_known: tuple[re.Pattern[str], ...] = ()
-_values: dict[str, re.Pattern[str]] = {}
+_known: tuple[str, ...] = ()
+_values: dict[str, str] = {}
+"""Secrets, and the piece of each that it is known by."""
+_REST = r"[^\s\"'<>,;]*"
 
 
 class Hidden(str):
@@ -42,7 +48,7 @@ def remember(secret: str) -> None:
     value = secret.strip().rpartition(" ")[2]
     if len(value) < SHORTEST or value in _values:
         return
-    _values[value] = re.compile(re.escape(value[:PIECE]) + r"[^\s\"'<>,;]*")
+    _values[value] = value[:PIECE]
     for old in list(_values)[:-KEPT]:
         _values.pop(old, None)
     # Without a lock, which a fork would copy: the last of several threads puts right what it finds.
@@ -54,26 +60,25 @@ _NAME = (
     r"pass(?:word|wd|phrase)?|pwd|secret|credentials?|(?:[\w-]+[_-])?token|(?:[\w-]+[_-])?(?:api|access|private)[_-]?key"
     r"|client[_-]secret|client-key-data|client-certificate-data|session(?:[_-]?id)?|sig(?:nature)?"
 )
-_SHAPES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
-    (re.compile(r"-----BEGIN .*?(?:-----END [^-]*-----|\Z)", re.DOTALL), MASK),
-    (re.compile(r"LS0tLS1CRUdJTi[\w+/=]*"), MASK),  # the same in base64, as kubeconfigs have it
+_SHAPES = (
+    (r"(?s)-----BEGIN .*?(?:-----END [^-]*-----|\Z)", MASK),
+    (r"LS0tLS1CRUdJTi[\w+/=]*", MASK),  # the same in base64, as kubeconfigs have it
     # Three slashes: our own targets. The login that a cure of ours tells the shape of is none.
-    (re.compile(r"(:///?)(?!USER:PASSWORD@)(?:[^\s/?#@:]+(?::\S*)?|:\S+)@"), rf"\1{MASK}@"),
-    (re.compile(r"(?<![\w/@.])[\w.+%-]+:(?!//)[^\s@]+@(?=[\w\[])"), f"{MASK}@"),
-    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"), MASK),
+    (r"(:///?)(?!USER:PASSWORD@)(?:[^\s/?#@:]+(?::\S*)?|:\S+)@", rf"\1{MASK}@"),
+    (r"(?<![\w/@.])[\w.+%-]+:(?!//)[^\s@]+@(?=[\w\[])", f"{MASK}@"),
+    (r"\beyJ[\w-]{8,}(?:\.[\w-]*)*", MASK),
     (
-        re.compile(
-            r"(?i)\b((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:(?:[a-z]+|aws4-[\w-]+)\s+)?[^\s\"',;|]+"
-        ),
+        r"(?i)\b((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*\\?[\"']?)(?:(?:[a-z]+|aws4-[\w-]+)\s+)?[^\s\"',;|]+",
         rf"\1{MASK}",
     ),
-    (re.compile(r"(?i)\b((?:set-)?cookie\s*[:=]\s*)[^|\n]+"), rf"\1{MASK}"),
+    (r"(?i)\b((?:set-)?cookie\s*[:=]\s*)[^|\n]+", rf"\1{MASK}"),
     (
-        re.compile(r"\b((?i:bearer|basic|negotiate|digest)\s+)(?=[^\s\"',|]*[\d_=+/]|[^\s]*[a-z][A-Z])[^\s\"',|]{6,}"),
+        r"\b((?i:bearer|basic|negotiate|digest)\s+)(?=[^\s\"',|]*[\d_=+/]|[^\s]*[a-z][A-Z])[^\s\"',|]{6,}",
         rf"\1{MASK}",
     ),
-    (re.compile(rf"(?i)(?<![a-z/])({_NAME})(\\?[\"']?\s?[:=]\s?\\?[\"']?)[^\s\"',;&}}\\]+"), rf"\1\2{MASK}"),
+    (rf"(?i)(?<![a-z/])({_NAME})(\\?[\"']?\s?[:=]\s?\\?[\"']?)[^\s\"',;&}}\\]+", rf"\1\2{MASK}"),
 )
+"""What a secret stands in, and what is left of that."""
 _HINTS = (
     *("@", "eyj", "-----begin", "ls0tls1crudjti", "pass", "pwd", "secret", "credential", "token", "key"),
     *("session", "sig", "authorization", "cookie", "bearer ", "basic ", "negotiate ", "digest "),
@@ -87,13 +92,20 @@ def masked(text: str) -> str:
     >>> masked("connecting to https://admin:hunter2@10.0.0.1:443 with Authorization: Bearer abc.def")
     'connecting to https://***@10.0.0.1:443 with Authorization: ***'
     """
-    for known in _known:
-        text = known.sub(MASK, text)
+    for piece in _known:
+        if piece in text:
+            text = re.sub(re.escape(piece) + _REST, MASK, text)
     lowered = text.lower()
     if any(hint in lowered for hint in _HINTS):
-        for shape, instead in _SHAPES:
-            text = shape.sub(instead, text)
+        for replaced in _replacements():
+            text = replaced(text)
     return text
+
+
+@cache
+def _replacements() -> tuple[Callable[[str], str], ...]:
+    """What hides each of the shapes: compiled once, for Python's own cache of patterns is emptied by others."""
+    return tuple(partial(re.compile(shape).sub, instead) for shape, instead in _SHAPES)
 
 
 def safe_url(url: object) -> str:
@@ -113,7 +125,9 @@ def without_userinfo(url: str) -> str:
     >>> without_userinfo("https://admin:hunter#2@10.0.0.1:443")
     'https://10.0.0.1:443'
     """
-    found = _URL.fullmatch(url)
+    if "@" not in url:
+        return url.lstrip()
+    found = re.fullmatch(_URL, url)
     assert found is not None  # any text is one
     scheme, place, behind = found[1] or "", found[2], found[3]
     userinfo, at, host = place.rpartition("@")
@@ -125,7 +139,7 @@ def without_userinfo(url: str) -> str:
     return f"{scheme}{host}{behind}"
 
 
-_URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)(.*)", re.DOTALL)
+_URL = r"(?s)\s*([A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)(.*)"
 
 
 def _is_place(host: str) -> bool:
@@ -136,8 +150,8 @@ def _is_place(host: str) -> bool:
 
 
 _IN_FILES = ("\n", "\r", "\0", "-----BEGIN", "{", "apiVersion:")
-_BASE64 = re.compile(r"\s*[A-Za-z0-9+/_-]{20,}={0,2}\s*")
-_JWT = re.compile(r"\s*eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*\s*")
+_BASE64 = r"\s*[A-Za-z0-9+/_-]{20,}={0,2}\s*"
+_JWT = r"\s*eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*\s*"
 
 
 def is_content(text: str) -> bool:
@@ -146,13 +160,17 @@ def is_content(text: str) -> bool:
     >>> is_content("/etc/ssl/ca.pem"), is_content("-----BEGIN CERTIFICATE-----"), is_content("YXBpVmVyc2lvbjogdjEK" * 2)
     (False, True, True)
     """
-    if len(text) > 4096 or any(sign in text for sign in _IN_FILES) or _JWT.fullmatch(text):
+    if len(text) > 4096 or any(sign in text for sign in _IN_FILES):
         return True
-    if not _BASE64.fullmatch(text):
+    if len(text) < 20:  # what follows is longer
+        return False
+    if re.fullmatch(_JWT, text):
+        return True
+    if not re.fullmatch(_BASE64, text):
         return False
     sure = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        plain = base64.b64decode(sure + "=" * (-len(sure) % 4), validate=True)
+        plain = binascii.a2b_base64(sure + "=" * (-len(sure) % 4), strict_mode=True)
     except ValueError:
         return False
     # The letters of a path give bytes of any kind; it takes a text for all of them to be a text's.

@@ -17,9 +17,8 @@ VALUE = 255
 """Characters of a value that was given for an option."""
 
 # ECMA-48: control sequences, then strings up to their end (titles, links), then what is left of both.
-_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]",
-    re.DOTALL,
+_SEQUENCE = (
+    r"(?s)(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]"
 )
 
 
@@ -30,7 +29,9 @@ def printable(text: str, limit: int = LIMIT) -> str:
     'denied WARNING kubelb: all is well'
     """
     if not text.isprintable():
-        text = _SEQUENCE.sub("", masked(text))  # masked before, too: a sequence takes a letter with it, of a name, say
+        text = re.sub(
+            _SEQUENCE, "", masked(text)
+        )  # masked before, too: a sequence takes a letter with it, of a name, say
         text = "".join(sign if sign.isprintable() else " " if sign.isspace() else "" for sign in text)
         text = " ".join(text.split())
     text = masked(text)

@@ -16,7 +16,6 @@ PORT is a number where it is one. With an underscore in front, as in SRV records
 """
 
 import ipaddress
-import re
 from dataclasses import dataclass
 
 from kubelb.errors import TargetError
@@ -28,13 +27,7 @@ __all__ = ["CLUSTER_DOMAIN", "Target", "check_domain", "domain_of", "is_namespac
 CLUSTER_DOMAIN = "cluster.local"
 """The domain that nearly every cluster has, and so the default."""
 
-# RFC 1123 labels. Kubernetes demanded RFC 1035 ones of Services, which begin with a letter, until KEP-5311.
-_SERVICE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-_NAMESPACE = _SERVICE
-# IANA_SVC_NAME for container ports; Service port names are DNS labels of up to 63 characters.
-_PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-# Host names outside of Kubernetes may hold an underscore, and are case-insensitive (RFC 4343).
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+_ALPHANUMERIC = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _SHAPES = (
     "SVC:PORT, SVC.NS:PORT, kube:///SVC.NS:PORT, dns+srv:///_PORT._tcp.SVC.NS.svc.cluster.local, "
     "dns:///HOST:PORT or static:///IP:PORT,IP:PORT"
@@ -148,16 +141,16 @@ def _kube(text: str, name: str, scheme: str) -> Target:
                 f"target {text!r}: {host!r} is neither SVC.NS nor SVC.NS.svc.DOMAIN; for another DNS name, "
                 f"a pod's own, say, {cure}"
             )
-    if not _SERVICE.match(service):
+    if not _is_label(service):
         raise TargetError(f"target {text!r}: {service!r} is no Service name (lower case letters, digits and '-')")
-    if namespace and not _NAMESPACE.match(namespace):
+    if namespace and not _is_label(namespace):
         raise TargetError(f"target {text!r}: {namespace!r} is no namespace (lower case letters, digits and '-')")
     return Target(scheme, service, namespace, _port(text, port) if colon else "", domain=domain)
 
 
 def _url(text: str, scheme: str, rest: str) -> Target:
     """A service as other clients are given it. Its scheme is the client's affair: what is dialled is the port."""
-    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    place = rest.partition("/")[0].partition("?")[0].partition("#")[0]
     if rest[len(place) :] not in ("", "/"):
         raise TargetError(
             f"target {text!r}: a target names a Service, and no path or query; leave out what follows "
@@ -170,7 +163,7 @@ def _port(text: str, port: str) -> str | int:
     name = port.removeprefix("_")
     if name == port and port.isascii() and port.isdigit():
         return _number(f"target {text!r}", port)
-    if not _PORT_NAME.match(name):
+    if not _is_label(name):
         raise TargetError(f"target {text!r}: {port!r} is neither a port's name nor a number from 1 to 65535")
     return name
 
@@ -192,7 +185,7 @@ def _srv(text: str, name: str, nameserver: Address | None) -> Target:
     if not port.startswith("_") or protocol != "_tcp" or not host.strip("."):
         raise TargetError(f"target {text!r}: {name!r} does not begin with _PORT._tcp. and a name, as {shape} does")
     port = port[1:]
-    if not _PORT_NAME.match(port):
+    if not _is_label(port):
         raise TargetError(f"target {text!r}: {port!r} is no port's name (lower case letters, digits and '-')")
     return Target("dns+srv", *_service_of(host), port=port, name=name, nameserver=nameserver)
 
@@ -219,12 +212,24 @@ def _dns_name(text: str, name: str) -> str:
 
 
 def _is_name(name: str) -> bool:
-    return len(name) <= 254 and all(_LABEL.match(label) for label in name.removesuffix(".").split("."))
+    # Host names outside of Kubernetes may hold an underscore, and are case-insensitive (RFC 4343).
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= 254 and all(_is_label(label.replace("_", "a")) for label in labels)
+
+
+def _is_label(text: str) -> bool:
+    """Whether it is a label of RFC 1123: a Service's name, a namespace's, a port's.
+
+    Kubernetes demanded RFC 1035 ones of Services, which begin with a letter, until KEP-5311. IANA_SVC_NAME is for
+    container ports; the ports of a Service are DNS labels of up to 63 characters.
+    """
+    ends = {text[:1], text[-1:]}
+    return len(text) <= 63 and ends <= _ALPHANUMERIC and _ALPHANUMERIC.issuperset(text.replace("-", ""))
 
 
 def is_namespace(name: str) -> bool:
     """Whether a namespace can have this name."""
-    return bool(_NAMESPACE.match(name))
+    return _is_label(name)
 
 
 def check_domain(domain: object) -> None:
@@ -247,7 +252,7 @@ def domain_of(target: Target, cluster_domain: str) -> str:
 def _service_of(host: str) -> tuple[str, str]:
     """The Service and the namespace that a name of the cluster speaks of; of any other name, none."""
     labels = host.rstrip(".").split(".")
-    if len(labels) >= 3 and labels[2] == "svc" and _SERVICE.match(labels[0]) and _NAMESPACE.match(labels[1]):
+    if len(labels) >= 3 and labels[2] == "svc" and _is_label(labels[0]) and _is_label(labels[1]):
         return labels[0], labels[1]
     return "", ""
 

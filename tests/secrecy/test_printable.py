@@ -2,6 +2,8 @@
 
 import ast
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,25 @@ def test_values_that_hold_text() -> None:
     assert isinstance(error, LoadBalancerError)
     assert SECRET not in repr(Request(key=SECRET))
     assert (Hidden(SECRET) + "", repr({"a": Hidden(SECRET)})) == (SECRET, f"{{'a': '{MASK}'}}")
+
+
+def test_nothing_is_compiled_for_texts_without_secrets() -> None:
+    """The kind: every process compiles patterns that few texts need, milliseconds before its first request."""
+    code = (
+        "import re, sys; make = re._compile; compiled = []\n"
+        "def seen(*given): compiled.append(sys._getframe(2).f_globals['__name__']); return make(*given)\n"
+        "re._compile = seen\n"
+        "import kubelb.printable as printable, kubelb.masking as masking\n"
+        "masking.remember('not-so-secret'); masking.without_userinfo('https://10.0.0.1'); masking.is_content('/a')\n"
+        "printable.printable('reviews.prod:http'); printable.shown('eu-1')\n"
+        "print([name for name in compiled if name in ('kubelb.masking', 'kubelb.printable')])\n"
+        "masking.masked('a@b:c'); print('kubelb.masking' in compiled)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "True"]
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.1", "  https://a/b?c#d", "\u2003a:1", ""])
+def test_a_url_without_a_login_is_as_it_was(url: str) -> None:
+    """But for blanks in front of it, of whatever kind."""
+    assert without_userinfo(url) == url.strip()

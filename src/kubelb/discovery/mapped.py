@@ -20,7 +20,7 @@ __all__ = ["VARIABLE", "mapped"]
 VARIABLE = "KUBELB_TARGETS"
 SHAPE = "reviews.prod=127.0.0.1:8080, or reviews.prod:http=reviews:8080"
 
-BEHIND = re.compile(r"(?<=[^:/]/).+|(?<=[?#]).+", re.DOTALL)
+BEHIND = r"(?s)(?<=[^:/]/).+|(?<=[?#]).+"
 """What follows the host of a URL: its path and its query may hold a key, under whatever name."""
 
 
@@ -81,7 +81,7 @@ def _place(entry: str, place: str) -> Target:
 
 def _slip(entry: str, why: str, cure: str = f"give {SHAPE}") -> TargetError:
     """What is wrong with an entry; why, which repeats parts of it, only where nothing of it has to be hidden."""
-    shown = masked(BEHIND.sub(MASK, entry))
+    shown = masked(re.sub(BEHIND, MASK, entry))
     if shown != entry:
         why, cure = "it is not NAME=ADDRESS:PORT", f"give {SHAPE}"
     return TargetError(f"{VARIABLE}: entry {shown!r}: {'; '.join(filter(None, (why, cure)))}")

@@ -4,6 +4,7 @@ Before every request an adapter asks `watch.on()` and nothing else; only where s
 the request (see `calls.py`). Events are counted always, so that what begins to listen late hears of them all.
 
 OpenTelemetry's modules are imported by what sets it up, never first by kubelb: without them there is nothing to tell.
+Our own that only they need are imported with them: most processes have none.
 """
 
 import sys
@@ -16,13 +17,11 @@ from kubelb.core.events import Event
 from kubelb.core.options import awaitable
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.state import EndpointState
+from kubelb.itself import loaded
 from kubelb.model import Attempt
 from kubelb.printable import shown
 from kubelb.target import Target
-from kubelb.telemetry import meters
 from kubelb.telemetry.broken import lost
-from kubelb.telemetry.conventions import BUCKETS, Wire, http, plain, rpc, scope
-from kubelb.telemetry.looking import Balanced
 from kubelb.telemetry.options import Telemetry
 from kubelb.telemetry.presence import always, metering, never, present, tracing
 from kubelb.telemetry.tally import Tally
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from kubelb.telemetry.calls import Call
+    from kubelb.telemetry.conventions import Wire
+    from kubelb.telemetry.looking import Balanced
+    from kubelb.telemetry.meters import Meters
 
 __all__ = ["AioSeen", "Seen", "Watch"]
 
@@ -52,7 +54,7 @@ class Watch:
         self._clock = clock
         self._tally = Tally()
         self._lb: ReferenceType[Balanced] | None = None
-        self._meters: meters.Meters | None = None
+        self._meters: Meters | None = None
         self._tracer: Tracer | None = None
         self._unmetered = False
         """The instruments could not be made; that is not tried with each request."""
@@ -73,11 +75,13 @@ class Watch:
         if self._meters is not None:
             self._meters.rename(self._tally, self.service)
 
-    def open(self, lb: Balanced, budget: BudgetState | None) -> None:
+    def open(self, lb: "Balanced", budget: BudgetState | None) -> None:
         """Report this load balancer's numbers; it is held weakly."""
         self._lb = ref(lb)
         self._tally.budget = budget
         self._open()
+        if self.on():
+            import kubelb.telemetry.calls  # noqa: F401 - so that no request pays for it
 
     def _open(self) -> None:
         """Register for metrics as soon as OpenTelemetry's are there to take them."""
@@ -87,7 +91,11 @@ class Watch:
         lb = self._lb() if self._lb else None
         if lb is not None and not self._unmetered:
             try:
-                self._meters = meters.meters_for(provider)
+                from kubelb.telemetry.meters import meters_for
+            except (ImportError, OSError):  # no descriptor is left, say; it is tried again with what happens next
+                return
+            try:
+                self._meters = meters_for(provider)
                 self._meters.add(lb, self._tally, self.service)
             except Exception as error:  # noqa: BLE001 - a provider, or a view, of the application's own
                 self._unmetered = True
@@ -103,9 +111,11 @@ class Watch:
         """Endpoints went away."""
         self._tally.leave(states)
 
-    def after_fork_in_child(self, lb: Balanced) -> None:
+    def after_fork_in_child(self, lb: "Balanced") -> None:
         """Begin at zero, with locks of our own."""
-        meters.after_fork_in_child()
+        meters = loaded("telemetry.meters")
+        if meters is not None:
+            meters.after_fork_in_child()
         self._tally.after_fork_in_child(lb.balancer)
         if self._meters is not None:
             self._meters.after_fork_in_child(self._tally)
@@ -114,17 +124,23 @@ class Watch:
 
     def http(self, method: str, scheme: str, host: str, port: int | None, url: Any, *, instrumented: bool) -> "Call":
         """See an HTTP request; `instrumented`: an instrumentation records its duration."""
+        from kubelb.telemetry.conventions import http
+
         return self._call(http(method, scheme, host, port, url, instrumented=instrumented))
 
     def rpc(self, method: str) -> "Call":
         """See a gRPC call."""
+        from kubelb.telemetry.conventions import rpc
+
         return self._call(rpc(method, self._target.host, self._target.port))
 
     def plain(self) -> "Call":
         """See a call of a function of the user's."""
+        from kubelb.telemetry.conventions import plain
+
         return self._call(plain(self.service))
 
-    def _call(self, wire: Wire) -> "Call":
+    def _call(self, wire: "Wire") -> "Call":
         from kubelb.telemetry.calls import Call
 
         if self._meters is None:
@@ -134,6 +150,8 @@ class Watch:
     def _tracing(self) -> "Tracer | None":
         if self._tracer is None and (self._options.tracer_provider is not None or tracing()):
             from opentelemetry import trace
+
+            from kubelb.telemetry.conventions import scope
 
             try:
                 self._tracer = trace.get_tracer(*scope(), self._options.tracer_provider)
@@ -146,6 +164,8 @@ class Watch:
             return None
         if name not in self._histograms:
             from opentelemetry import metrics
+
+            from kubelb.telemetry.conventions import BUCKETS, scope
 
             self._histograms[name] = None
             try:

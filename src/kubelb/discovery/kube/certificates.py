@@ -8,6 +8,7 @@ disk for as long as it takes to load it, in a folder that only this user can ent
 import os
 import ssl
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -63,10 +64,12 @@ def stamp(source: Source) -> Stamp:
 
 @lru_cache(maxsize=32)
 def _context(material: Material, stamps: tuple[Stamp, ...]) -> ssl.SSLContext:  # noqa: ARG001  a key of the cache
-    with tempfile.TemporaryDirectory(prefix="kubelb-") as folder:
+    with ExitStack() as stack:
+        given, folder = (material.ca, material.cert, material.key), ""
+        if any(isinstance(source, bytes) for source in given):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kubelb-"))
         ca, cert, key = (
-            _as_file(source, Path(folder, name))
-            for name, source in (("ca", material.ca), ("cert", material.cert), ("key", material.key))
+            _as_file(source, Path(folder, name)) for name, source in zip(("ca", "cert", "key"), given, strict=True)
         )
         try:
             context = ssl.create_default_context(cafile=ca)
