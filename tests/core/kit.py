@@ -52,6 +52,27 @@ class Rig:
         ip = pod(number).ip
         return next(state for state in self.balancer.states() if state.endpoint.ip == ip)
 
+    # What is inside, for tests that have to see it; said here once
+
+    @property
+    def picking(self) -> Any:
+        """What the balancer picks with until the next change."""
+        return self.balancer._pickers
+
+    @property
+    def base(self) -> Any:
+        """The policy's picker with slow start and fair shares around it, as far as there are any."""
+        return self.balancer._pickers.base
+
+    @property
+    def picker(self) -> Any:
+        """What takes a first attempt."""
+        return self.balancer._picker
+
+    @property
+    def guards(self) -> Any:
+        return self.balancer._guards
+
     def lease(self, number: int) -> Lease:
         """Return a lease on one endpoint, whatever the policy thinks of it."""
         return Lease(self.state(number), self.clock())

@@ -53,6 +53,11 @@ class Queues:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = _order()
 
+    @property
+    def guards(self) -> Any:
+        """What is inside, for tests that have to see it."""
+        return self.balancer._guards
+
     def open(self, utilisation: float, seconds: float) -> Counter[int]:
         """Let requests come at a rate that is `utilisation` of what all pods could work off; return the picks."""
         rate = utilisation * self.count * SERVERS / WORK

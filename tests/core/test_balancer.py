@@ -256,13 +256,13 @@ def test_a_forked_child_starts_with_nothing_in_flight_and_turns_of_its_own() -> 
     rig = Rig(40, "round_robin")
     lease = rig.balancer.pick()
     rig.balancer._lock.acquire()
-    picker = rig.balancer._picker
+    picker = rig.picker
     rig.balancer.forget_in_flight()
     assert lease.released
     lease.release(failed())
     assert lease.state.failures == 0
     rig.balancer.pick().release()
-    assert rig.balancer._picker is not picker
+    assert rig.picker is not picker
 
 
 def test_events_are_told_outside_the_lock() -> None:
@@ -284,8 +284,8 @@ class Collecting:
 
     def __enter__(self) -> None:
         for number in range(2):
-            cycle: list[Any] = [Owner(self, Lease(self.rig.balancer._pickers.eligible[number], 0.0))]
-            cycle.append((cycle, Lease(self.rig.balancer._pickers.eligible[number], 0.0)))
+            cycle: list[Any] = [Owner(self, Lease(self.rig.picking.eligible[number], 0.0))]
+            cycle.append((cycle, Lease(self.rig.picking.eligible[number], 0.0)))
         del cycle
         assert self.inside.acquire(timeout=5), "taken again by the thread that has it"
         gc.collect()
@@ -361,7 +361,7 @@ def test_updates_picks_and_failures_from_many_threads() -> None:
     assert broken == []
     rig.set(pods(6))
     states = rig.balancer.states()
-    ejector = rig.balancer._guards.ejector
+    ejector = rig.guards.ejector
     assert ejector is not None
     assert sum(state.in_flight for state in states) == 0
     assert set(ejector.away) == {state for state in states if state.phase is not Phase.ACTIVE}

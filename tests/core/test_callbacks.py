@@ -132,6 +132,6 @@ def test_what_events_repeat_of_others_is_fit_to_be_printed() -> None:
 def test_a_picker_that_fails_where_nothing_is_left() -> None:
     """Its own error is all there is to say."""
     rig = Rig(2, Odd(broken))
-    rig.balancer._pickers.eligible = ()
+    rig.picking.eligible = ()
     with pytest.raises(ZeroDivisionError):
         rig.balancer.pick()

@@ -285,7 +285,7 @@ def test_leaving_the_set_leaves_the_circuit_behind() -> None:
     rig.set(everyone)
     assert circuit(rig, 0) == ""
     assert rig.picks(90)["10.0.0.0"] > 0
-    circuits = rig.balancer._guards.circuits
+    circuits = rig.guards.circuits
     assert circuits is not None
     assert circuits.away == []
     serve(rig, 0, good=10, bad=5)
@@ -302,7 +302,7 @@ def test_a_report_that_comes_too_late_opens_nothing() -> None:
     rig = broken()
     serve(rig, 0, bad=19)
     (its,) = rig.state(0).circuits
-    circuits = rig.balancer._guards.circuits
+    circuits = rig.guards.circuits
     assert circuits is not None
     assert circuits.report(its, 1, rig.clock(), rig.clock()) == []
     opened(rig)
@@ -430,7 +430,7 @@ def test_a_state_that_another_request_has_claimed_is_not_claimed_again() -> None
     opened(rig)
     rig.clock.advance(10)
     rig.balancer.pick()
-    guards = rig.balancer._guards
+    guards = rig.guards
     assert [guards.claim(rig.state(0)) for _ in range(6)] == [True] * 4 + [False] * 2
     assert not guards.claim(rig.state(1))
     assert not guards.claim_gate()
@@ -572,7 +572,7 @@ def test_a_circuit_is_made_once_and_no_outcome_of_a_success_takes_the_lock() -> 
     rig.balancer._lock = Locked()  # type: ignore[assignment]
     for _ in range(150):
         rig.balancer.pick().release()
-    states = [Lease(state, 0.0).state for state in rig.balancer._pickers.eligible]
+    states = [Lease(state, 0.0).state for state in rig.picking.eligible]
     assert all(set(circuit.calls) == {OK} for state in states for circuit in state.circuits)
     assert len({id(circuit) for state in states for circuit in state.circuits}) == 3
-    assert isinstance(rig.balancer._guards.circuits, Circuits)
+    assert isinstance(rig.guards.circuits, Circuits)

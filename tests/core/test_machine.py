@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
         elif "at their limit" in error.counts:
             each = (self.limits and self.limits.max_requests_per_endpoint) or 0
             assert self.enforced(self.limits)
-            assert all(state.in_flight >= each for state in self.rig.balancer._pickers.eligible)
+            assert all(state.in_flight >= each for state in self.rig.picking.eligible)
         else:
             assert self.enforced(self.breaker)
             gate = self.rig.balancer.circuit in {"open", "half-open"}
@@ -209,8 +209,8 @@ class Machine(RuleBasedStateMachine):
         if self.enforced(self.breaker):
             barred |= {state for state in used if self.circuit(state) != "closed"}
         resting = {state for state in used if state.rests_until != NEVER}
-        assert set(balancer._pickers.eligible) == set(used) - barred
-        assert set(balancer._pickers.awake) == set(used) - barred - resting
+        assert set(self.rig.picking.eligible) == set(used) - barred
+        assert set(self.rig.picking.awake) == set(used) - barred - resting
         assert len(resting - barred) <= allowance(len(set(used) - barred))
         assert (balancer.refusal() is None) == bool(used)
         words = {view.address: view.state for view in balancer.view()}

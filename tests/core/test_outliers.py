@@ -284,7 +284,7 @@ def test_a_set_that_shrinks_takes_back_its_surplus(left: int) -> None:
 def test_an_ejection_cut_short_by_an_interrupt_is_forgotten() -> None:
     """Noted as away and still active: dropped at the next look, or ejected once and not twice."""
     rig = Rig(5)
-    ejector = rig.balancer._guards.ejector
+    ejector = rig.guards.ejector
     assert ejector is not None
     ejector.away.append(rig.state(0))
     rig.eject(0)
@@ -300,7 +300,7 @@ def test_a_probe_is_claimed_once() -> None:
     rig = Rig(3)
     rig.eject(0)
     rig.clock.advance(13)
-    ejector = rig.balancer._guards.ejector
+    ejector = rig.guards.ejector
     assert ejector is not None
     ejector.advance(rig.clock())
     assert [ejector.claim(rig.state(0)) for _ in range(2)] == [True, False]
@@ -347,7 +347,7 @@ def test_the_laws_hold_under_any_history(count: int, steps: list[tuple[str, int,
         away = [state for state in states if state.phase is not Phase.ACTIVE]
         assert len(away) <= allowance(count)
         assert len(away) < count
-        ejector = rig.balancer._guards.ejector
+        ejector = rig.guards.ejector
         assert ejector is not None
         assert set(ejector.away) == set(away)
         just_ejected = [event for event in rig.events if isinstance(event, Ejected) and "in a row" in event.reason]

@@ -35,7 +35,7 @@ def test_an_endpoint_that_came_back_is_not_claimed_by_an_old_picker() -> None:
     rig.eject(0)
     rig.clock.advance(13)
     rig.balancer._sweep(rig.clock())
-    old = rig.balancer._picker
+    old = rig.picker
     assert isinstance(old, ProbePicker)
     rig.balancer.pick().release()  # the probe, and it is good
     again = ProbePicker(old._inner, [rig.state(0)], rig.balancer._claim)

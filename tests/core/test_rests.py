@@ -180,9 +180,9 @@ def test_what_is_lifted_of_a_large_set_makes_one_picker_for_all() -> None:
     refusals = [settle(rig.lease(number), busy(20.0)) for number in range(2)]
     rig.clock.advance(0.06)
     assert list(rig.picks(4000).values())[:2] == [0, 0]
-    before = rig.balancer._pickers
+    before = rig.picking
     rig.balancer.lift(refusals)
-    assert rig.balancer._pickers is before
+    assert rig.picking is before
     rig.clock.advance(0.06)
     assert min(list(rig.picks(9000).values())[:2]) > 0
 
@@ -192,11 +192,11 @@ def test_claims_are_bounded() -> None:
     rig = Rig(2)
     for seconds in range(1, 1001):
         rig.lease(0).release(busy(20.0 + seconds / 1000))
-    assert [len(claims) for claims in rig.balancer._guards.rests._claims.values()] == [CLAIMS]
+    assert [len(claims) for claims in rig.guards.rests._claims.values()] == [CLAIMS]
     assert rig.state(0).rests_until == rig.clock() + 21.0
     rig.clock.advance(21.1)
     rig.picks(1)
-    assert rig.balancer._guards.rests._claims == {}
+    assert rig.guards.rests._claims == {}
 
 
 @pytest.mark.parametrize(("ends", "most"), [(full(30.0), 3), (busy(86_400.0), 3), (full(1.0), 7), (busy(), 7)])
@@ -231,7 +231,7 @@ def test_a_straggler_is_no_probe() -> None:
     assert rig.state(0).phase is Phase.PROBING
     assert rig.state(0).until == until
     probe.release()
-    ejector = rig.balancer._guards.ejector
+    ejector = rig.guards.ejector
     assert ejector is not None
     ejector.postpone(rig.state(0), 30.0, rig.clock())
     assert rig.state(0).phase is Phase.ACTIVE
@@ -265,10 +265,10 @@ def test_rests_of_a_large_set_make_one_picker_for_all() -> None:
     """A thousand endpoints that are full at once are no thousand new pickers: the next one comes after 50 ms."""
     rig = Rig(0)
     rig.set(pods(1000))
-    before = rig.balancer._pickers
+    before = rig.picking
     for number in range(20):
         rig.lease(number).release(full(5.0))
-    assert rig.balancer._pickers is before
+    assert rig.picking is before
     rig.clock.advance(0.06)
     assert sum(count > 0 for count in list(rig.picks(4000).values())[:20]) == 0
 
@@ -280,7 +280,7 @@ def test_an_endpoint_that_has_left_rests_no_more() -> None:
     rig.lease(0).release(full(20.0))
     rig.set(pods(3)[1:], pods(1))
     late.release(full(20.0))
-    assert rig.balancer._guards.rests.resting == []
+    assert rig.guards.rests.resting == []
     rig.set(pods(3))
     assert min(rig.picks(60).values()) > 0
 

@@ -271,7 +271,7 @@ def test_without_xxhash_the_error_names_the_command(monkeypatch: pytest.MonkeyPa
 def key_of(rig: Rig, number: int) -> str:
     """Return a key that belongs to an endpoint."""
     state = rig.state(number)
-    return next(key for key in KEYS if rig.balancer._pickers.base.pick(Request(key=key), 0.0) is state)
+    return next(key for key in KEYS if rig.base.pick(Request(key=key), 0.0) is state)
 
 
 def test_a_retry_goes_to_the_next_on_the_ring_and_always_there() -> None:
@@ -321,18 +321,18 @@ def test_one_that_fits_is_found_however_far_it_is() -> None:
 def test_keys_of_an_ejected_endpoint_go_on_and_return(factor: float | None) -> None:
     """Nothing else moves meanwhile, and the ring is not built anew: all that a request's thread does is short."""
     rig = Rig(6, RingHash(balance_factor=factor), slow_start=None)
-    ring = rig.balancer._pickers.base._ring
-    before = homes(rig.balancer._pickers.base, KEYS[:200])
+    ring = rig.base._ring
+    before = homes(rig.base, KEYS[:200])
     lost = rig.state(2).endpoint.authority
     rig.eject(2)
-    during = homes(rig.balancer._pickers.base, KEYS[:200])
+    during = homes(rig.base, KEYS[:200])
     assert lost not in during
     assert [a for a, b in zip(before, during, strict=True) if a != b] == [a for a in before if a == lost]
-    assert rig.balancer._pickers.base._ring is ring
+    assert rig.base._ring is ring
     rig.clock.advance(13)
     rig.balancer.pick(Request(key=key_of(rig, 3))).release()  # the probe: of the ejected one, whatever the key
-    assert homes(rig.balancer._pickers.base, KEYS[:200]) == before
-    assert rig.balancer._pickers.base._ring is ring
+    assert homes(rig.base, KEYS[:200]) == before
+    assert rig.base._ring is ring
 
 
 def test_each_key_moves_to_a_newcomer_once() -> None:
@@ -340,8 +340,8 @@ def test_each_key_moves_to_a_newcomer_once() -> None:
     rig = Rig(4, RingHash(balance_factor=None))
     rig.clock.advance(60)
     rig.set(pods(5))
-    ring = rig.balancer._pickers.base._inner
-    assert rig.balancer._pickers.base._elders._ring is ring._ring  # elders need none of their own
+    ring = rig.base._inner
+    assert rig.base._elders._ring is ring._ring  # elders need none of their own
     mine = [key for key in KEYS if ring.pick(Request(key=key), 0.0) is rig.state(4)]
     assert len(mine) > 250
     moved: list[set[str]] = []
@@ -370,14 +370,14 @@ def test_a_majority_of_newcomers_does_not_leave_all_to_one_elder() -> None:
 def test_it_comes_back_from_nothing() -> None:
     """Scaled to zero and up again: the ring is the same, where the names are; new pods have another."""
     rig = Rig(4, "ring_hash", slow_start=None)
-    ring = rig.balancer._pickers.base._ring
+    ring = rig.base._ring
     rig.set(())
-    assert isinstance(rig.balancer._pickers.base, Refusing)
+    assert isinstance(rig.base, Refusing)
     rig.set(tuple(pod(number, 1) for number in range(4)))
-    assert rig.balancer._pickers.base._ring is ring
+    assert rig.base._ring is ring
     rig.set(())
     rig.set(pods(9)[4:])
-    assert homes(rig.balancer._pickers.base) == homes(RingHash().build(states(9)[4:], Random(1)))
+    assert homes(rig.base) == homes(RingHash().build(states(9)[4:], Random(1)))
 
 
 def test_a_rebuild_that_raises_is_replaced_by_a_new_ring() -> None:
@@ -393,7 +393,7 @@ def test_a_rebuild_that_raises_is_replaced_by_a_new_ring() -> None:
     (event,) = rig.told(Skipped)
     assert "no ring today" in event.reason
     rig.set(pods(6))
-    assert homes(rig.balancer._pickers.base) == homes(RingHash().build(states(6), Random(1)))
+    assert homes(rig.base) == homes(RingHash().build(states(6), Random(1)))
 
 
 def test_a_probe_that_fails_sends_no_other_key_there() -> None:

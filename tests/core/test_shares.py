@@ -159,8 +159,8 @@ def test_a_bad_deploy_ejects_nobody(count: int, bad: float) -> None:
         rig.clock.advance(0.05 / count)
         rig.balancer.pick().release(failed() if chance.random() < bad else Outcome())
         if turn > 200 * count:
-            assert rig.balancer._guards.ejector is not None
-            assert rig.balancer._guards.ejector.away == []
+            assert rig.guards.ejector is not None
+            assert rig.guards.ejector.away == []
 
 
 @pytest.mark.parametrize("policy", ["random", "round_robin", "least_request", "peak_ewma"])
@@ -278,7 +278,7 @@ def test_the_picture_of_a_large_set_is_kept_for_a_moment() -> None:
     """Of 150 endpoints it is taken anew after 7.5 ms, not for each failure."""
     rig = Rig(150)
     rig.fail(0, 5)
-    ejector = rig.balancer._guards.ejector
+    ejector = rig.guards.ejector
     assert ejector is not None
     taken = ejector._peers
     rig.fail(1, 5)
@@ -292,7 +292,7 @@ def test_the_picture_of_a_large_set_is_kept_for_a_moment() -> None:
 def test_a_judgement_that_comes_too_late_ejects_nobody() -> None:
     """Between the failure and the lock the endpoint left, or was ejected by another thread."""
     rig = Rig(4)
-    ejector = rig.balancer._guards.ejector
+    ejector = rig.guards.ejector
     assert ejector is not None
     gone, away = rig.state(3), rig.state(0)
     rig.set(pods(3))

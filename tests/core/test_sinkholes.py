@@ -65,7 +65,7 @@ SETS = [(2, 1), (3, 1), (3, 2), (10, 1), (10, 2), (50, 1), (50, 2)]
 
 
 def bounds(queues: Queues) -> int:
-    return len(queues.balancer._guards.sinkholes.bounded)
+    return len(queues.guards.sinkholes.bounded)
 
 
 @pytest.mark.parametrize("load", LOADS)
@@ -306,13 +306,13 @@ def test_what_left_the_set_is_forgotten() -> None:
     old = rig.state(0)
     late = rig.lease(0)
     rig.set(pods(3)[1:])
-    assert not rig.balancer._guards.sinkholes.bounded
+    assert not rig.guards.sinkholes.bounded
     late.release(NOT_FOUND)
     assert old.contrast is None
     rig = sinkhole(slow_start=None)
     rig.set(pods(3)[1:], (pod(0),))
     rig.set(pods(3))
-    assert not rig.balancer._guards.sinkholes.bounded
+    assert not rig.guards.sinkholes.bounded
     assert rig.picks(300)["10.0.0.0"] > 50
 
 
@@ -322,13 +322,13 @@ def test_an_update_that_an_interrupt_cut_short_is_survived() -> None:
     rig.state(0).forget()
     rig.clock.advance(2)
     rig.picks(1)
-    assert not rig.balancer._guards.sinkholes.bounded
+    assert not rig.guards.sinkholes.bounded
 
 
 def test_two_threads_that_see_the_same_refusals_bound_it_once() -> None:
     """Both have found it too much; the second finds it bounded, a third one finds it gone."""
     rig = sinkhole()
-    sinkholes = rig.balancer._guards.sinkholes
+    sinkholes = rig.guards.sinkholes
     assert sinkholes.begin(rig.state(0), rig.clock()) == []
     gone = rig.state(1)
     rig.set((pod(0), pod(2)))
@@ -386,7 +386,7 @@ def test_of_two_that_are_bounded_the_one_that_is_well_again_is_let_go() -> None:
     for _ in range(100):
         rig.succeed(2)
     refuse(rig, 1, 99)
-    assert len(rig.balancer._guards.sinkholes.bounded) == 2
+    assert len(rig.guards.sinkholes.bounded) == 2
     for _ in range(50):
         rig.succeed(0)
         rig.succeed(2)
@@ -394,7 +394,7 @@ def test_of_two_that_are_bounded_the_one_that_is_well_again_is_let_go() -> None:
         refuse(rig, 1, 1)
     rig.clock.advance(1)
     rig.picks(1)
-    assert list(rig.balancer._guards.sinkholes.bounded) == [rig.state(1)]
+    assert list(rig.guards.sinkholes.bounded) == [rig.state(1)]
 
 
 def test_one_that_is_away_is_not_bounded_beside_that() -> None:
@@ -505,4 +505,4 @@ def test_what_refuses_no_larger_a_share_than_its_peers_is_never_bounded(own: tup
     shares = [ill / (well + ill) for well, ill in peers if well]
     assert best(state.contrast, good + bad, 0.0) >= min(shares, default=1.0) - 1e-9
     if good + bad and bad / (good + bad) <= min(shares, default=1.0):
-        assert not rig.balancer._guards.sinkholes.refuses(state, 0.0)
+        assert not rig.guards.sinkholes.refuses(state, 0.0)

@@ -97,7 +97,7 @@ def test_nothing_known_is_said_in_words() -> None:
 def test_a_refusal_read_just_before_the_first_snapshot_still_refuses() -> None:
     """A thread that saw the old picker gets NotReady, not an internal error, however the set has changed since."""
     rig = Rig(0)
-    old = rig.balancer._picker
+    old = rig.picker
     assert isinstance(old, Refusing)
     rig.set(pods(2))
     with pytest.raises(NotReady):
