@@ -12,6 +12,7 @@ import requests
 import kubelb
 from kubelb.adapters.requests import mount
 from kubelb.runtime.switch import switched_off
+from kubelb.service import service_of
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_httpx_goes_through_the_name(world, by_name, front, monkeypatch, how):
                 response = world.get(client, url)
         assert (response.text, front.seen) == ("plain", [f"reviews.prod:{front.port}"])
         assert "kubelb" not in response.extensions
-        assert lb._feed is None
+        assert service_of(lb).opening.now is None
         if how == "block":
             with pytest.raises(kubelb.NotReady):
                 world.get(client, url)

@@ -10,6 +10,7 @@ from tests.adapters_grpc.conftest import in_flight
 
 import kubelb
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 
 @on_loop
@@ -51,6 +52,6 @@ async def test_a_close_that_is_cancelled(server: Any) -> None:
             await task
 
         def closed(lb: kubelb.LoadBalancer = channel.lb) -> bool:
-            return lb._closed
+            return service_of(lb).opening.closed
 
         assert await eventually(closed), f"turn {turns}"

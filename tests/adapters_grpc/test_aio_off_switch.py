@@ -15,6 +15,7 @@ from tests.adapters_grpc.test_aio_interceptors import each_kind, raises
 import kubelb
 from kubelb.adapters._grpc import aio_channel
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 SECONDS = 20.0
 
@@ -38,7 +39,7 @@ async def test_each_kind_of_call(ways_to: Ways, monkeypatch: Any, how: str) -> N
             assert ways_to.front.total == len(ways)
             assert ways_to.pod.total == 0
             assert len(peers) == 1
-            assert lb._feed is None
+            assert service_of(lb).opening.now is None
             assert len(channel.subs) == 0
             if how == "block":
                 for way in ways:
@@ -181,7 +182,7 @@ async def test_the_state_is_that_of_the_plain_channel(ways_to: Ways, monkeypatch
             await asyncio.wait_for(changed, SECONDS)
             assert channel.get_state() is grpc.ChannelConnectivity.READY
             assert channel._channel.check_connectivity_state(False) == 2
-            assert lb._feed is None
+            assert service_of(lb).opening.now is None
 
 
 def test_its_state_without_a_loop(ways_to: Ways, monkeypatch: Any) -> None:  # noqa: F811

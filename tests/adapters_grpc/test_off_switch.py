@@ -21,6 +21,7 @@ from tests.adapters_grpc.test_tls import served
 
 import kubelb
 from kubelb.adapters import grpc as balanced
+from kubelb.service import service_of
 
 SECONDS = 20.0
 
@@ -63,7 +64,7 @@ def test_each_kind_of_call(ways_to: Ways, monkeypatch: Any, how: str) -> None:  
         assert ways_to.front.total == len(KINDS)
         assert ways_to.pod.total == 0
         assert len(peers) == 1
-        assert lb._feed is None
+        assert service_of(lb).opening.now is None
         assert len(channel.subs) == 0
         if how == "block":
             for name, call in KINDS.items():
@@ -185,7 +186,7 @@ def test_the_state_is_that_of_the_plain_channel(ways_to: Ways, monkeypatch: Any)
         channel.subscribe(states.append)
         assert until(lambda: states == [grpc.ChannelConnectivity.READY])
         channel.unsubscribe(states.append)
-        assert lb._feed is None
+        assert service_of(lb).opening.now is None
         lb.wait_ready(0.0)
     assert channel._channel.check_connectivity_state(False) == 4
 

@@ -9,8 +9,8 @@ from kubelb import LoadBalancer
 from kubelb.discovery.dns.finding import Finding
 from kubelb.discovery.dns.reducer import Reducer
 from kubelb.discovery.kube.reducer import Reducer as SliceReducer
+from kubelb.discovery.options import parse_families
 from kubelb.discovery.route import has_route
-from kubelb.discovery.select import parse_families
 from kubelb.model import Endpoint
 from kubelb.target import parse_target
 

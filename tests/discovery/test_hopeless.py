@@ -9,6 +9,7 @@ import pytest
 
 from kubelb import DeadlineExceeded, LoadBalancer, NeverSent, NoEndpoints, NotReady, UnknownService
 from kubelb.model import Outcome, Sent, Verdict
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
 from .test_stop import wait_for
@@ -118,10 +119,10 @@ def test_only_the_first_call_waits(cluster, prefix):
         with LoadBalancer(prefix + "reviews.prod:http", ready_timeout=20.0, **options) as lb:
             lb.feed()
             wait_for(lambda: "not allowed" in lb.health().error and not lb.feed().source.waiting, 20.0)
-            lb.ready_timeout = 0.5
+            service_of(lb).readiness.timeout = 0.5
             with pytest.raises(NotReady, match="not allowed to list"):
                 ask(lb)
-            lb.ready_timeout = 60.0
+            service_of(lb).readiness.timeout = 60.0
             began = time.monotonic()
             for _ in range(20):
                 with pytest.raises(NotReady, match="not allowed to list"):
@@ -152,7 +153,7 @@ def test_calls_whose_time_is_shorter_than_the_wait(cluster):
             for _ in range(2):
                 with pytest.raises(DeadlineExceeded, match="not allowed to list"):
                     lb.call(lambda attempt: None, deadline=0.1)
-            lb.ready_timeout = 0.1
+            service_of(lb).readiness.timeout = 0.1
             time.sleep(0.1)
             began = time.monotonic()
             with pytest.raises(NotReady, match="an error in the configuration"):

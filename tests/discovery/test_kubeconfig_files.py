@@ -19,7 +19,7 @@ from kubelb.discovery.kube.plugin import PluginCredentials
 from kubelb.discovery.kube.proxy import login_of
 from kubelb.discovery.kube.serverurl import server_url
 from kubelb.discovery.kube.transport import _manager
-from kubelb.discovery.select import Options
+from kubelb.discovery.options import DiscoveryOptions
 
 from .build import piece, row
 from .feeding import Reader
@@ -209,7 +209,7 @@ def test_content_in_the_place_of_a_path_in_a_kubeconfig(tmp_path, key, content):
 def test_content_in_the_place_of_the_kubeconfig(tmp_path, monkeypatch, content):
     """As kubeconfig=, and in $KUBECONFIG, where a colon in it must not make a list of files of it."""
     with pytest.raises(ValueError, match="give the path of the file") as refused:
-        Options(kubeconfig=content)
+        DiscoveryOptions(kubeconfig=content)
     with pytest.raises(CredentialsError, match="the contents of a kubeconfig were given") as raised:
         Kubeconfig(content).open()
     assert content[:20] not in f"{raised.value}{raised.value.cure}{refused.value}"

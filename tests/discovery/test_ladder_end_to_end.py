@@ -26,11 +26,11 @@ class Balancer(LoadBalancer):
         self.ahead = 0.0
         options = {"kubeconfig": cluster.kubeconfig, "nameserver": cluster.dns.address, **options}
         super().__init__(target, clock=lambda: monotonic() + self.ahead, slow_start=None, **options)
+        self.on_event(self._heard)
 
-    def _emit(self, event):
+    def _heard(self, event):
         if isinstance(event, SourceChanged):
             self.steps.append((event.source, event.before, event.kind))
-        super()._emit(event)
 
     @property
     def used(self):

@@ -71,11 +71,11 @@ class Balancer(LoadBalancer):
     def __init__(self, *args, **options):
         self.spills = []
         super().__init__(*args, **options)
+        self.on_event(self._heard)
 
-    def _emit(self, event):
+    def _heard(self, event):
         if isinstance(event, SpilledOver):
             self.spills.append(event.over)
-        super()._emit(event)
 
     def ask(self):
         def connect(attempt):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 from tests.stalls import elapsed
 
 from kubelb import LoadBalancer
-from kubelb.core.events import DiscoveryFailed, Event
+from kubelb.core.events import DiscoveryFailed, Emit, Event
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.dns.reducer import HOLD
 from kubelb.discovery.dns.source import DnsDiscovery
 from kubelb.discovery.kube.source import KubeDiscovery
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.errors import NoEndpoints, UnknownService
+from kubelb.service import service_of
 
 from .processes import PATIENCE, wait_for
 
@@ -41,20 +43,17 @@ class Balancer(LoadBalancer):
         self._patience: dict[str, Any] = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
         self._hold = hold
         super().__init__(target, **options)
+        self.on_event(self.events.append)
+        if service_of(self).placing.options.nameserver is None:  # else the ladder, as it is
+            service_of(self).placing.source = self._source  # type: ignore[method-assign,assignment]
 
-    def _make_source(self) -> Discovery:
-        options = {name: getattr(self._options, name) for name in self._options.__slots__}
-        if self._options.nameserver:  # the ladder, as it is
-            return super()._make_source()
-        options.pop("nameserver")
+    def _source(self, emit: Emit, _: object) -> Discovery:
+        options = asdict(service_of(self).placing.options)
+        options.pop("nameserver"), options.pop("seed")
         dns = {name: options.pop(name) for name in ("cluster_domain", "fallback_port")}
         if self.target.name:
-            return DnsDiscovery(self.target, hold=self._hold, clock=self._clock, emit=self._emit, **dns)
-        return KubeDiscovery(self.target, clock=self._clock, emit=self._emit, **options, **self._patience)
-
-    def _emit(self, event: Event) -> None:
-        self.events.append(event)
-        super()._emit(event)
+            return DnsDiscovery(self.target, hold=self._hold, emit=emit, **dns)
+        return KubeDiscovery(self.target, emit=emit, **options, **self._patience)
 
     @property
     def failures(self) -> list[str]:

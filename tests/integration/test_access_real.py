@@ -15,6 +15,7 @@ from kubelb.discovery.kube.kubeconfig import Kubeconfig
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.steps import Reply
 from kubelb.discovery.kube.transport import Transport
+from kubelb.service import service_of
 
 from .access import RBAC, READ_SLICES, Access, reads_slices, wait_may
 from .api import Api, ApiError, Json
@@ -220,7 +221,8 @@ def test_the_token_is_on_the_wire_and_nowhere_else(
     scheme, _, token = headers.pop().partition(" ")
     assert scheme == "Bearer"
     assert len(token) > 500
-    said = caplog.text + repr(lb) + repr(lb.events) + repr(lb.health()) + repr(lb._feed.source)  # type: ignore[union-attr]
+    source = service_of(lb).opening.now.source
+    said = caplog.text + repr(lb) + repr(lb.events) + repr(lb.health()) + repr(source)  # type: ignore[union-attr]
     assert "discovery is back" in said
     assert token not in said
     assert token[-40:] not in said

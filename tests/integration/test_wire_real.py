@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.stalls import elapsed
 
+from kubelb.service import service_of
+
 from .balancers import CLOSE_TIMEOUT, Balancer, Balancers, sockets_to, threads
 from .cluster import Cluster
 from .controlplane import ControlPlane
@@ -142,5 +144,5 @@ def test_closing_takes_no_time_in_any_state(
 
 def stage(lb: Balancer) -> str:
     """What the stream is doing."""
-    stream = getattr(lb._feed and lb._feed.source, "_stream", None)
+    stream = getattr((feed := service_of(lb).opening.now) and feed.source, "_stream", None)
     return stream.stage.rpartition(" ")[0] if stream else "beginning"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from core.kit import pods
 from kubelb import LoadBalancer
 from kubelb.model import Endpoint, Health, Snapshot
+from kubelb.service import service_of
 
 
 class Source:
@@ -63,8 +64,9 @@ class Scripted(LoadBalancer):
 
     make: Callable[[], Source]
 
-    def _make_source(self) -> Source:
-        return self.make()
+    def __init__(self, target: str, **options: object) -> None:
+        super().__init__(target, **options)  # type: ignore[arg-type]
+        service_of(self).placing.source = lambda *_: self.make()  # type: ignore[method-assign]
 
 
 def balancer(source: Source, **options: object) -> Scripted:

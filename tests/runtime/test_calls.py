@@ -18,6 +18,7 @@ from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import Closed, DeadlineExceeded, NeverSent, NoEndpoints, NotReady, Overloaded
 from kubelb.model import CANCELLED, IDEMPOTENT, Outcome, Sent, Verdict
+from kubelb.service import service_of
 
 from .kit import Source, balancer, in_flight, no_threads_left, until
 
@@ -376,7 +377,7 @@ def test_refusals_come_out_as_they_are() -> None:
         lb = balancer(source, ready_timeout=0.05)
         with pytest.raises(NotReady, match="scripted: 403 Forbidden; wait"):
             both(lb, pytest.fail)  # type: ignore[arg-type]
-        lb.ready_timeout = 20
+        service_of(lb).readiness.timeout = 20
         with pytest.raises(DeadlineExceeded, match="before the deadline from scripted: 403 Forbidden; wait"):
             both(lb, pytest.fail, deadline=0.05)  # type: ignore[arg-type]
         lb.close()
@@ -548,7 +549,7 @@ def test_waiters_that_give_up_are_gone() -> None:
         assert all(isinstance(end, DeadlineExceeded) for end in ends[::3])
         assert all(isinstance(end, asyncio.CancelledError) for end in ends[1::3])
         assert ends[2::3] == [1] * len(ends[2::3])
-        feed = lb._feed
+        feed = service_of(lb).opening.now
         assert feed is not None
         assert feed._waiters == set()
         assert in_flight(lb) == 0

@@ -19,6 +19,7 @@ from kubelb.core.steps import Next, Send
 from kubelb.errors import Closed, DeadlineExceeded
 from kubelb.model import IDEMPOTENT, Outcome
 from kubelb.runtime.aio import drive_async
+from kubelb.service import service_of
 
 from .kit import in_flight
 
@@ -174,7 +175,7 @@ def test_a_close_that_is_cancelled_is_done() -> None:
         release.set()
         await busy
         for _ in range(200):
-            if lb._closed:
+            if service_of(lb).opening.closed:
                 break
             await asyncio.sleep(0.01)
         return lb

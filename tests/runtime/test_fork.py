@@ -12,6 +12,7 @@ import pytest
 from core.kit import pods
 from kubelb import LoadBalancer, NeverSent
 from kubelb.runtime import fork
+from kubelb.service import service_of
 
 from .kit import Source, balancer, in_flight, no_threads_left
 
@@ -86,13 +87,14 @@ def test_a_lock_held_by_another_thread_does_not_hang_the_child() -> None:
         source = Source()
         lb = balancer(source)
         lb.wait_ready()
-        feed, budget = lb._feed, lb._budget
+        opening, budget = service_of(lb).opening, lb._budget
+        feed = opening.now
         assert feed is not None
         assert budget is not None
         taken, go_on = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with lb._lock, lb.balancer._lock, budget._lock, lb._log._lock, feed._lock, feed._worker._wakeup:
+            with opening._lock, lb.balancer._lock, budget._lock, lb._log._lock, feed._lock, feed._worker._wakeup:
                 taken.set()
                 go_on.wait(20)
 
@@ -137,13 +139,13 @@ def test_a_child_never_used_needs_no_restart() -> None:
     lb = balancer(Source())
 
     def child() -> None:
-        assert lb._feed is None
+        assert service_of(lb).opening.now is None
         assert lb.balancer._errand is None
         lb.wait_ready(5)
         lb.close()
 
     assert in_child(child) == ""
-    assert lb._feed is None
+    assert service_of(lb).opening.now is None
     lb.close()
 
 

@@ -17,6 +17,7 @@ from kubelb.clock import monotonic
 from kubelb.core.table import Difference
 from kubelb.errors import Closed, NoEndpoints, NotReady, TargetError, UnknownService
 from kubelb.model import Changes, Snapshot
+from kubelb.service import service_of
 
 from .kit import Source, balancer, no_threads_left, until
 
@@ -122,7 +123,7 @@ def test_closing_wakes_whoever_waits() -> None:
                 elif way == "await":
                     asyncio.run(lb.await_ready(20))
                 elif way == "call":
-                    lb.ready_timeout = 20
+                    service_of(lb).readiness.timeout = 20
                     lb.call(pytest.fail)  # type: ignore[arg-type]
             except Closed:
                 ends.append(way)
@@ -130,7 +131,8 @@ def test_closing_wakes_whoever_waits() -> None:
         threads = [threading.Thread(target=wait, args=(way,)) for way in ("wait", "await", "call")]
         for thread in threads:
             thread.start()
-        until(lambda: lb._feed is not None and lb._feed.source is not None and len(lb._feed._waiters) == 3)
+        opening = service_of(lb).opening
+        until(lambda: opening.now is not None and opening.now.source is not None and len(opening.now._waiters) == 3)
         assert elapsed(lb.close).own < 0.1
         lb.close()
         asyncio.run(lb.aclose())

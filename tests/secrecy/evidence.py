@@ -15,6 +15,7 @@ from typing import Any
 
 import kubelb
 from kubelb.core.events import Event
+from kubelb.service import service_of
 
 SECRET = "s3cretT0ken-abcdefgh1234567890"
 PASSWORD = "hunter2-pw"
@@ -74,7 +75,7 @@ class Evidence:
             held = [value for each in held for value in getattr(each, "__dict__", {}).values()]
             for value in held:
                 self.add(f"repr of a {type(value).__name__}", repr(value))
-        feed = lb._feed
+        feed = service_of(lb).opening.now
         source = feed.source if feed is not None else None
         for each in (source, getattr(source, "_key", None), getattr(source, "_stream", None)):
             self.add(f"repr of a {type(each).__name__}", repr(each))
@@ -124,7 +125,4 @@ class Watched(kubelb.LoadBalancer):
     def __init__(self, evidence: Evidence, target: str, **options: Any) -> None:
         self.evidence = evidence
         super().__init__(target, **options)
-
-    def _emit(self, event: Event) -> None:
-        self.evidence.event(event)
-        super()._emit(event)
+        self.on_event(evidence.event)

@@ -43,9 +43,9 @@ class Watched(LoadBalancer):
     def __init__(self, name: str, target: str, say: Say, **options: Any) -> None:
         self._name, self._say = name, say
         super().__init__(target, telemetry=False, **options)
+        self.on_event(self._heard)
 
-    def _emit(self, event: Event) -> None:
-        super()._emit(event)
+    def _heard(self, event: Event) -> None:
         what = {"at": time.monotonic(), "service": self._name}
         if isinstance(event, EndpointsChanged):
             snapshot = self.balancer.snapshot

@@ -24,7 +24,6 @@ from weakref import WeakSet
 
 from kubelb.adapters.defaults import CONNECT, HANDSHAKE, LEAST
 from kubelb.core.state import EndpointState
-from kubelb.runtime.calls import Calls
 
 __all__ = ["Pace", "Patience", "Step"]
 
@@ -37,7 +36,7 @@ KEEP = 0.25, 1.0
 class Patience:
     """What one transport knows of connecting to its service."""
 
-    def __init__(self, lb: Calls) -> None:
+    def __init__(self, lb: Any) -> None:
         self.lb = lb
         self.hasty: WeakSet[Step] = WeakSet()
         """Waits under way that end early, each in the hope of one extra try."""
@@ -46,7 +45,7 @@ class Patience:
 
     def leads_on(self, state: EndpointState, number: int) -> bool:
         """Whether attempt `number`, should it leave `state` now, would be followed by one on another endpoint."""
-        return self.lb.can_follow(state, number, len(self.hasty))
+        return bool(self.lb.can_follow(state, number, len(self.hasty)))
 
 
 class Pace:

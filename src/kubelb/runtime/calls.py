@@ -81,7 +81,6 @@ class Calls:
 
     balancer: Balancer
     retry: Retry
-    ready_timeout: float
     always_flow: bool
     """Whether even a success must be shown to the attempt flow: the user's own strategy judges results."""
     watch: Watch

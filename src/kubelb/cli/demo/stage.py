@@ -3,7 +3,6 @@
 import random
 import statistics
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -14,12 +13,13 @@ from kubelb.adapters.httpx import Transport
 from kubelb.cli.demo.forwarder import Forwarder, ready_addresses
 from kubelb.cli.demo.settings import REPLICAS, SERVICE, TIMEOUT, Settings
 from kubelb.clock import monotonic
-from kubelb.core.events import Ejected, Event, Retried
+from kubelb.core.events import Ejected, Emit, Event, Retried
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.source import KubeDiscovery
 from kubelb.discovery.kube.token import TokenFile
 from kubelb.loadbalancer import LoadBalancer
+from kubelb.service import service_of
 from kubelb.testing import Backend, LocalCluster, Received, Reply
 
 __all__ = ["LocalBalancer", "Stage"]
@@ -114,12 +114,12 @@ class LocalBalancer(LoadBalancer):
         self.ejections = 0
         self._access = Access(cluster.url, "the demo's cluster", credentials=TokenFile(cluster.token_file))
         super().__init__(target, node="", zone="", rng=random.Random(seed))
+        service_of(self).placing.source = self._source  # type: ignore[method-assign, assignment]
+        self.on_event(self._count)
 
-    def _make_source(self) -> Discovery:
-        emit: Callable[[Event], None] = self._emit
-        return KubeDiscovery(self.target, access=self._access, node="", zone="", clock=self._clock, emit=emit)
+    def _source(self, emit: Emit, _: object) -> Discovery:
+        return KubeDiscovery(self.target, access=self._access, node="", zone="", emit=emit)
 
-    def _emit(self, event: Event) -> None:
+    def _count(self, event: Event) -> None:
         self.retries += isinstance(event, Retried)
         self.ejections += isinstance(event, Ejected)
-        super()._emit(event)

@@ -17,7 +17,7 @@ from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.locate import locate
 from kubelb.discovery.mapped import VARIABLE, mapped
 from kubelb.discovery.namespace import in_own_namespace
-from kubelb.discovery.select import seed_endpoints
+from kubelb.discovery.options import seed_endpoints
 from kubelb.discovery.special import CURE, left_out, screened
 from kubelb.errors import TargetError
 from kubelb.target import Target, domain_of, parse_target
