@@ -28,7 +28,7 @@ def main() -> None:
                     refused += 1
                     why = error.reason
             print(f"{asked} calls failed, {refused} were refused: {why}")
-            print("the service's circuit:", lb.balancer.circuit)
+            print("the service's circuit:", lb.health().circuit)
             for endpoint in lb.endpoints():
                 print(endpoint.address, endpoint.state, endpoint.circuit, *endpoint.reasons, sep=" | ")
 

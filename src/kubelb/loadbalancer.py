@@ -21,7 +21,6 @@ from kubelb.service import Service
 from kubelb.target import Target
 from kubelb.telemetry.heard import Hear
 from kubelb.telemetry.options import Telemetry
-from kubelb.telemetry.watch import Watch
 
 __all__ = ["LoadBalancer"]
 
@@ -70,9 +69,6 @@ class LoadBalancer:
     2
     >>> lb.close()
     """
-
-    if TYPE_CHECKING:
-        watch: Watch
 
     def __init__(
         self,
@@ -202,7 +198,6 @@ class LoadBalancer:
 
     async def await_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """The same for asyncio; RuntimeError under trio."""
-        refuse_trio("LoadBalancer.await_ready", "wait_ready", "lb.wait_ready")
         await self._service.await_ready(timeout)
 
     def resync_now(self) -> None:
@@ -245,11 +240,7 @@ class LoadBalancer:
 
         Raises RuntimeError under trio.
         """
-        import asyncio
-
-        refuse_trio("LoadBalancer.aclose", "close", "lb.close")
-
-        await asyncio.shield(asyncio.to_thread(self.close))
+        await self._service.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -271,8 +262,10 @@ class LoadBalancer:
     def __reduce__(self) -> Any:
         return self._service.__reduce__()
 
-    def __getattr__(self, name: str) -> Any:
-        """Names that moved to the Service, for as long as something still asks for them here."""
-        if name == "_service":  # a constructor that raised
-            raise AttributeError(name)
-        return getattr(self._service, name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Names that moved to the Service, for as long as something still asks for them here."""
+            if name == "_service":  # a constructor that raised
+                raise AttributeError(name)
+            return getattr(self._service, name)

@@ -356,6 +356,8 @@ class Health:
     counts: Mapping[str, int] = field(default_factory=dict)
     kind: str = ""
     """What kind of failure the error is of, while the source cannot be read: a word of `DiscoveryFailed.kind`."""
+    circuit: str = ""
+    """Where the service's own circuit stands: ``closed``, ``open``, ``half-open``; "" without a `CircuitBreaker`."""
 
     def __post_init__(self) -> None:
         for name in ("error", "cure", "fallback"):

@@ -41,6 +41,7 @@ from kubelb.runtime.hinting import seconds
 from kubelb.runtime.life import Life
 from kubelb.runtime.links import Links
 from kubelb.runtime.listening import Changed, Listeners
+from kubelb.runtime.loops import refuse_trio
 from kubelb.runtime.opening import Opening
 from kubelb.runtime.placing import Placing
 from kubelb.runtime.readiness import Readiness
@@ -165,7 +166,7 @@ class Service(Calls):
             health = replace(health, error=health.error or error, cure=health.cure or cure)
         if self.opening.broken:
             health = replace(health, error=self.opening.broken, cure="patch first")
-        return replace(health, counts=dict(sorted(counts.items())))
+        return replace(health, counts=dict(sorted(counts.items())), circuit=self.balancer.circuit)
 
     def plain_endpoint(self) -> Endpoint:
         """Return the Service by its own name, for calls that go past kubelb; NoEndpoints where it has no port."""
@@ -181,7 +182,7 @@ class Service(Calls):
 
     # Readiness
 
-    def wait_ready(self, timeout: float | None) -> None:
+    def wait_ready(self, timeout: float | None = None) -> None:
         """See `LoadBalancer.wait_ready`."""
         if not self._passed_by():
             until = self._until(timeout)
@@ -189,8 +190,9 @@ class Service(Calls):
                 self.readiness.wait(feed, until)
             self._raise_unless_ready()
 
-    async def await_ready(self, timeout: float | None) -> None:  # noqa: ASYNC109
+    async def await_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """See `LoadBalancer.await_ready`."""
+        refuse_trio("LoadBalancer.await_ready", "wait_ready", "lb.wait_ready")
         if not self._passed_by():
             until = self._until(timeout)
             if (feed := self.feed()) is not None:
@@ -237,6 +239,13 @@ class Service(Calls):
         """See `LoadBalancer.close`."""
         settled()  # what a parent has begun is not a child's to end
         self.opening.close()
+
+    async def aclose(self) -> None:
+        """See `LoadBalancer.aclose`."""
+        import asyncio
+
+        refuse_trio("LoadBalancer.aclose", "close", "lb.close")
+        await asyncio.shield(asyncio.to_thread(self.close))
 
     def _make_source(self) -> Discovery:
         emit = weakly(self.tell)

@@ -65,10 +65,10 @@ def test_an_open_circuit_refuses_before_anything_is_sent(stage: Stage, kind: typ
     scene.begin(breaker=kubelb.CircuitBreaker(open_for=60.0), outliers=None)
     for pod in scene.pods:
         pod.fail()
-    while scene.lb.balancer.circuit == "closed":
+    while scene.lb.health().circuit == "closed":
         assert scene.client.ask(Ask(Allowed.NO)).how is How.TOLD
         assert scene.pods[0].requests <= 20
-    assert scene.lb.balancer.circuit == "open"
+    assert scene.lb.health().circuit == "open"
     ask = Ask(Allowed.YES)
     end = scene.client.ask(ask)
     assert (end.how, end.refusal) == (How.UNREACHABLE, kubelb.Unusable)
@@ -170,7 +170,7 @@ def test_a_bad_deploy_ejects_nobody(stage: Stage, kind: type[Client], mode: dict
     assert {view.ejection for view in scene.lb.endpoints()} == {None}
     asked = sum(pod.requests for pod in scene.pods)
     if mode is ACTING:
-        assert scene.lb.balancer.circuit == "open"
+        assert scene.lb.health().circuit == "open"
         assert asked < 50
     else:
         assert asked >= 200

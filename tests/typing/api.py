@@ -52,7 +52,7 @@ def look(lb: kubelb.LoadBalancer) -> str:
     lb.wait_ready(timeout=5.0)
     health: kubelb.Health = lb.health()
     views: tuple[kubelb.EndpointView, ...] = lb.endpoints()
-    circuits = f"{views[0].circuit} {lb.balancer.circuit}"
+    circuits = f"{views[0].circuit} {health.circuit}"
     return f"{health.source} {health.age} {health.fallback} {views[0].address} {views[0].latency} {circuits}"
 
 

@@ -1,20 +1,23 @@
-"""What every adapter begins with: a LoadBalancer, or a target for one of its own."""
+"""What every adapter begins with: a LoadBalancer, or a target for one of its own. It keeps the Service behind it."""
 
 from typing import Any
 
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.printable import shown
+from kubelb.service import Service, service_of
 
 __all__ = ["Connected", "balancer_of"]
 
 
-def balancer_of(lb_or_target: LoadBalancer | str) -> LoadBalancer:
-    """Return the load balancer; raises TargetError for a text that is no target, TypeError for anything else."""
+def balancer_of(lb_or_target: LoadBalancer | Service | str) -> Service:
+    """Return the Service of a load balancer; TargetError for a text that is no target, TypeError for anything else."""
     if isinstance(lb_or_target, str):
-        return LoadBalancer(lb_or_target)
+        return service_of(LoadBalancer(lb_or_target))
+    if isinstance(lb_or_target, Service):
+        return lb_or_target
     if not isinstance(lb_or_target, LoadBalancer):
         raise TypeError(f"{shown(lb_or_target)}: give a kubelb.LoadBalancer, or a target such as 'reviews.prod:http'")
-    return lb_or_target
+    return service_of(lb_or_target)
 
 
 class Connected:

@@ -24,6 +24,7 @@ from weakref import WeakSet
 
 from kubelb.adapters.defaults import CONNECT, HANDSHAKE, LEAST
 from kubelb.core.state import EndpointState
+from kubelb.service import Service
 
 __all__ = ["Pace", "Patience", "Step"]
 
@@ -36,7 +37,7 @@ KEEP = 0.25, 1.0
 class Patience:
     """What one transport knows of connecting to its service."""
 
-    def __init__(self, lb: Any) -> None:
+    def __init__(self, lb: Service) -> None:
         self.lb = lb
         self.hasty: WeakSet[Step] = WeakSet()
         """Waits under way that end early, each in the hope of one extra try."""
@@ -45,7 +46,7 @@ class Patience:
 
     def leads_on(self, state: EndpointState, number: int) -> bool:
         """Whether attempt `number`, should it leave `state` now, would be followed by one on another endpoint."""
-        return bool(self.lb.can_follow(state, number, len(self.hasty)))
+        return self.lb.can_follow(state, number, len(self.hasty))
 
 
 class Pace:

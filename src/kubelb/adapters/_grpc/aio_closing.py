@@ -16,9 +16,9 @@ from kubelb.adapters._grpc.aio_endings import now
 from kubelb.adapters._grpc.plain import Plain
 from kubelb.adapters._grpc.subchannels import SubChannels
 from kubelb.adapters._grpc.waiting import Poll
-from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import settled
 from kubelb.runtime.loops import refuse_trio
+from kubelb.service import Service
 
 __all__ = ["AioClosing", "close_now", "closed"]
 
@@ -29,7 +29,7 @@ PATIENCE = 5.0
 class AioClosing:
     """Base of `AioChannel`."""
 
-    lb: LoadBalancer
+    lb: Service
     subs: SubChannels
     plain: Plain
     loop: asyncio.AbstractEventLoop | None

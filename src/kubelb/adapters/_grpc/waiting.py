@@ -19,9 +19,9 @@ import grpc
 from kubelb.adapters._grpc.subchannels import POLL, SubChannels
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
-from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import Request
 from kubelb.runtime.worker import worker
+from kubelb.service import Service
 
 __all__ = ["Poll", "Readiness", "Subscriptions", "Waiting", "look_on"]
 
@@ -64,7 +64,7 @@ def _look(step: Callable[[], bool], poll: Poll) -> None:
 class Readiness:
     """What both of `kubelb.runtime.calls.Connections` and its twin for asyncio need, but for the waiting itself."""
 
-    def __init__(self, lb: LoadBalancer, subs: SubChannels, *, patient: bool) -> None:
+    def __init__(self, lb: Service, subs: SubChannels, *, patient: bool) -> None:
         self.lb = lb
         self.subs = subs
         self.patient = patient
@@ -117,7 +117,7 @@ class Waiting(Readiness):
 class Subscriptions:
     """Callbacks for the state of the whole; while there are any, a job of the background worker looks at it."""
 
-    def __init__(self, lb: LoadBalancer, subs: SubChannels) -> None:
+    def __init__(self, lb: Service, subs: SubChannels) -> None:
         self._lb = lb
         self._subs = subs
         self._looking = False

@@ -6,6 +6,7 @@ from kubelb import LoadBalancer
 from kubelb.cli.doctor import around
 from kubelb.cli.doctor.finding import Finding, bad, good, note
 from kubelb.errors import LoadBalancerError, NoEndpoints, UnknownService
+from kubelb.service import service_of
 from kubelb.target import Target
 
 __all__ = ["ask"]
@@ -25,7 +26,7 @@ def ask(target: Target, cluster_domain: str) -> Iterator[Finding]:
             health = lb.health()
             yield bad("DNS", health.error, health.cure) if health.error else bad("DNS", error.reason, CURE)
             return
-        health, snapshot = lb.health(), lb.balancer.snapshot
+        health, snapshot = lb.health(), service_of(lb).balancer.snapshot
     assert snapshot is not None
     if health.error:
         yield note("DNS", health.error, health.cure)

@@ -14,6 +14,7 @@ from kubelb.cli.endpoints.show import Look, Seen, as_dict, picture
 from kubelb.core.table import Difference
 from kubelb.errors import LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
+from kubelb.service import service_of
 
 __all__ = ["run_command", "watch"]
 
@@ -60,10 +61,11 @@ def first(lb: LoadBalancer) -> Look:
 
 def again(lb: LoadBalancer) -> Look:
     """Look without waiting."""
-    refusal = lb.balancer.refusal()
+    balancer = service_of(lb).balancer
+    refusal = balancer.refusal()
     problem = ""
     if refusal is not None:
-        problem = (lb.health().error if lb.balancer.version is None else "") or refusal.reason
+        problem = (lb.health().error if balancer.version is None else "") or refusal.reason
     return Look(str(lb.target), lb.health(), lb.endpoints(), problem)
 
 
@@ -83,7 +85,7 @@ def watch(
 ) -> None:
     """Show every change: a table that renews itself on a terminal, lines elsewhere, an object a line as JSON."""
     bell = _Bell()
-    lb.on_change(bell.ring)
+    service_of(lb).on_change(bell.ring)
     console = console or screen()
     if console.is_terminal and not as_json:
         with Live(picture(look), console=console, auto_refresh=False) as live:

@@ -54,6 +54,7 @@ def heading(look: Look) -> str:
 def as_dict(look: Look) -> dict[str, Any]:
     """Everything, by the names of `Health` and `EndpointView`; what only a process with traffic knows is left out."""
     said = asdict(look.health)
+    del said["circuit"]
     return {
         "target": look.target,
         "problem": look.problem,
