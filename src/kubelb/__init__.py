@@ -22,6 +22,8 @@ from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.retry import FullJitter, Retry, RetryBudget
 from kubelb.core.view import EndpointView
+from kubelb.discovery.base import Discovery
+from kubelb.discovery.options import DiscoveryOptions
 from kubelb.errors import (
     Closed,
     DeadlineExceeded,
@@ -49,6 +51,8 @@ __all__ = [
     "Closed",
     "ConcurrencyLimits",
     "DeadlineExceeded",
+    "Discovery",
+    "DiscoveryOptions",
     "Endpoint",
     "EndpointView",
     "FullJitter",

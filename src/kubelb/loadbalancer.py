@@ -1,7 +1,8 @@
 """LoadBalancer: what a user holds, a facade of a dozen names. All work is done by the `Service` behind it."""
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -13,7 +14,8 @@ from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.policies import Policy
 from kubelb.core.retry import Retry
 from kubelb.core.view import EndpointView
-from kubelb.discovery.options import FAMILIES, DiscoveryOptions
+from kubelb.discovery.base import Discovery
+from kubelb.discovery.options import DiscoveryOptions
 from kubelb.model import Attempt, Health
 from kubelb.runtime.judging import Classify
 from kubelb.runtime.loops import refuse_trio
@@ -27,13 +29,26 @@ __all__ = ["LoadBalancer"]
 T = TypeVar("T")
 
 
+def _takes_old_keywords(init: Callable[..., None]) -> Callable[..., None]:
+    """Options of discovery as keywords of their own, for as long as something still gives them so."""
+
+    @wraps(init)
+    def translating(*args: Any, **options: Any) -> None:
+        moved = {name: options.pop(name) for name in DiscoveryOptions.__slots__ if name in options}
+        if moved:
+            options["discovery"] = DiscoveryOptions(**moved)
+        init(*args, **options)
+
+    return translating
+
+
 class LoadBalancer:
     """Balances over the endpoints of one service; safe to share between threads, event loops and adapters.
 
     `target` is a name such as ``"reviews.prod:http"``: a Service, by EndpointSlices, else by DNS; ``kube:///``,
     ``dns+srv://``, ``dns://`` and ``static:///`` name one source (see `kubelb.target`). ``"reviews:http"`` is in the
-    own namespace: of a given `kubeconfig` or `context` the context's, else ``$KUBELB_NAMESPACE``, else that of the pod
-    or of the kubeconfig. Keyword options, all with a default:
+    own namespace: of a given kubeconfig or context the context's, else ``$KUBELB_NAMESPACE``, else that of the pod or
+    of the kubeconfig. In its place a `Discovery` of your own may stand. Keyword options, all with a default:
 
     - `policy`: a Policy or its name, ``"peak_ewma"``;
     - `retry`: a Retry, None for one attempt only;
@@ -41,28 +56,16 @@ class LoadBalancer:
     - `limits`: a ConcurrencyLimits, None (the default) to refuse no request for their number;
     - `breaker`: a CircuitBreaker, None (the default) for none;
     - `slow_start`: a SlowStart, None for none;
-    - `node`, `zone`: where the caller is; else ``$NODE_NAME`` and ``$KUBELB_ZONE``, else learnt from the slices;
-    - `traffic_policy`: ``"Cluster"``, or ``"Local"`` for endpoints on the own node only;
-    - `require_serving`, `avoid_terminating`: stricter than kube-proxy about pods that are published while not ready;
-    - `strict_hints`: True to follow topology hints, as kube-proxy does, also where no endpoint that they name answers;
-    - `allow_special_addresses`: True to dial link-local, multicast, broadcast and unspecified addresses, too, wherever
-      they are from; by default they are left out, and told (``169.254.169.254`` is a cloud's metadata server);
-    - `max_stale`: seconds without word from discovery after which `health()` says stale; never, by default;
-    - `seed`: ``"ip:port"`` addresses to use until the first sync;
-    - `kubeconfig`, `context`: else ``$KUBECONFIG``, the pod's own files, ``~/.kube/config``;
-    - `cluster_domain`: ``"cluster.local"``, or what the target says, ``SVC.NS.svc.DOMAIN``;
-    - `fallback_port`: port number to use with A records, where neither slices nor SRV records can be had;
-    - `nameserver`: ``"IP"`` or ``"IP:PORT"`` to ask for DNS names; else those of ``/etc/resolv.conf``;
-    - `families`: ``("IPv4", "IPv6")``, the preferred one first: where a service has both, the first that this host has
-      a route to is used; ``("IPv4",)`` for one alone. Of slices and DNS, not of ``static:///`` and `seed`;
+    - `discovery`: a `DiscoveryOptions` (zone, kubeconfig, fallback port, ...), None (the default) for its defaults;
     - `ready_timeout`: seconds that a call waits at most for the first endpoints, 5.0; after one that waited in vain
       calls fail at once, until discovery has something else to say;
     - `telemetry`: False for no metrics and spans, a Telemetry to say where they go; by default wherever OpenTelemetry
-      is set up to send them.
+      is set up to send them;
+    - `clock`, `rng`: seconds and chance, for tests.
 
     ``$KUBELB_TARGETS`` may give a service other addresses, and ``$KUBELB_DISABLE`` switch kubelb off (see the guide on
-    local work). Raises `TargetError` for a name or nameserver that cannot be parsed, `ValueError` for an option out of
-    range, `TypeError` for one of another kind.
+    local work). Raises `TargetError` for a name that cannot be parsed, `ValueError` for an option out of range,
+    `TypeError` for one of another kind.
 
     >>> lb = LoadBalancer("static:///127.0.0.1:8080,127.0.0.2:8080", policy="round_robin")
     >>> len({lb.call(lambda attempt: attempt.endpoint.authority) for _ in range(4)})
@@ -70,9 +73,10 @@ class LoadBalancer:
     >>> lb.close()
     """
 
+    @_takes_old_keywords
     def __init__(
         self,
-        target: str,
+        target: str | Discovery,
         *,
         policy: Policy | str = "peak_ewma",
         retry: Retry | None = Retry(),
@@ -80,21 +84,7 @@ class LoadBalancer:
         limits: ConcurrencyLimits | None = None,
         breaker: CircuitBreaker | None = None,
         slow_start: SlowStart | None = SlowStart(),
-        node: str | None = None,
-        zone: str | None = None,
-        traffic_policy: str = "Cluster",
-        require_serving: bool = False,
-        avoid_terminating: bool = False,
-        strict_hints: bool = False,
-        allow_special_addresses: bool = False,
-        max_stale: float | None = None,
-        seed: Iterable[str] | None = None,
-        kubeconfig: str | None = None,
-        context: str | None = None,
-        cluster_domain: str = "cluster.local",
-        fallback_port: int | None = None,
-        nameserver: str | None = None,
-        families: Sequence[str] = FAMILIES,
+        discovery: DiscoveryOptions | None = None,
         ready_timeout: float = 5.0,
         telemetry: Telemetry | bool = True,
         clock: Clock = monotonic,
@@ -108,23 +98,7 @@ class LoadBalancer:
             limits=limits,
             breaker=breaker,
             slow_start=slow_start,
-            discovery=DiscoveryOptions(
-                node=node,
-                zone=zone,
-                traffic_policy=traffic_policy,
-                require_serving=require_serving,
-                avoid_terminating=avoid_terminating,
-                strict_hints=strict_hints,
-                allow_special_addresses=allow_special_addresses,
-                max_stale=max_stale,
-                seed=seed,
-                kubeconfig=kubeconfig,
-                context=context,
-                cluster_domain=cluster_domain,
-                fallback_port=fallback_port,
-                nameserver=nameserver,
-                families=families,
-            ),
+            discovery=discovery,
             ready_timeout=ready_timeout,
             telemetry=telemetry,
             clock=clock,

@@ -30,6 +30,7 @@ from kubelb.core.retry.budget import BudgetState
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.options import DiscoveryOptions
+from kubelb.discovery.own import is_discovery
 from kubelb.errors import NoEndpoints, NotReady
 from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import shown
@@ -43,7 +44,7 @@ from kubelb.runtime.links import Links
 from kubelb.runtime.listening import Changed, Listeners
 from kubelb.runtime.loops import refuse_trio
 from kubelb.runtime.opening import Opening
-from kubelb.runtime.placing import Placing
+from kubelb.runtime.placing import OwnPlacing, Placing
 from kubelb.runtime.readiness import Readiness
 from kubelb.runtime.standing import Standing
 from kubelb.runtime.switch import announce, off, switched_off
@@ -66,7 +67,7 @@ class Service(Calls):
 
     def __init__(
         self,
-        target: str,
+        target: str | Discovery,
         *,
         policy: Policy | str,
         retry: Retry | None,
@@ -74,13 +75,13 @@ class Service(Calls):
         limits: ConcurrencyLimits | None,
         breaker: CircuitBreaker | None,
         slow_start: SlowStart | None,
-        discovery: DiscoveryOptions,
+        discovery: DiscoveryOptions | None,
         ready_timeout: float,
         telemetry: Telemetry | bool,
         clock: Clock,
         rng: random.Random | None,
     ) -> None:
-        self.placing = Placing(target, discovery, clock)
+        self.placing = _placing(target, discovery, clock)
         self.cluster_domain = self.placing.cluster_domain
         self.own_namespace = self.placing.own_namespace
         check_kind("retry", retry, Retry)
@@ -311,6 +312,17 @@ class Service(Calls):
     def _new_locks(self) -> None:
         self.opening.new_lock()
         self._listeners.new_lock()
+
+
+def _placing(target: str | Discovery, options: DiscoveryOptions | None, clock: Clock) -> Placing:
+    if options is not None and not isinstance(options, DiscoveryOptions):
+        cure = "; a Discovery of your own goes in the place of the target" if is_discovery(options) else ""
+        raise TypeError(f"discovery={shown(options)}: give a kubelb.DiscoveryOptions(...), or None{cure}")
+    if isinstance(target, str) or not is_discovery(target):
+        return Placing(target, options or DiscoveryOptions(), clock)  # type: ignore[arg-type]
+    if options is not None:
+        raise TypeError(f"discovery=...: {shown(target)} in the place of a target takes none of these options")
+    return OwnPlacing(target, clock)
 
 
 class _Served(Protocol):

@@ -41,7 +41,8 @@ class Target:
     `scheme` is "" for a bare ``SVC.NS:PORT``. `namespace` is "" with a `service` where it is the caller's own. `domain`
     is the cluster's, where it was given: ``SVC.NS.svc.DOMAIN``. `name` is what DNS is asked for, a dot at its end where
     one was given; `nameserver` is the one to ask, None for those of ``/etc/resolv.conf``. A DNS name of the form
-    ``SVC.NS.svc.DOMAIN`` also sets `service` and `namespace`.
+    ``SVC.NS.svc.DOMAIN`` also sets `service` and `namespace`. `label` is what a Discovery of the user's own calls
+    itself; nothing else is known of it.
     """
 
     scheme: str
@@ -52,8 +53,11 @@ class Target:
     name: str = ""
     nameserver: Address | None = None
     domain: str = ""
+    label: str = ""
 
     def __str__(self) -> str:
+        if self.label:
+            return self.label
         if self.scheme == "static":
             return f"static:///{','.join(_authority(address) for address in self.addresses)}"
         if self.name:

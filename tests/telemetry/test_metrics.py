@@ -157,7 +157,7 @@ def test_a_name_that_is_found_later(sdk: Sdk, tmp_path: Path, monkeypatch: pytes
     other = kubelb.LoadBalancer("reviews:http", kubeconfig=str(config), telemetry=kubelb.Telemetry(service="mine"))
     options = {"kubeconfig": str(config), "telemetry": sdk.telemetry(""), "breaker": CircuitBreaker()}
     with other, LoadBalancer("reviews:http", **options) as lb:
-        monkeypatch.setattr(lb, "_log", told.append)
+        lb.on_event(told.append)
         lb.wait_ready(20.0)
         with suppress(ConnectionRefusedError):
             lb.call(refuse)

@@ -1,23 +1,33 @@
 """What every adapter begins with: a LoadBalancer, or a target for one of its own. It keeps the Service behind it."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
+from kubelb.discovery.base import Discovery
+from kubelb.discovery.own import is_discovery
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.printable import shown
 from kubelb.service import Service, service_of
 
-__all__ = ["Connected", "balancer_of"]
+__all__ = ["Connected", "Given", "balancer_of", "owned"]
+
+Given: TypeAlias = LoadBalancer | Discovery | str
+"""A load balancer, which stays the caller's; or what one of the adapter's own is made for, and closed with it."""
 
 
-def balancer_of(lb_or_target: LoadBalancer | Service | str) -> Service:
+def owned(lb_or_target: Given | Service) -> bool:
+    """Whether the load balancer is the adapter's own."""
+    return not isinstance(lb_or_target, LoadBalancer | Service)
+
+
+def balancer_of(lb_or_target: Given | Service) -> Service:
     """Return the Service of a load balancer; TargetError for a text that is no target, TypeError for anything else."""
-    if isinstance(lb_or_target, str):
-        return service_of(LoadBalancer(lb_or_target))
+    if isinstance(lb_or_target, LoadBalancer):
+        return service_of(lb_or_target)
     if isinstance(lb_or_target, Service):
         return lb_or_target
-    if not isinstance(lb_or_target, LoadBalancer):
+    if not isinstance(lb_or_target, str) and not is_discovery(lb_or_target):
         raise TypeError(f"{shown(lb_or_target)}: give a kubelb.LoadBalancer, or a target such as 'reviews.prod:http'")
-    return service_of(lb_or_target)
+    return service_of(LoadBalancer(lb_or_target))
 
 
 class Connected:

@@ -22,6 +22,7 @@ from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.transport import SyncTransport
 from kubelb.adapters.lazily import later
 from kubelb.adapters.sockets import keep_alive
+from kubelb.discovery.base import Discovery
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["AsyncTransport", "Transport", "async_mounts", "keep_alive", "mounts"]
@@ -77,7 +78,7 @@ class _Beside(Beside, httpx.BaseTransport):
     pass
 
 
-def mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, httpx.BaseTransport]:
+def mounts(lb_or_target: LoadBalancer | Discovery | str, **options: Any) -> dict[str, httpx.BaseTransport]:
     """Return the ``mounts=`` of an `httpx.Client`: one `Transport` for every name of the service.
 
     All names count that the transport serves, with and without a dot at their end, with any port, for http, https, ws
@@ -98,7 +99,7 @@ def mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, httpx.
     return transport.mounted(_Beside)
 
 
-def async_mounts(lb_or_target: LoadBalancer | str, **options: Any) -> dict[str, httpx.AsyncBaseTransport]:
+def async_mounts(lb_or_target: LoadBalancer | Discovery | str, **options: Any) -> dict[str, httpx.AsyncBaseTransport]:
     """Return the ``mounts=`` of an `httpx.AsyncClient`: one `AsyncTransport` for every name; all else as `mounts`.
 
     >>> sorted(async_mounts("static:///127.0.0.1:9", hosts=["reviews.prod"]))

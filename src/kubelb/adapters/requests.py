@@ -23,6 +23,7 @@ from kubelb.adapters._requests.answered import Answered, answered_by
 from kubelb.adapters._requests.sending import Sending
 from kubelb.adapters.sockets import SocketOption, keep_alive
 from kubelb.adapters.tls import Cert, Verify
+from kubelb.discovery.base import Discovery
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["Adapter", "Answered", "answered_by", "keep_alive", "mount"]
@@ -64,7 +65,7 @@ class Adapter(Sending):
 
 def mount(
     session: requests.Session,
-    lb_or_target: LoadBalancer | str,
+    lb_or_target: LoadBalancer | Discovery | str,
     *,
     hosts: Iterable[str] | None = None,
     server_hostname: str | None = None,

@@ -17,14 +17,15 @@ from kubelb.discovery.mapped import VARIABLE as TARGETS
 from kubelb.discovery.mapped import mapped
 from kubelb.discovery.namespace import in_own_namespace, placed
 from kubelb.discovery.options import DiscoveryOptions, seed_endpoints
+from kubelb.discovery.own import OwnDiscovery, name_of
 from kubelb.discovery.plain import plain_endpoint
 from kubelb.discovery.select import Reached, check_target, preload, source_for
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import NoEndpoints, TargetError
 from kubelb.model import Endpoint, Health, Snapshot
-from kubelb.target import Target, domain_of, parse_target
+from kubelb.target import CLUSTER_DOMAIN, Target, domain_of, parse_target
 
-__all__ = ["Placing"]
+__all__ = ["OwnPlacing", "Placing"]
 
 SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv", "static": "static"}
 """Where endpoints will come from, for as long as there is no source that says so itself."""
@@ -121,3 +122,34 @@ class Placing:
                 raise NoEndpoints(str(self.target), snapshot.problem)
             return snapshot.endpoints[0]
         return plain_endpoint(self.place, self.cluster_domain, self.options.fallback_port)
+
+
+class OwnPlacing(Placing):
+    """Of a Discovery of the user's own: it is where endpoints come from, and there is no name to look for."""
+
+    def __init__(self, source: Discovery, clock: Clock) -> None:
+        self.target = self.place = Target("own", label=name_of(source))
+        self.own_namespace = False
+        self.cluster_domain = CLUSTER_DOMAIN
+        self.options = DiscoveryOptions()
+        self._own = source
+        self._clock = clock
+
+    def preload(self) -> None:
+        """It is there."""
+
+    def source(self, emit: Emit, reached: Reached = lambda _: None) -> Discovery:  # noqa: ARG002
+        """Return it, held to its contract."""
+        return OwnDiscovery(self._own, self._clock, emit)
+
+    def find(self, emit: Emit, renamed: Callable[[Target], object]) -> None:
+        """There is no namespace."""
+
+    def health(self, problem: str) -> Health:
+        """It was not begun."""
+        return Health(str(self.target), error=problem)
+
+    def plain_endpoint(self, snapshot: Snapshot | None) -> Endpoint:  # noqa: ARG002
+        """Raise NoEndpoints: there is no Service."""
+        reason = "kubelb is switched off, and a Discovery of one's own is no Service that could be called by its name"
+        raise NoEndpoints(str(self.target), reason)

@@ -26,6 +26,7 @@ from kubelb.adapters._grpc.waiting import Subscriptions, Waiting
 from kubelb.adapters._grpc.watch import Check, quick_check, subscribed_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
+from kubelb.discovery.base import Discovery
 from kubelb.errors import LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.fork import register, settled
@@ -42,7 +43,7 @@ class SyncChannel(Common, grpc.Channel):
 
     def __init__(
         self,
-        lb_or_target: LoadBalancer | str,
+        lb_or_target: LoadBalancer | Discovery | str,
         credentials: Credentials | None,
         options: Options | None,
         compression: grpc.Compression | None,

@@ -29,9 +29,10 @@ from kubelb.adapters._grpc.requesting import Idempotent, repeatable
 from kubelb.adapters._grpc.subchannels import SubChannel, SubChannels
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
 from kubelb.adapters._grpc.watch import Check
-from kubelb.adapters.balancers import Connected, balancer_of
+from kubelb.adapters.balancers import Connected, balancer_of, owned
 from kubelb.adapters.tls import Fresh
 from kubelb.core.state import EndpointState
+from kubelb.discovery.base import Discovery
 from kubelb.errors import Closed, LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.runtime.switch import off, switched_off
@@ -56,13 +57,13 @@ class Common(Connected):
 
     def __init__(
         self,
-        lb_or_target: LoadBalancer | str,
+        lb_or_target: LoadBalancer | Discovery | str,
         credentials: Credentials | None,
         options: Options | None,
         compression: grpc.Compression | None,
         idempotent: Idempotent,
     ) -> None:
-        self._owns = isinstance(lb_or_target, str)
+        self._owns = owned(lb_or_target)
         self.repeatable = repeatable(idempotent)
         self.lb = balancer_of(lb_or_target)
         self._user_options = check_options(options)

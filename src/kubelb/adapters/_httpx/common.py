@@ -10,7 +10,7 @@ from kubelb.adapters._httpx.mounting import keys
 from kubelb.adapters._httpx.plainly import Plainly
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters._httpx.timeouts import Timeouts, longest
-from kubelb.adapters.balancers import balancer_of
+from kubelb.adapters.balancers import Given, balancer_of, owned
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, for_pods, judge_status
@@ -22,7 +22,6 @@ from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.errors import DeadlineExceeded, WrongHost
-from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import CANCELLED, Outcome, Request
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
@@ -46,7 +45,7 @@ class Common(Plainly):
 
     def __init__(
         self,
-        lb_or_target: LoadBalancer | str,
+        lb_or_target: Given,
         *,
         hosts: Iterable[str] | None = None,
         server_hostname: str | None = None,
@@ -61,7 +60,7 @@ class Common(Plainly):
             raise ValueError("http1=False, http2=False: at least one protocol is needed")
         if http2 and find_spec("h2") is None:
             raise ImportError(f"http2=True needs h2: pip install '{self.kit.httpx.__name__}[http2]'")
-        self._owns = isinstance(lb_or_target, str)
+        self._owns = owned(lb_or_target)
         self.lb = balancer_of(lb_or_target)
         self._hosts = service_hosts(self.lb.target, self.lb.cluster_domain, hosts, self.lb.own_namespace)
         self._server_hostname = check_server_hostname(server_hostname)

@@ -21,7 +21,7 @@ from kubelb.adapters._requests.place import Place, place_of
 from kubelb.adapters._requests.plainly import Plainly
 from kubelb.adapters._requests.prepared import Call
 from kubelb.adapters._requests.tls import Contexts, Secured, TlsPools
-from kubelb.adapters.balancers import balancer_of
+from kubelb.adapters.balancers import Given, balancer_of, owned
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import judge_status
 from kubelb.adapters.patience import Patience
@@ -34,7 +34,6 @@ from kubelb.core.state import EndpointState
 from kubelb.core.steps import Send
 from kubelb.core.table import Difference
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady, WrongHost
-from kubelb.loadbalancer import LoadBalancer
 from kubelb.model import CANCELLED, Outcome
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
@@ -55,7 +54,7 @@ class Sending(Plainly):
 
     def __init__(
         self,
-        lb_or_target: LoadBalancer | str,
+        lb_or_target: Given,
         *,
         hosts: Iterable[str] | None = None,
         server_hostname: str | None = None,
@@ -68,7 +67,7 @@ class Sending(Plainly):
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"pool_maxsize={pool_maxsize!r}: give 1 or more")
         super().__init__(pool_maxsize, socket_options)
-        self._owns = isinstance(lb_or_target, str)
+        self._owns = owned(lb_or_target)
         self.lb = balancer_of(lb_or_target)
         self._contexts = Contexts(verify, cert, service=str(self.lb.target), emit=self.lb.tell)
         served = service_hosts(self.lb.target, self.lb.cluster_domain, hosts, self.lb.own_namespace)

@@ -21,6 +21,7 @@ from kubelb.adapters._grpc.channel import SyncChannel
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, check_credentials
+from kubelb.discovery.base import Discovery
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["Channel", "TlsFiles", "insecure_channel", "secure_channel"]
@@ -44,7 +45,7 @@ class Channel(SyncChannel):
 
 
 def insecure_channel(
-    lb_or_target: LoadBalancer | str,
+    lb_or_target: LoadBalancer | Discovery | str,
     options: Options | None = None,
     compression: _grpc.Compression | None = None,
     *,
@@ -64,7 +65,7 @@ def insecure_channel(
 
 
 def secure_channel(
-    lb_or_target: LoadBalancer | str,
+    lb_or_target: LoadBalancer | Discovery | str,
     credentials: Credentials,
     options: Options | None = None,
     compression: _grpc.Compression | None = None,

@@ -23,6 +23,7 @@ from kubelb.adapters._grpc.aio_channel import AioChannel
 from kubelb.adapters._grpc.options import Options
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.tls import Credentials, TlsFiles, check_credentials
+from kubelb.discovery.base import Discovery
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["Channel", "TlsFiles", "insecure_channel", "secure_channel"]
@@ -50,7 +51,7 @@ class Channel(AioChannel):
 
 
 def insecure_channel(
-    lb_or_target: LoadBalancer | str,
+    lb_or_target: LoadBalancer | Discovery | str,
     options: Options | None = None,
     compression: _grpc.Compression | None = None,
     interceptors: Sequence[_aio.ClientInterceptor] | None = None,
@@ -74,7 +75,7 @@ def insecure_channel(
 
 
 def secure_channel(
-    lb_or_target: LoadBalancer | str,
+    lb_or_target: LoadBalancer | Discovery | str,
     credentials: Credentials,
     options: Options | None = None,
     compression: _grpc.Compression | None = None,

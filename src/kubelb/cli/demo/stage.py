@@ -13,13 +13,12 @@ from kubelb.adapters.httpx import Transport
 from kubelb.cli.demo.forwarder import Forwarder, ready_addresses
 from kubelb.cli.demo.settings import REPLICAS, SERVICE, TIMEOUT, Settings
 from kubelb.clock import monotonic
-from kubelb.core.events import Ejected, Emit, Event, Retried
-from kubelb.discovery.base import Discovery
+from kubelb.core.events import Ejected, Event, Retried
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.source import KubeDiscovery
 from kubelb.discovery.kube.token import TokenFile
 from kubelb.loadbalancer import LoadBalancer
-from kubelb.service import service_of
+from kubelb.target import parse_target
 from kubelb.testing import Backend, LocalCluster, Received, Reply
 
 __all__ = ["LocalBalancer", "Stage"]
@@ -112,13 +111,9 @@ class LocalBalancer(LoadBalancer):
     def __init__(self, cluster: LocalCluster, target: str, seed: int) -> None:
         self.retries = 0
         self.ejections = 0
-        self._access = Access(cluster.url, "the demo's cluster", credentials=TokenFile(cluster.token_file))
-        super().__init__(target, node="", zone="", rng=random.Random(seed))
-        service_of(self).placing.source = self._source  # type: ignore[method-assign, assignment]
+        access = Access(cluster.url, "the demo's cluster", credentials=TokenFile(cluster.token_file))
+        super().__init__(KubeDiscovery(parse_target(target), access=access, node="", zone=""), rng=random.Random(seed))
         self.on_event(self._count)
-
-    def _source(self, emit: Emit, _: object) -> Discovery:
-        return KubeDiscovery(self.target, access=self._access, node="", zone="", emit=emit)
 
     def _count(self, event: Event) -> None:
         self.retries += isinstance(event, Retried)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kubelb import LoadBalancer
+from kubelb import DiscoveryOptions, LoadBalancer
 from kubelb.cli.doctor import around
 from kubelb.cli.doctor.finding import Finding, bad, good, note
 from kubelb.errors import LoadBalancerError, NoEndpoints, UnknownService
@@ -16,7 +16,7 @@ CURE = "compare the name with kubectl get service,endpointslices --all-namespace
 
 def ask(target: Target, cluster_domain: str) -> Iterator[Finding]:
     """The endpoints behind the name, and whether they can be reached; or why there are none."""
-    with LoadBalancer(str(target), cluster_domain=cluster_domain) as lb:
+    with LoadBalancer(str(target), discovery=DiscoveryOptions(cluster_domain=cluster_domain)) as lb:
         try:
             lb.wait_ready(around.PATIENCE)
         except (NoEndpoints, UnknownService) as error:  # DNS has answered; health() would send the user back to here

@@ -12,6 +12,7 @@ from rich.live import Live
 
 from kubelb.cli.endpoints.show import Look, Seen, as_dict, picture
 from kubelb.core.table import Difference
+from kubelb.discovery.options import DiscoveryOptions
 from kubelb.errors import LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
 from kubelb.service import service_of
@@ -28,10 +29,11 @@ PAGE = 1000
 def run_command(target: str, *, watching: bool, as_json: bool, timeout: float, **where: Any) -> int:
     """Show and return the exit code: 0 there are endpoints to use, 1 there are none, 2 not a target.
 
-    `where` to look, and from where: options of a LoadBalancer.
+    `where` to look, and from where: options of discovery.
     """
     try:
-        lb = LoadBalancer(target, **where, ready_timeout=timeout, slow_start=None, telemetry=False)
+        discovery = DiscoveryOptions(**where)
+        lb = LoadBalancer(target, discovery=discovery, ready_timeout=timeout, slow_start=None, telemetry=False)
     except ValueError as error:
         typer.echo(f"kubelb: {error}", err=True)
         return 2
