@@ -36,6 +36,7 @@ from kubelb.errors import (
     UnknownService,
     Unusable,
     WrongHost,
+    error_type,
 )
 from kubelb.itself import __version__ as __version__
 from kubelb.loadbalancer import LoadBalancer
@@ -78,6 +79,7 @@ __all__ = [
     "Verdict",
     "WrongHost",
     "disabled",
+    "error_type",
     "hints",
     "policies",
 ]

@@ -12,12 +12,16 @@ LoadBalancerError            kubelb itself refused; where tries end otherwise, t
 TargetError(ValueError)      a name that cannot be parsed
 NeverSent                    raised by your function, for `LoadBalancer.call`: nothing of the request was sent
 
+`error_type` gives the name that metrics and spans have for any exception.
+
 Each carries `service`, `reason` and, where they explain something, the `counts` behind it. Adapters raise subclasses
 that are also what that client's users catch. Whatever a reason repeats of what others wrote is one line without control
 characters and secrets (see `kubelb.printable`).
 """
 
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 from kubelb.printable import printable
 
@@ -33,6 +37,7 @@ __all__ = [
     "UnknownService",
     "Unusable",
     "WrongHost",
+    "error_type",
 ]
 
 
@@ -116,3 +121,25 @@ class TargetError(ValueError):
 
     def __init__(self, text: str = "") -> None:
         super().__init__(printable(text))
+
+
+def error_type(error: BaseException) -> str:
+    """Return the name that kubelb's metrics and spans have for an exception, their attribute ``error.type``.
+
+    It is the full name of its class, without the module for Python's own; of a `NeverSent` that of the exception which
+    it was raised from; of gRPC's errors the name of their status. Nothing of its text is in it, which may hold what no
+    other eyes should read, and it has few values: count by it in metrics of your own, and they fit to kubelb's.
+
+    >>> error_type(ConnectionRefusedError("10.0.0.7")), error_type(Closed("reviews.prod", "it was closed"))
+    ('ConnectionRefusedError', 'kubelb.errors.Closed')
+    """
+    if isinstance(error, NeverSent) and error.__cause__ is not None:
+        error = error.__cause__
+    grpc = sys.modules.get("grpc")
+    if grpc is not None and isinstance(error, getattr(grpc, "RpcError", ())):
+        with suppress(Exception):  # an interceptor's own kind of error may do anything
+            name = error.code().name  # type: ignore[attr-defined]
+            if isinstance(name, str):
+                return name
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

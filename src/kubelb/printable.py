@@ -6,10 +6,11 @@ of a log), no secret (see `masking.py`), and no more of it than helps.
 """
 
 import re
+from functools import lru_cache
 
 from kubelb.masking import is_content, masked
 
-__all__ = ["LIMIT", "printable", "shown"]
+__all__ = ["LIMIT", "name_shown", "printable", "shown"]
 
 LIMIT = 2000
 """Characters of a text; of a longer one the beginning and the end are kept."""
@@ -39,6 +40,16 @@ def printable(text: str, limit: int = LIMIT) -> str:
         return text
     tail = limit // 3
     return f"{text[: limit - tail - 5]} ... {text[-tail:]}"
+
+
+@lru_cache(maxsize=4096)
+def name_shown(name: str) -> str:
+    """Do as `printable` does, for the names of pods: they are told with each request, and are few.
+
+    >>> name_shown("reviews-7f9c\\x1b[31m")
+    'reviews-7f9c'
+    """
+    return printable(name)
 
 
 def shown(value: object) -> str:

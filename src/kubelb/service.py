@@ -271,7 +271,7 @@ class Service(Calls):
         """Report something that happened: to the log, to the counters and to callables of the user's."""
         # One load balancer has one name: a source may be for another target, and an event may have an older name.
         if event.service != self.balancer.service:
-            event = replace(event, service=self.balancer.service)
+            event = event.named(self.balancer.service)
         self.readiness.heard(event)
         self._log(event)
         self.watch.count(event)
@@ -281,6 +281,7 @@ class Service(Calls):
 
     def _publish(self, snapshot: Snapshot) -> None:
         difference = self.balancer.update(snapshot)
+        added, removed = ([state.endpoint for state in each] for each in (difference.added, difference.removed))
         if difference.removed:
             self.watch.leave(difference.removed)
         self.tell(
@@ -289,9 +290,11 @@ class Service(Calls):
                 snapshot.version,
                 len(snapshot.endpoints),
                 len(snapshot.parked),
-                tuple(state.endpoint.authority for state in difference.added),
-                tuple(state.endpoint.authority for state in difference.removed),
+                tuple(endpoint.authority for endpoint in added),
+                tuple(endpoint.authority for endpoint in removed),
                 snapshot.problem,
+                tuple(endpoint.pod for endpoint in added),
+                tuple(endpoint.pod for endpoint in removed),
             )
         )
         self._listeners.tell(difference)

@@ -33,7 +33,7 @@ def test_the_server_sees_the_name_and_never_its_own_address(world, service, bala
         assert svc[0].log[-1].headers["host"] == host
         assert svc[0].log[-1].target == "/a?b=c"
         assert str(response.url) == url.replace("REVIEWS", "reviews")
-        assert response.extensions["kubelb"] == {"endpoint": svc[0].address, "attempts": 1}
+        assert response.extensions["kubelb"] == {"endpoint": svc[0].address, "pod": "", "attempts": 1}
 
 
 def test_the_target_may_be_said_apart(world, service, balance):

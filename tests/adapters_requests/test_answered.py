@@ -54,7 +54,7 @@ def test_which_pod_answered_is_kept_in_copies(session, service, balance, way):
     """Copies of copies, and the hops in their history; nothing else of a response is lost by it."""
     svc = service(1, handler=lambda request: Reply(302, "", {"location": "/x"}) if request.path == "/" else Reply(200))
     response = session(balance(*svc)).get(URL)
-    told = {"endpoint": svc[0].address, "attempts": 1}
+    told = {"endpoint": svc[0].address, "pod": "", "attempts": 1}
     again = way(way(response))
     assert answered_by(again) == told
     assert [answered_by(hop) for hop in again.history] == [told]
@@ -74,4 +74,4 @@ def test_which_pod_answered_is_unpickled_without_kubelb(session, service, balanc
     pickled = pickle.dumps(session(balance(*svc)).get(URL))
     code = "import pickle, sys; r = pickle.loads(sys.stdin.buffer.read()); print(r.kubelb, 'kubelb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True, check=True)
-    assert done.stdout.decode().strip() == f"{ {'endpoint': svc[0].address, 'attempts': 1} } False"
+    assert done.stdout.decode().strip() == f"{ {'endpoint': svc[0].address, 'pod': '', 'attempts': 1} } False"

@@ -1,6 +1,7 @@
 """What the tests of the core share: a clock to turn, pods to pick, a balancer with all its parts in view."""
 
 import random
+import re
 from typing import Any
 
 from kubelb.core import Balancer, EndpointState, Lease
@@ -22,8 +23,9 @@ class Clock:
 
 
 def pod(number: int, generation: int = 0, **fields: Any) -> Endpoint:
-    """Return an endpoint whose address follows from `number` and whose uid from both."""
+    """Return an endpoint whose address and pod follow from `number` and whose uid from `generation` too."""
     fields.setdefault("uid", f"{number}-{generation}")
+    fields.setdefault("pod", f"web-{number}")
     return Endpoint(f"10.0.{number >> 8}.{number & 255}", 80, **fields)
 
 
@@ -31,12 +33,22 @@ def pods(count: int) -> tuple[Endpoint, ...]:
     return tuple(pod(number) for number in range(count))
 
 
+class Told(list[Event]):
+    """Events; wherever one names an endpoint it names its pod beside it."""
+
+    def append(self, event: Event) -> None:
+        if getattr(event, "endpoint", ""):
+            assert re.fullmatch(r"web-\d+", event.pod), event
+            assert event.pod in event.text, event
+        super().append(event)
+
+
 class Rig:
     """A Balancer under a clock of its own, its events kept."""
 
     def __init__(self, count: int = 3, policy: Any = "least_request", seed: int = 7, **options: Any) -> None:
         self.clock = Clock()
-        self.events: list[Event] = []
+        self.events = Told()
         self.balancer = Balancer(
             policy, service="svc.ns", clock=self.clock, rng=random.Random(seed), emit=self.events.append, **options
         )

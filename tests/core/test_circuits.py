@@ -77,7 +77,7 @@ def test_twenty_calls_of_which_half_failed_open() -> None:
     assert circuit(rig, 0) == "closed"
     rig.fail(0)
     assert rig.told(CircuitChanged) == [
-        CircuitChanged("svc.ns", "10.0.0.0:80", "open", "10 of 20 calls failed", 20, 10, 0, 10.0)
+        CircuitChanged("svc.ns", "10.0.0.0:80", "open", "10 of 20 calls failed", 20, 10, 0, 10.0, pod="web-0")
     ]
     assert rig.picks(60)["10.0.0.0"] == 0
     rig.clock.advance(4.0)

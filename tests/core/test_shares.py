@@ -357,7 +357,7 @@ def test_an_observed_ejection_ends_with_the_first_request_after_it() -> None:
     rig.balancer.pick().release(None)  # a newcomer's slow start is over: time passes for all but the observed
     assert rig.state(0).phase is Phase.EJECTED
     rig.succeed(0)
-    assert rig.told(Returned) == [Returned("svc.ns", "10.0.0.0:80", "probe", observed=True)]
+    assert rig.told(Returned) == [Returned("svc.ns", "10.0.0.0:80", "probe", observed=True, pod="web-0")]
     assert rig.balancer.view()[0].reasons == ()
     rig.eject(0)
     rig.set(pods(3)[1:])

@@ -82,8 +82,8 @@ class Evidence:
 
     def event(self, event: Event) -> None:
         self.events.append(event)
-        for name in event.__dataclass_fields__:
-            value = getattr(event, name)
+        self.add("the line of an event", event)
+        for name, value in event.as_dict().items():
             for text in value if isinstance(value, tuple) else (value,):
                 self.add(f"{type(event).__name__}.{name}", text)
 

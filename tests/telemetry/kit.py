@@ -46,6 +46,10 @@ class Sdk:
             for attributes, point in self.points().get(name, {}).items()
         }
 
+    def counted(self, name: str) -> dict[str, float]:
+        """The same of what has been counted at all: a counter is there at zero for all that is known beforehand."""
+        return {said: value for said, value in self.values(name).items() if value}
+
     def durations(self, name: str) -> list[dict[str, Any]]:
         """The attributes of every duration, as often as it was recorded."""
         return [

@@ -1,8 +1,10 @@
 """Names and attributes: what is told of a call, and what is not."""
 
+import grpc
 import httpx
 import pytest
 
+import kubelb
 from kubelb.telemetry.conventions import http, raised, rpc, rpc_raised, safe_url
 
 
@@ -44,3 +46,39 @@ def test_exceptions() -> None:
     assert raised(KeyError("s3cret")) == {"error.type": "KeyError"}
     assert raised(httpx.ReadTimeout("s3cret")) == {"error.type": "httpx.ReadTimeout"}
     assert rpc_raised(KeyError("s3cret")) == {"error.type": "KeyError"}
+
+
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+class Status(grpc.RpcError):
+    """A gRPC error whose status is what is given, or is raised."""
+
+    def __init__(self, status: object) -> None:
+        self.status = status
+
+    def code(self) -> object:
+        if isinstance(self.status, Exception):
+            raise self.status
+        return self.status
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (ConnectionRefusedError("s3cret"), "ConnectionRefusedError"),
+        (httpx.ReadTimeout("s3cret"), "httpx.ReadTimeout"),
+        (kubelb.NeverSent("s3cret"), "kubelb.errors.NeverSent"),
+        (caused(kubelb.NeverSent(), ConnectionResetError("s3cret")), "ConnectionResetError"),
+        (Status(grpc.StatusCode.UNAVAILABLE), "UNAVAILABLE"),
+        (Status(None), f"{__name__}.Status"),
+        (Status(ValueError("s3cret")), f"{__name__}.Status"),
+        (SystemExit(3), "SystemExit"),
+    ],
+)
+def test_error_type(error: BaseException, name: str) -> None:
+    """What metrics say of an exception is what users can say of it in theirs: never its words, and it never raises."""
+    assert kubelb.error_type(error) == name
+    assert raised(error) == {"error.type": name}

@@ -54,9 +54,9 @@ class Transport(SyncTransport, httpx.BaseTransport):
     5 s (a handshake, as long as none has shown how quick it can be). No pod is shown a Proxy-Authorization header.
 
     Per call, ``extensions={"kubelb": {"key": ..., "idempotent": True, "deadline": 2.0}}``. The response's
-    ``extensions["kubelb"]`` tells the endpoint and the number of attempts. When tries end the last one's own response
-    or exception comes back; where kubelb refused, a `kubelb.LoadBalancerError` that is also a `httpx.ConnectError`
-    or a `httpx.TimeoutException`.
+    ``extensions["kubelb"]`` tells the endpoint, its pod and the number of attempts. When tries end the last one's own
+    response or exception comes back; where kubelb refused, a `kubelb.LoadBalancerError` that is also a
+    `httpx.ConnectError` or a `httpx.TimeoutException`.
 
     >>> import httpx
     >>> with httpx.Client(transport=Transport("static:///127.0.0.1:9,127.0.0.2:9")) as client:

@@ -107,6 +107,8 @@ class Balancer:
         self.rng = rng or random.Random()
         self.requests = 0
         """First attempts so far: what the retry budget is a share of."""
+        self.observing = any(each is not None and each.observe for each in (outliers, limits, breaker))
+        """Whether any of them only reports what it would have done."""
         self._emit = emit
         self._slow_start = slow_start
         ejector = Ejector(service, outliers, self.rng) if outliers else None
@@ -382,7 +384,8 @@ class Balancer:
 
     def _ours(self, state: EndpointState, trouble: Trouble) -> None:
         """What the tracker calls when an attempt failed by what we lack."""
-        self._tell([LocalTrouble(self.service, state.endpoint.authority, *trouble)])
+        endpoint = state.endpoint
+        self._tell([LocalTrouble(self.service, endpoint.authority, *trouble, endpoint.pod)])
 
     def _alike(self, state: EndpointState, now: float) -> bool:
         """Whether every endpoint has lately been without a route, and none has answered since; asks some of many.

@@ -103,7 +103,8 @@ def attempt_flow(
             emit(BudgetExhausted(balancer.service, outcome.reason))
             break
         if outcome.lease is not None:
-            emit(Retried(balancer.service, outcome.lease.endpoint.authority, call.number + 1, outcome.reason, delay))
+            left = outcome.lease.endpoint
+            emit(Retried(balancer.service, left.authority, call.number + 1, outcome.reason, delay, left.pod))
         if delay > 0:
             call.slept += delay
             yield Next(balancer.clock() + delay)

@@ -26,8 +26,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from kubelb.masking import safe_url
 from kubelb.model import Endpoint
+from kubelb.printable import name_shown
 from kubelb.telemetry.broken import lost
 from kubelb.telemetry.conventions import Wire
+from kubelb.telemetry.names import ATTEMPT, ATTEMPTS, ERROR, PEER, PEER_PORT, POD, RESENT, SERVICE, URL
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -128,9 +130,7 @@ class Call(_Lasting):
         if _instrumented(parent):
             self._outer = parent
         elif tracer is not None:
-            self.span = tracer.start_span(
-                f"kubelb {service}", self.context, SpanKind.INTERNAL, {"kubelb.service": service}
-            )
+            self.span = tracer.start_span(f"kubelb {service}", self.context, SpanKind.INTERNAL, {SERVICE: service})
             self.context = trace.set_span_in_context(self.span, self.context)
 
     def attempt(self, endpoint: Endpoint, number: int, *, own: bool = True) -> "Try":
@@ -155,7 +155,7 @@ class Call(_Lasting):
                 return
         span = self._outer or (None if own else self.span)
         if span is not None:
-            span.add_event("kubelb.attempt", _place(endpoint) | {"kubelb.attempt": number})
+            span.add_event(ATTEMPT, _place(endpoint) | {ATTEMPT: number})
 
     def end(self, attributes: Mapping[str, Any]) -> None:
         """Report the call, once."""
@@ -172,8 +172,8 @@ class Call(_Lasting):
             except Exception as error:  # noqa: BLE001
                 lost("a histogram", error)
         if self.span is not None:
-            told = {name: attributes[name] for name in ("error.type",) if name in attributes}
-            _end(self.span, {"kubelb.attempts": self._numbers, **told})
+            told = {name: attributes[name] for name in (ERROR,) if name in attributes}
+            _end(self.span, {ATTEMPTS: self._numbers, **told})
 
 
 class Try(_Lasting):
@@ -189,11 +189,11 @@ class Try(_Lasting):
         wire = self.wire
         attributes = wire.attributes | _place(endpoint)
         if wire.url is None:
-            attributes["kubelb.attempt"] = number
+            attributes[ATTEMPT] = number
         else:
-            attributes["url.full"] = safe_url(wire.url)
+            attributes[URL] = safe_url(wire.url)
             if number > 1:
-                attributes["http.request.resend_count"] = number - 1
+                attributes[RESENT] = number - 1
         kind = SpanKind.CLIENT if wire.client else SpanKind.INTERNAL
         try:
             self.span = tracer.start_span(wire.name, self.context, kind, attributes)
@@ -228,7 +228,10 @@ def _instrumented(span: "Span") -> bool:
 
 
 def _place(endpoint: Endpoint) -> dict[str, Any]:
-    return {"network.peer.address": endpoint.ip, "network.peer.port": endpoint.port}
+    """Name the pod: its address, and where discovery knows it its name."""
+    if endpoint.pod:
+        return {PEER: endpoint.ip, PEER_PORT: endpoint.port, POD: name_shown(endpoint.pod)}
+    return {PEER: endpoint.ip, PEER_PORT: endpoint.port}
 
 
 def _end(span: "Span", attributes: Mapping[str, Any]) -> None:
@@ -236,7 +239,7 @@ def _end(span: "Span", attributes: Mapping[str, Any]) -> None:
         if span.is_recording():
             if attributes:
                 span.set_attributes(attributes)
-            if "error.type" in attributes:
+            if ERROR in attributes:
                 span.set_status(StatusCode.ERROR)
         span.end()
     except Exception as error:  # noqa: BLE001

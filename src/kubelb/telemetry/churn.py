@@ -16,7 +16,6 @@ __all__ = ["QUIET", "Churn", "Later"]
 
 QUIET = 10.0
 """Seconds between two lines that say the same."""
-NAMED = 5
 
 Later: TypeAlias = Callable[[float, Callable[[], None]], None]
 """Has something done after so many seconds, on another thread; must not raise."""
@@ -71,23 +70,14 @@ class Churn:
             self._said, self._last = now, None
             changes, came, went = self._changes, self._came, self._went
             self._changes = self._came = self._went = 0
-        text = f"{event.used} endpoints in use, {event.parked} parked"
         if changes == 1:
-            text += _names(" +", event.added) + _names(" -", event.removed)
+            text = event.names
         else:
-            text += f"; {came} came and {went} went in {changes} changes within {now - self._since:.0f} s"
-        self._say(event, text)
+            text = f"; {came} came and {went} went in {changes} changes within {now - self._since:.0f} s"
+        self._say(event, event.numbers + text)
 
     def told(self) -> None:
         """A line has just said how the set is: what was to be told is no news any more."""
         with self._lock:
             self._last = None
             self._changes = self._came = self._went = 0
-
-
-def _names(sign: str, addresses: tuple[str, ...]) -> str:
-    """Name up to five addresses and count the rest."""
-    if not addresses:
-        return ""
-    rest = f" and {len(addresses) - NAMED} more" if len(addresses) > NAMED else ""
-    return "," + sign + f" {sign.strip()}".join(addresses[:NAMED]) + rest

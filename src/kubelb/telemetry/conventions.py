@@ -1,23 +1,35 @@
 """What a call is named in metrics and spans, by OpenTelemetry's semantic conventions for HTTP and RPC clients.
 
-HTTP's are stable; RPC's are a release candidate and may move, so every name stands here. The address of a service is
-its logical one; the pod that was dialled is `network.peer.address`, on spans alone. Of a URL neither credentials nor
-query are told, of an exception only its type: either may hold what no other eyes should read.
+The names stand in `names.py`. The address of a service is its logical one; the pod that was dialled is told on spans
+alone. Of a URL neither credentials nor query are told, of an exception only its type: either may hold what no other
+eyes should read.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kubelb.errors import NeverSent
+from kubelb.core.events import OTHER
+from kubelb.errors import error_type
 from kubelb.itself import __version__
 from kubelb.masking import safe_url
-from kubelb.telemetry.instruments import OTHER
+from kubelb.telemetry.names import (
+    CALL,
+    ERROR,
+    HTTP,
+    METHOD,
+    RPC,
+    RPC_METHOD,
+    RPC_STATUS,
+    RPC_SYSTEM,
+    SCHEME,
+    SERVER,
+    SERVER_PORT,
+    SERVICE,
+    STATUS,
+)
 
 __all__ = [
     "BUCKETS",
-    "CALL",
-    "HTTP",
-    "RPC",
     "Wire",
     "http",
     "http_answer",
@@ -28,11 +40,6 @@ __all__ = [
     "safe_url",
     "scope",
 ]
-
-HTTP = "http.client.request.duration"
-RPC = "rpc.client.call.duration"
-CALL = "kubelb.call.duration"
-"""Of `LoadBalancer.call`, which does not know what its function speaks."""
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Seconds; what the conventions recommend for both."""
@@ -62,10 +69,10 @@ def http(method: str, scheme: str, host: str, port: int | None, url: Any, *, ins
     """Describe an HTTP request."""
     known = method if method in METHODS else OTHER
     attributes = {
-        "http.request.method": known,
-        "server.address": host,
-        "server.port": port or _PORTS.get(scheme, 0),
-        "url.scheme": scheme,
+        METHOD: known,
+        SERVER: host,
+        SERVER_PORT: port or _PORTS.get(scheme, 0),
+        SCHEME: scheme,
     }
     return Wire("" if instrumented else HTTP, known if known is method else "HTTP", True, attributes, raised, url)
 
@@ -73,27 +80,22 @@ def http(method: str, scheme: str, host: str, port: int | None, url: Any, *, ins
 def rpc(method: str, host: str, port: str | int) -> Wire:
     """Describe a gRPC call; `method` is a full name, ``/pkg.Service/Method``."""
     name = method.lstrip("/")
-    attributes: dict[str, Any] = {"rpc.system.name": "grpc", "rpc.method": name}
+    attributes: dict[str, Any] = {RPC_SYSTEM: "grpc", RPC_METHOD: name}
     if host:
-        attributes["server.address"] = host
+        attributes[SERVER] = host
     if isinstance(port, int):
-        attributes["server.port"] = port
+        attributes[SERVER_PORT] = port
     return Wire(RPC, name, True, attributes, rpc_raised)
 
 
 def plain(service: str) -> Wire:
     """Describe a call by a function of the user's, which may well make client spans of its own."""
-    return Wire(CALL, "attempt", False, {"kubelb.service": service}, raised)
+    return Wire(CALL, "attempt", False, {SERVICE: service}, raised)
 
 
 def raised(error: BaseException) -> dict[str, Any]:
-    """Return what an exception says: the full name of its class, and nothing of its text.
-
-    Of a `NeverSent` that is the exception which it was raised from, as for the caller.
-    """
-    kind = type(error.__cause__ or error) if isinstance(error, NeverSent) else type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return {"error.type": name}
+    """Return what an exception says: its type, and nothing of its text."""
+    return {ERROR: error_type(error)}
 
 
 def rpc_raised(error: BaseException) -> dict[str, Any]:
@@ -111,12 +113,12 @@ def scope() -> tuple[str, str]:
 def http_answer(status: int) -> dict[str, Any]:
     """Return what a response says; to a client every status from 400 on is an error."""
     if status < 400:
-        return {"http.response.status_code": status}
-    return {"http.response.status_code": status, "error.type": str(status)}
+        return {STATUS: status}
+    return {STATUS: status, ERROR: str(status)}
 
 
 def rpc_answer(code: str) -> dict[str, Any]:
     """Return what a gRPC status says, by its name."""
     if code == "OK":
-        return {"rpc.response.status_code": code}
-    return {"rpc.response.status_code": code, "error.type": code}
+        return {RPC_STATUS: code}
+    return {RPC_STATUS: code, ERROR: code}

@@ -1,19 +1,19 @@
-"""What is looked at when metrics are collected: the second table, and how each of its rows reads a load balancer."""
+"""What is looked at when metrics are collected: how each counter and gauge of `names.py` reads a load balancer."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from kubelb.core.balancer import Balancer
-from kubelb.core.events import Event
+from kubelb.core.events import Attributes, Event
 from kubelb.core.view import EndpointView
 from kubelb.model import Health
-from kubelb.telemetry.instruments import EVENTS, Attributes
+from kubelb.telemetry import names
 from kubelb.telemetry.tally import Tally
 
 __all__ = ["ROWS", "Balanced", "Row"]
 
-Readings = Iterable[tuple[Attributes, float]]
+Readings: TypeAlias = Iterable[tuple[Attributes, float]]
 
 
 class Balanced(Protocol):
@@ -30,14 +30,17 @@ class Balanced(Protocol):
         ...
 
 
+Read: TypeAlias = Callable[[Balanced, Tally], Readings]
+
+
 class Row(NamedTuple):
-    """One instrument. `kind` is ``counter``, ``up_down_counter`` or ``gauge``; its numbers come from `read`."""
+    """One instrument, and what its numbers come from."""
 
     name: str
     kind: str
     unit: str
     description: str
-    read: Callable[[Balanced, Tally], Readings]
+    read: Read
 
 
 def _requests(lb: Balanced, tally: Tally) -> Readings:
@@ -51,9 +54,9 @@ def _picks(lb: Balanced, tally: Tally) -> Readings:
 
 def _attempts(lb: Balanced, tally: Tally) -> Readings:
     totals = tally.totals(lb.balancer)
-    yield (("kubelb.outcome", "success"),), totals.successes
-    yield (("kubelb.outcome", "failure"),), totals.failures
-    yield (("kubelb.outcome", "other"),), totals.others
+    yield ((names.OUTCOME, "success"),), totals.successes
+    yield ((names.OUTCOME, "failure"),), totals.failures
+    yield ((names.OUTCOME, "other"),), totals.others
 
 
 def _active(lb: Balanced, tally: Tally) -> Readings:
@@ -66,7 +69,7 @@ def _endpoints(lb: Balanced, tally: Tally) -> Readings:
         counts[view.state] = counts.get(view.state, 0) + 1
     tally.states = tuple(counts)  # one that was there once goes on as 0: a series that ends keeps its last value
     for state, count in counts.items():
-        yield (("kubelb.endpoint.state", state),), count
+        yield ((names.STATE, state),), count
 
 
 def _budget(lb: Balanced, tally: Tally) -> Readings:
@@ -78,53 +81,24 @@ def _health(of: Callable[[Health], float | None], lb: Balanced, tally: Tally) ->
     health = lb.health()
     value = of(health)
     if value is not None:
-        yield (("kubelb.discovery.source", health.source),), value
+        yield ((names.SOURCE, health.source),), value
 
 
-def _events(kind: type[Event], lb: Balanced, tally: Tally) -> Readings:  # noqa: ARG001 - as above
-    return tally.events(kind).items()
+def _events(kind: type[Event], lb: Balanced, tally: Tally) -> Readings:
+    return tally.events(kind, observing=lb.balancer.observing).items()
 
 
-def _row(kind: type[Any]) -> Row:
-    counted = EVENTS[kind]
-    return Row(counted.name, "counter", counted.unit, counted.description, partial(_events, kind))
+READERS: dict[str, Read] = {
+    names.REQUESTS: _requests,
+    names.PICKS: _picks,
+    names.ENDED: _attempts,
+    names.ACTIVE: _active,
+    names.ENDPOINTS: _endpoints,
+    names.BUDGET: _budget,
+    names.AGE: partial(_health, lambda health: health.age),
+    names.SYNCED: partial(_health, lambda health: float(health.synced)),
+    names.STALE: partial(_health, lambda health: float(health.stale)),
+    **{kind.counter.name: partial(_events, kind) for kind in Event.kinds() if kind.counter},
+}
 
-
-ROWS: tuple[Row, ...] = (
-    Row("kubelb.requests", "counter", "{request}", "Calls that picked an endpoint: first attempts.", _requests),
-    Row("kubelb.picks", "counter", "{pick}", "Times that an endpoint was picked, for retries too.", _picks),
-    Row(
-        "kubelb.attempts", "counter", "{attempt}", "Attempts that ended, by what that says of the endpoint.", _attempts
-    ),
-    Row("kubelb.attempts.active", "up_down_counter", "{attempt}", "Attempts in flight, bodies included.", _active),
-    Row("kubelb.endpoints", "up_down_counter", "{endpoint}", "Known endpoints, by state.", _endpoints),
-    Row(
-        "kubelb.retry.budget.available",
-        "gauge",
-        "{retry}",
-        "Retries that the retry budget would allow at this moment.",
-        _budget,
-    ),
-    Row(
-        "kubelb.discovery.age",
-        "gauge",
-        "s",
-        "Time since the source of endpoints was last heard of.",
-        partial(_health, lambda health: health.age),
-    ),
-    Row(
-        "kubelb.discovery.synced",
-        "gauge",
-        "1",
-        "1 once endpoints are known, 0 before.",
-        partial(_health, lambda health: float(health.synced)),
-    ),
-    Row(
-        "kubelb.discovery.stale",
-        "gauge",
-        "1",
-        "1 while the age is beyond max_stale, else 0.",
-        partial(_health, lambda health: float(health.stale)),
-    ),
-    *map(_row, EVENTS),
-)
+ROWS = tuple(Row(*each[:4], READERS[each.name]) for each in names.INSTRUMENTS if each.name in READERS)

@@ -12,9 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
+from kubelb.core.events import Attributes
 from kubelb.telemetry.conventions import scope
-from kubelb.telemetry.instruments import Attributes
 from kubelb.telemetry.looking import ROWS, Balanced, Row
+from kubelb.telemetry.names import SERVICE
 from kubelb.telemetry.tally import Tally
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ class Meters:
             for service, counted in self._closed.items():
                 for (name, attributes), value in counted.items():
                     if name == row.name:
-                        sums[("kubelb.service", service), *attributes] += value
+                        sums[(SERVICE, service), *attributes] += value
         for member, lb in live:  # outside the lock: they have locks of their own
             for attributes, value in member.read(row, lb):
-                sums[("kubelb.service", member.service), *attributes] += value
+                sums[(SERVICE, member.service), *attributes] += value
         return [Observation(value, dict(attributes)) for attributes, value in sums.items()]
 
     def _live(self) -> list[tuple[_Member, Balanced]]:

@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kubelb.core.balancer import Balancer
-from kubelb.core.events import Event
+from kubelb.core.events import OTHER, Attributes, Event
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.state import EndpointState
-from kubelb.telemetry.instruments import EVENTS, OTHER, Attributes
 
 __all__ = ["Tally", "Totals"]
 
@@ -46,7 +45,9 @@ class Totals(NamedTuple):
 class Tally:
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str = "") -> None:
+        """`scheme` is the target's, by which some events can be ruled out."""
+        self._scheme = scheme
         self._lock = threading.Lock()
         self._left: list[EndpointState] = []
         self._gone = Totals()
@@ -58,21 +59,28 @@ class Tally:
         """Words for the state of an endpoint that were reported so far."""
 
     def count(self, event: Event) -> None:
-        """Count an event that has an instrument."""
+        """Count an event that has a counter."""
         kind = type(event)
-        row = EVENTS.get(kind)
-        if row is None:
+        if kind.counter is None:
             return
-        attributes = row.attributes(event)
+        attributes = event.attributes
         with self._lock:
             if (kind, attributes) not in self._events and len(self._of(kind)) >= KINDS:
                 attributes = tuple((name, OTHER) for name, _ in attributes)
             self._events[kind, attributes] += 1
 
-    def events(self, kind: type[Event]) -> dict[Attributes, int]:
-        """Return how many there were of one kind, by their attributes."""
+    def events(self, kind: type[Event], *, observing: bool = True) -> dict[Attributes, int]:
+        """Return how many there were of one kind, by their attributes: 0 for those that are known beforehand.
+
+        A series that begins with its first event has no increase to tell of: a collector sees none before it.
+        """
+        counter = kind.counter
+        if counter is None:
+            return {}
+        possible = kind.schemes is None or self._scheme in kind.schemes
+        zeros = dict.fromkeys(counter.beforehand(possible=possible, observing=observing), 0)
         with self._lock:
-            return self._of(kind)
+            return zeros | self._of(kind)
 
     def _of(self, kind: type[Event]) -> dict[Attributes, int]:
         return {attributes: count for (of, attributes), count in self._events.items() if of is kind}

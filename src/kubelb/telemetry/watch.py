@@ -52,7 +52,7 @@ class Watch:
         self.service = ""
         self._name(target)
         self._clock = clock
-        self._tally = Tally()
+        self._tally = Tally(target.scheme)
         self._lb: ReferenceType[Balanced] | None = None
         self._meters: Meters | None = None
         self._tracer: Tracer | None = None
@@ -166,13 +166,14 @@ class Watch:
             from opentelemetry import metrics
 
             from kubelb.telemetry.conventions import BUCKETS, scope
+            from kubelb.telemetry.names import DURATIONS
 
             self._histograms[name] = None
             try:
                 self._histograms[name] = metrics.get_meter(*scope(), self._options.meter_provider).create_histogram(
                     name,
                     unit="s",
-                    description="Duration of calls, all attempts included.",
+                    description=next(each.description for each in DURATIONS if each.name == name),
                     explicit_bucket_boundaries_advisory=BUCKETS,
                 )
             except Exception as error:  # noqa: BLE001

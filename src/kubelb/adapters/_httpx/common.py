@@ -23,6 +23,7 @@ from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.errors import DeadlineExceeded, WrongHost
 from kubelb.model import CANCELLED, Outcome, Request
+from kubelb.printable import name_shown
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.driving import settle
 from kubelb.runtime.fork import register
@@ -236,7 +237,12 @@ class Common(Plainly):
 
     def _response(self, answer: Any, body: Any, request: Any, lease: Lease, number: int) -> Any:
         extensions = answer.extensions
-        extensions["kubelb"] = {"endpoint": lease.state.endpoint.authority, "attempts": number}
+        endpoint = lease.state.endpoint
+        extensions["kubelb"] = {
+            "endpoint": endpoint.authority,
+            "pod": name_shown(endpoint.pod),
+            "attempts": number,
+        }
         return self.kit.httpx.Response(
             answer.status, headers=answer.headers, stream=body, request=request, extensions=extensions
         )

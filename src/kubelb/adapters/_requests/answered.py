@@ -9,6 +9,9 @@ from typing import Any, TypedDict, cast
 
 import requests
 
+from kubelb.model import Endpoint
+from kubelb.printable import name_shown
+
 __all__ = ["Answered", "answered_by", "tell"]
 
 
@@ -17,6 +20,8 @@ class Answered(TypedDict):
 
     endpoint: str
     """Its address, as in "10.0.0.7:8080"."""
+    pod: str
+    """Name of its pod; "" where discovery knows none."""
     attempts: int
     """How many there were, the one that was answered included."""
 
@@ -24,17 +29,18 @@ class Answered(TypedDict):
 _NAMES = [*requests.Response.__attrs__, "kubelb", "__attrs__"]
 
 
-def tell(response: Any, endpoint: str, attempts: int) -> None:
+def tell(response: Any, endpoint: Endpoint, attempts: int) -> None:
     """Put it down in a response."""
-    response.kubelb = {"endpoint": endpoint, "attempts": attempts}
+    response.kubelb = {"endpoint": endpoint.authority, "pod": name_shown(endpoint.pod), "attempts": attempts}
     response.__attrs__ = _NAMES
 
 
 def answered_by(response: requests.Response) -> Answered | None:
     """Return which endpoint gave a response, None where kubelb had no part in it.
 
-    It is the response's attribute ``kubelb``, with a type: ``{"endpoint": "10.0.0.7:8080", "attempts": 1}``. Each hop
-    of a redirect, in ``response.history``, has its own; hooks find it; it is pickled and copied with the response.
+    It is the response's attribute ``kubelb``, with a type: ``{"endpoint": "10.0.0.7:8080", "pod": "reviews-7f9c",
+    "attempts": 1}``. Each hop of a redirect, in ``response.history``, has its own; hooks find it; it is pickled and
+    copied with the response.
 
     >>> answered_by(requests.Response()) is None
     True

@@ -179,7 +179,7 @@ class Sending(Plainly):
             outcome = outcome or Outcome()
             outcome.open = raw.hold(lease, self, bounds)
             outcome.value = self.build_response(call.request, raw)
-            tell(outcome.value, lease.state.endpoint.authority, number)
+            tell(outcome.value, lease.state.endpoint, number)
         except Exception as error:  # noqa: BLE001
             outcome = outcome_of(error, bounds, call.request)
         except BaseException:

@@ -175,9 +175,9 @@ class Circuits:
     def _changed(
         self, circuit: Circuit, reason: str, calls: int = 0, failures: int = 0, slow: int = 0, duration: float = 0.0
     ) -> CircuitChanged:
-        where = circuit.state.endpoint.authority if circuit.state else ""
+        where, pod = (circuit.state.endpoint.authority, circuit.state.endpoint.pod) if circuit.state else ("", "")
         numbers = calls, failures, slow, duration
-        return CircuitChanged(self.service, where, circuit.phase.value, reason, *numbers, not self.enforces)
+        return CircuitChanged(self.service, where, circuit.phase.value, reason, *numbers, not self.enforces, pod)
 
 
 def circuit_of(state: EndpointState) -> Circuit | None:

@@ -143,7 +143,7 @@ class Ejector:
         self._bring_back(state, now)
         state.consecutive = 0
         state.forget_share()
-        return [Returned(self.service, state.endpoint.authority, "probe", self.config.observe)]
+        return [Returned(self.service, state.endpoint.authority, "probe", self.config.observe, state.endpoint.pod)]
 
     def postpone(self, state: EndpointState, seconds: float, now: float) -> None:
         """Its probe was answered, but said no more than that it is full: try it again when it may have room.
@@ -254,10 +254,9 @@ class Ejector:
         state.until = now + duration
         state.rule, state.why = breach.rule, breach.reason
         state.phase = Phase.EJECTED
-        where = state.endpoint.authority
-        return Ejected(
-            self.service, where, breach.reason, duration, state.ejections, *breach.numbers, self.config.observe
-        )
+        where, pod, observed = state.endpoint.authority, state.endpoint.pod, self.config.observe
+        numbers = breach.numbers
+        return Ejected(self.service, where, breach.reason, duration, state.ejections, *numbers, observed, pod)
 
     def _spare(self, state: EndpointState, breach: Breach, reason: str, now: float) -> list[Event]:
         # Said once a streak or once a window, not once a request.
@@ -267,8 +266,8 @@ class Ejector:
         elif now - state.spared < self.config.window:
             return []
         state.spared = now
-        where = state.endpoint.authority
-        return [EjectionSpared(self.service, where, reason, *breach.numbers, self.config.observe)]
+        where, pod = state.endpoint.authority, state.endpoint.pod
+        return [EjectionSpared(self.service, where, reason, *breach.numbers, self.config.observe, pod)]
 
     def _bring_back(self, state: EndpointState, now: float) -> None:
         state.phase = Phase.ACTIVE
@@ -277,7 +276,7 @@ class Ejector:
 
     def _returned(self, state: EndpointState, why: str, now: float) -> Returned:
         self._bring_back(state, now)
-        return Returned(self.service, state.endpoint.authority, why, self.config.observe)
+        return Returned(self.service, state.endpoint.authority, why, self.config.observe, state.endpoint.pod)
 
     def _return_all(self, now: float) -> list[Event]:
         return [self._returned(state, "correlated", now) for state in list(self.away)]

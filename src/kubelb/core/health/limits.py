@@ -25,7 +25,7 @@ from kubelb.core.options import check_flags, whole
 from kubelb.core.refusal import Unconnected
 from kubelb.core.state import EndpointState, Usable
 from kubelb.errors import Overloaded, Unusable
-from kubelb.model import ANY, SUCCESS, Outcome, Request
+from kubelb.model import ANY, SUCCESS, Endpoint, Outcome, Request
 from kubelb.process import here, settle
 
 __all__ = ["ConcurrencyLimits", "Limiter"]
@@ -163,7 +163,7 @@ class Limiter:
         else:
             lease = self._choose(request, avoid, usable)
             if len(lease.state.leases) > self._each:  # only an observer's
-                self._say("max_requests_per_endpoint", self._each, lease.endpoint.authority)
+                self._say("max_requests_per_endpoint", self._each, lease.endpoint)
         if len(requests) > most and self.enforces:
             lease.release(None)
             self._reached("max_requests", most, "requests are in flight")
@@ -233,8 +233,9 @@ class Limiter:
         if self.enforces:
             raise Overloaded(self.service, f"{value} {what}, which is the limit", {limit: value})
 
-    def _say(self, limit: str, value: int, endpoint: str = "") -> None:
-        self._emit(LimitReached(self.service, limit, value, endpoint, not self.enforces))
+    def _say(self, limit: str, value: int, endpoint: Endpoint | None = None) -> None:
+        where, pod = (endpoint.authority, endpoint.pod) if endpoint else ("", "")
+        self._emit(LimitReached(self.service, limit, value, where, not self.enforces, pod))
 
 
 def _both(one: Usable, other: Usable, state: EndpointState) -> bool:

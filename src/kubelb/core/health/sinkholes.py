@@ -146,7 +146,7 @@ class Sinkholes:
         sinkhole = Sinkhole(state, self.picks, why, contrast_with(state, self.peers(), now))
         self.bounded = {**self.bounded, state: sinkhole}
         self._next = min(self._next, now + PACE)
-        return [ShareBounded(self.service, state.endpoint.authority, True, why)]
+        return [ShareBounded(self.service, state.endpoint.authority, True, why, state.endpoint.pod)]
 
     def advance(self, now: float) -> list[Event]:
         """Let time pass: lift the bound of those that are like their peers again."""
@@ -162,7 +162,7 @@ class Sinkholes:
                 kept.append(state)
             else:
                 why = _words(state, contrast, now)
-                events.append(ShareBounded(self.service, state.endpoint.authority, False, why))
+                events.append(ShareBounded(self.service, state.endpoint.authority, False, why, state.endpoint.pod))
         self._keep(kept)
         return events
 

@@ -148,5 +148,5 @@ class Rung:
                 self._failing = Trouble(event.kind, event.reason, event.cure)
             elif isinstance(event, DiscoveryRecovered):
                 self._failing = None
-        self._emit(replace(event, service=self._service))
+        self._emit(event.named(self._service))
         notify()
