@@ -6,12 +6,12 @@ a time and is a named tuple, because a tuple is built and compared in C.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 from kubelb.masking import MASK
 from kubelb.printable import printable, shown
+from kubelb.records import field, record
 
 __all__ = [
     "ANY",
@@ -101,7 +101,7 @@ class Changes(NamedTuple):
     removed: tuple[Endpoint, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Snapshot:
     """Everything discovery knows about one service at one moment: complete, never a delta.
 
@@ -335,7 +335,7 @@ class Attempt(NamedTuple):
     """Seconds left of the deadline; None where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Health:
     """How well a load balancer knows its service, in one value.
 

@@ -16,11 +16,11 @@ PORT is a number where it is one. With an underscore in front, as in SRV records
 """
 
 import ipaddress
-from dataclasses import dataclass
 
 from kubelb.errors import TargetError
 from kubelb.masking import MASK
 from kubelb.model import Address
+from kubelb.records import record
 
 __all__ = ["CLUSTER_DOMAIN", "Target", "check_domain", "domain_of", "is_namespace", "parse_nameserver", "parse_target"]
 
@@ -34,7 +34,7 @@ _SHAPES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Target:
     """A parsed name. `port` is a port's name or number, "" where none was given (one port, then).
 

@@ -1,5 +1,6 @@
 """The public API as users write it. Never run; mypy strict must accept it."""
 
+import dataclasses
 import random
 import socket
 from collections.abc import Sequence
@@ -46,6 +47,18 @@ def construct() -> kubelb.LoadBalancer:
         telemetry=kubelb.Telemetry(service="reviews", tracer_provider=trace.get_tracer_provider()),
         rng=random.Random(1),
     )
+
+
+def values() -> kubelb.Retry:
+    """To type checkers each is a frozen dataclass, whatever makes it."""
+    retry = dataclasses.replace(kubelb.Retry(), attempts=5)
+    print([field.name for field in dataclasses.fields(kubelb.OutlierDetection)])
+    match kubelb.RetryBudget(0.1, window=5.0):
+        case kubelb.RetryBudget(ratio, None):
+            print(ratio.is_integer())
+    retry.attempts = 7  # type: ignore[misc]
+    kubelb.Retry(tries=3)  # type: ignore[call-arg]
+    return retry
 
 
 def look(lb: kubelb.LoadBalancer) -> str:

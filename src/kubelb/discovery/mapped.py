@@ -9,10 +9,10 @@ one service, or a list of addresses with `+` between them, are several endpoints
 
 import os
 import re
-from dataclasses import replace
 
 from kubelb.errors import TargetError
 from kubelb.masking import MASK, masked
+from kubelb.records import replace
 from kubelb.target import Target, parse_target
 
 __all__ = ["VARIABLE", "mapped"]

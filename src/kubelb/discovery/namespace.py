@@ -16,11 +16,11 @@ the ``kubernetes`` package.
 """
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from kubelb.errors import TargetError
 from kubelb.printable import shown
+from kubelb.records import replace
 from kubelb.target import Target, is_namespace
 
 __all__ = ["NAMESPACE_FILE", "in_own_namespace", "placed"]

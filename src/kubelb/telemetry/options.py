@@ -1,7 +1,8 @@
 """Telemetry: what a user may say about metrics and spans; the default needs no word."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from kubelb.records import record
 
 if TYPE_CHECKING:  # importing it costs 25 ms and an event loop's modules
     from opentelemetry.metrics import MeterProvider
@@ -10,7 +11,7 @@ if TYPE_CHECKING:  # importing it costs 25 ms and an event loop's modules
 __all__ = ["Telemetry"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Telemetry:
     """Where metrics and spans go, and under which name; `LoadBalancer(telemetry=False)` reports none at all.
 

@@ -14,14 +14,14 @@ place of 60, since an endpoint here is a pod and not a whole service.
 """
 
 import math
-from dataclasses import dataclass
 
 from kubelb.core.options import check_flags, number, whole
+from kubelb.records import record
 
 __all__ = ["CircuitBreaker"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CircuitBreaker:
     """Open where, of the last `window` outcomes (100) and at least `minimum_calls` (20), too many went wrong.
 

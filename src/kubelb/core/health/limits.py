@@ -13,7 +13,6 @@ Limits are each process's own: n workers may have n times as many in flight.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from functools import partial
 from sys import maxsize
 from typing import Any, TypeAlias
@@ -27,6 +26,7 @@ from kubelb.core.state import EndpointState, Usable
 from kubelb.errors import Overloaded, Unusable
 from kubelb.model import ANY, SUCCESS, Endpoint, Outcome, Request
 from kubelb.process import here, settle
+from kubelb.records import record
 
 __all__ = ["ConcurrencyLimits", "Limiter"]
 
@@ -37,7 +37,7 @@ RACES = 3
 """Times that another endpoint is chosen where other threads took the last place of one."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ConcurrencyLimits:
     """How much there may be at a time, in this process; None for no limit.
 

@@ -19,15 +19,15 @@ What is promised:
 """
 
 import math
-from dataclasses import dataclass
 
 from kubelb.core.health.shares import NOTES
 from kubelb.core.options import check_flags, number, whole
+from kubelb.records import record
 
 __all__ = ["OutlierDetection"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OutlierDetection:
     """Eject an endpoint that fails for `base_ejection` seconds (10.0), doubling up to `max_ejection` (300.0).
 

@@ -6,15 +6,15 @@ together must not come back together.
 
 import math
 import random
-from dataclasses import dataclass, field
 from typing import Any
 
 from kubelb.core.options import check_kind, number
+from kubelb.records import field, record
 
 __all__ = ["FullJitter"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FullJitter:
     """A tenacity wait strategy (a callable over its RetryCallState, ``+`` included) that takes its own `rng`.
 

@@ -24,10 +24,10 @@ must grow with the traffic alone, as gRPC's throttling of retries does (gRFC A6)
 import math
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from kubelb.core.options import number
+from kubelb.records import record
 
 __all__ = ["BudgetState", "RetryBudget"]
 
@@ -39,7 +39,7 @@ RESERVE = 10.0
 """Tries that a process has from its start, and may keep."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RetryBudget:
     """`ratio` extra tries per request (0.2), and `reserve` of them (10.0) that a process has from its start.
 

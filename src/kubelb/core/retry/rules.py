@@ -7,13 +7,13 @@ processed is repeated only where the caller said ``idempotent=True``.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from kubelb.core.options import check_kind, number, whole
 from kubelb.core.retry.backoff import FullJitter
 from kubelb.core.retry.budget import RetryBudget
 from kubelb.model import Outcome, Request, Sent, Verdict
+from kubelb.records import record
 
 __all__ = ["Retry", "may_repeat", "worth_repeating"]
 
@@ -26,7 +26,7 @@ _SUCH_AS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Retry:
     """Try up to `attempts` times (3, the first included), each on another endpoint.
 

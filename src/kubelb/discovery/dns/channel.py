@@ -14,7 +14,6 @@ import random
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kubelb.clock import Clock
@@ -26,6 +25,7 @@ from kubelb.discovery.dns.poller import Poller, Sink
 from kubelb.discovery.dns.runner import Runner, abandon_all, place
 from kubelb.discovery.dns.steps import Failure
 from kubelb.model import Endpoint
+from kubelb.records import record, replace
 from kubelb.target import Target
 
 __all__ = ["Channel", "Key", "Subscriber", "after_fork_in_child", "subscribe"]
@@ -39,7 +39,7 @@ class Subscriber(Sink, Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Key:
     """What makes two look-ups the same."""
 

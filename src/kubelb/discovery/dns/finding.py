@@ -1,10 +1,10 @@
 """What one look-up found out: the value that goes from the look-up to the reducer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from kubelb.discovery.special import CURE, left_out, screened
 from kubelb.model import Endpoint
+from kubelb.records import field, record, replace
 
 __all__ = ["CEILING", "FAMILIES", "FLOOR", "KINDS", "Finding", "family_of", "screened_finding"]
 
@@ -17,7 +17,7 @@ CEILING = 30.0
 """Seconds for which an answer is believed, at least and at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Finding:
     """An answer, if only that there is nothing. Failures are no findings: they change nothing that is known."""
 

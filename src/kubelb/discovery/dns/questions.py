@@ -8,7 +8,6 @@ goes on with the rest, until the first are due to be asked for again.
 """
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
 from typing import TypeAlias
 
 from kubelb.discovery.dns.finding import CEILING, FLOOR, Finding
@@ -26,6 +25,7 @@ from kubelb.discovery.dns.steps import (
     Step,
     Trouble,
 )
+from kubelb.records import replace
 
 __all__ = ["Asking", "ask_one", "ask_or_nothing", "decides", "in_parts", "leads_on"]
 

@@ -6,7 +6,6 @@ also noted here, for the choice. `start` and `poll` are called by one thread at 
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from kubelb.clock import Clock
@@ -14,6 +13,7 @@ from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit, Event
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.ladder.choice import LATE, Standing, Trouble
 from kubelb.model import Health, Snapshot
+from kubelb.records import replace
 
 __all__ = ["Make", "Rung"]
 

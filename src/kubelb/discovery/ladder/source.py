@@ -10,7 +10,6 @@ needs no lock, and `stop` waits for nothing: a rung that is being started meanwh
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from kubelb.clock import Clock, monotonic
@@ -18,6 +17,7 @@ from kubelb.core.events import Emit, SourceChanged, discard
 from kubelb.discovery.ladder.choice import Standing, Trouble, decide, stranger
 from kubelb.discovery.ladder.rung import Make, Rung
 from kubelb.model import Endpoint, Health, Snapshot
+from kubelb.records import replace
 
 __all__ = ["Ladder"]
 
