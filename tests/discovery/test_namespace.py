@@ -8,6 +8,7 @@ from kubelb.adapters.hosts import service_hosts
 from kubelb.adapters.httpx import Transport
 from kubelb.discovery import namespace
 from kubelb.discovery.namespace import in_own_namespace, placed
+from kubelb.service import service_of
 from kubelb.target import parse_target
 from kubelb.testing import LocalCluster
 from runtime.kit import until
@@ -222,6 +223,7 @@ def test_grpc_authority(mounted, tmp_path):
     path = config(tmp_path / "c", "a", a="ctx")
     with LoadBalancer("reviews:http", kubeconfig=path) as lb, insecure_channel(lb) as channel:
         assert ("grpc.default_authority", "reviews") in channel._options
-        lb._place()
+        service = service_of(lb)
+        service.placing.find(service.tell, service._rename)
         assert ("grpc.default_authority", "reviews.ctx.svc.cluster.local") in channel._options
     assert grpc

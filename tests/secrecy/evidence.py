@@ -70,7 +70,7 @@ class Evidence:
         for view in lb.endpoints():
             self.add("an endpoint", " ".join((view.address, view.zone, view.pod, view.node, *view.reasons)))
         self.add("repr(lb)", repr(lb))
-        held: list[Any] = [lb]
+        held: list[Any] = [service_of(lb)]
         for _ in range(2):
             held = [value for each in held for value in getattr(each, "__dict__", {}).values()]
             for value in held:

@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 
 import kubelb
 from kubelb.cli.app import app
+from kubelb.core.events import Emit
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.kubeconfig import Kubeconfig
 from kubelb.discovery.kube.source import KubeDiscovery
 from kubelb.errors import LoadBalancerError, TargetError
+from kubelb.service import service_of
 from kubelb.target import parse_nameserver, parse_target
 from kubelb.testing import LocalCluster
 
@@ -54,9 +56,10 @@ class Reading(Watched):
     def __init__(self, evidence: Evidence, url: str, **options: Any) -> None:
         self.access = Access(url, "the test", credentials=Token())
         super().__init__(evidence, TARGET, **options)
+        service_of(self).placing.source = self._source  # type: ignore[method-assign,assignment]
 
-    def _make_source(self) -> Discovery:
-        return KubeDiscovery(self.target, access=self.access, clock=self._clock, emit=self._emit)
+    def _source(self, emit: Emit, _: object) -> Discovery:
+        return KubeDiscovery(self.target, access=self.access, emit=emit)
 
 
 def gather(evidence: Evidence, lb: kubelb.LoadBalancer, *, timeout: float = 10.0) -> None:
