@@ -1,10 +1,12 @@
 """What users import: the names there are, what importing them loads, and that their docstrings' examples hold."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +84,59 @@ def test_what_a_load_balancer_shows() -> None:
     }
     with kubelb.LoadBalancer("static:///127.0.0.1:1") as lb:
         assert {name for name in dir(lb) if not name.startswith("_")} == users
+
+
+def test_names_are_where_they_are_said_to_be() -> None:
+    """The half that type checkers read and the half that runs name the same, each from the same module."""
+    tree = ast.parse(Path(kubelb.__file__).read_text(encoding="utf-8"))
+    (chosen,) = (node for node in tree.body if isinstance(node, ast.If))
+    told = {
+        name.asname or name.name: f"{node.module}.{name.name}"
+        for node in chosen.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+        if name.name != "*"
+    }
+    listed = {name for name in kubelb.__all__ if name not in policies.__all__}
+    assert told.keys() == listed
+    for name, place in told.items():
+        module, _, own = place.rpartition(".")
+        assert getattr(kubelb, name) is getattr(importlib.import_module(module), own)
+    assert set(policies.__all__) < set(kubelb.__all__) < set(dir(kubelb))
+    with pytest.raises(AttributeError, match="module 'kubelb' has no attribute 'LoadBalancers'"):
+        kubelb.LoadBalancers  # type: ignore[attr-defined]  # noqa: B018
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_kubelb_costs_next_to_nothing() -> None:
+    """The kind: processes that balance nothing pay for what only a load balancer needs. Of kubelb itself three small
+    files are loaded, and nothing of Python's that is dear.
+    """
+    code = "import sys; before = set(sys.modules); import kubelb; print(*sorted(set(sys.modules) - before))"
+    loaded = run(code).split()
+    assert [name for name in loaded if name.startswith("kubelb")] == ["kubelb", "kubelb.itself", "kubelb.lazily"]
+    assert not {"ast", "dataclasses", "inspect", "logging", "queue", "random", "socket", "threading"} & set(loaded)
+
+
+def test_all_that_users_import_comes_with_a_load_balancer() -> None:
+    """The kind: a name that is first asked for in an ``except`` clause is loaded while a failure is handled, where no
+    descriptor may be left for it. With `LoadBalancer` each of them is there; `import *` and `from` find them, too.
+    """
+    code = (
+        "import sys, kubelb; kubelb.LoadBalancer; before = set(sys.modules)\n"
+        "[getattr(kubelb, name) for name in kubelb.__all__ if name != 'policies']\n"
+        "print([name for name in sys.modules if name not in before and name.startswith('kubelb')])\n"
+        "from kubelb import *; print(LoadBalancer.__name__, RingHash.__name__, policies.PeakEwma.__name__)"
+    )
+    assert run(code).split("\n") == ["[]", "LoadBalancer RingHash PeakEwma"]
+
+
+def test_logging_is_there_before_a_fork_is_waited_for() -> None:
+    """Its hook takes its lock before a fork: after kubelb's wait for what is being loaded, which may log."""
+    assert (
+        run("import sys, kubelb.core; print(list(sys.modules).index('logging') < list(sys.modules).index('mmap'))")
+        == "True"
+    )

@@ -16,6 +16,7 @@ To ask costs 20 ns: the byte lies in a page that the kernel wipes in a child (MA
 is no such page, the process id is compared, for 0.2 us.
 """
 
+import logging  # noqa: F401  # its hook takes its lock before a fork, which has to come after our wait: what is loaded may log
 import mmap
 import os
 import sys

@@ -20,9 +20,9 @@ except ImportError as error:
 from kubelb.adapters._httpx.beside import Beside
 from kubelb.adapters._httpx.kit import Kit
 from kubelb.adapters._httpx.transport import SyncTransport
-from kubelb.adapters.lazily import later
 from kubelb.adapters.sockets import keep_alive
 from kubelb.discovery.base import Discovery
+from kubelb.lazily import later
 from kubelb.loadbalancer import LoadBalancer
 
 __all__ = ["AsyncTransport", "Transport", "async_mounts", "keep_alive", "mounts"]
@@ -30,7 +30,7 @@ __all__ = ["AsyncTransport", "Transport", "async_mounts", "keep_alive", "mounts"
 if TYPE_CHECKING:
     from kubelb.adapters._httpx.httpx_asyncio import AsyncTransport
 else:  # a sync program does not pay for asyncio, 50 ms
-    __getattr__, __dir__ = later(globals(), AsyncTransport="kubelb.adapters._httpx.httpx_asyncio")
+    __getattr__, __dir__ = later(globals(), AsyncTransport="adapters._httpx.httpx_asyncio")
 
 KIT = Kit(httpx, httpcore)
 

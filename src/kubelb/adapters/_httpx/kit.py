@@ -19,9 +19,9 @@ from typing import Any
 from kubelb.adapters._httpx.body import Body
 from kubelb.adapters._httpx.http2.endings import judgement
 from kubelb.adapters._httpx.timeouts import Timeouts
-from kubelb.adapters.lazily import once
 from kubelb.adapters.refusals import Refusals
 from kubelb.adapters.sockets import gone
+from kubelb.lazily import once
 from kubelb.model import BAD_ANSWER, Outcome, Sent, Verdict
 
 __all__ = ["Kit"]
