@@ -21,7 +21,7 @@ HEAVY = ["msgspec", "urllib3", "kubernetes", "ssl", "asyncio", "grpc", "dns", "h
         ("kubelb.discovery.static", set()),
         ("kubelb.discovery.ladder.source", set()),
         ("kubelb.discovery.dns.source", {"dns"}),
-        ("kubelb.discovery.kube.source", {"msgspec", "urllib3", "ssl"}),
+        ("kubelb.discovery.kube.source", {"msgspec", "ssl"}),
     ],
 )
 def test_imports(module, allowed):
@@ -34,8 +34,8 @@ def test_imports(module, allowed):
 @pytest.mark.parametrize(
     ("target", "there"),
     [
-        ("reviews.prod:http", {"msgspec", "urllib3", "ssl"}),
-        ("kube:///reviews.prod:http", {"msgspec", "urllib3", "ssl"}),
+        ("reviews.prod:http", {"msgspec", "ssl"}),
+        ("kube:///reviews.prod:http", {"msgspec", "ssl"}),
         ("dns:///reviews.prod.svc.cluster.local:80", {"dns"}),
         ("static:///127.0.0.1:80", set()),
     ],
@@ -76,14 +76,18 @@ def test_no_look_up_pays_for_imports():
     assert [name for name in done.stdout.split() if not name.startswith("encodings")] == ["asked"]
 
 
-LAPTOP = ["command", "impersonate", "kubeconfig", "login", "merge", "plugin", "provider", "serverurl", "stanza"]
+LAPTOP = [
+    *("command", "impersonate", "kubeconfig", "login", "merge", "plugin", "provider", "proxied", "serverurl", "stanza"),
+]
+WHERE = {"a pod": [], "a pod behind a proxy": ["proxied"], "a laptop": LAPTOP}
 
 
-@pytest.mark.parametrize("pod", [True, False])
-def test_a_pod_does_not_pay_for_kubeconfigs(pod):
+@pytest.mark.parametrize("where", WHERE)
+def test_a_pod_does_not_pay_for_kubeconfigs_and_proxies(where):
     """The kind: every pod imports what only a laptop uses. There it is imported before the first request, as ever. A
     fork, which looks after exec plugins, loads nothing either.
     """
+    pod = where != "a laptop"
     code = (
         "import sys, kubelb, kubelb.discovery.select as select; lb = kubelb.LoadBalancer('reviews.prod:http')\n"
         f"loaded = lambda: [name for name in {LAPTOP!r} if 'kubelb.discovery.kube.' + name in sys.modules]\n"
@@ -91,12 +95,14 @@ def test_a_pod_does_not_pay_for_kubeconfigs(pod):
         "import kubelb.discovery.kube.sharing as sharing; sharing.after_fork_in_child()\n"
         "print(*first) if first == loaded() else print('more', *loaded())"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KUBE", "HOME"))}
+    hidden = ("KUBE", "HOME", "HTTPS_PROXY", "https_proxy")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"} if pod else {}
+    environment |= {"https_proxy": "http://127.0.0.1:1"} if where == "a pod behind a proxy" else {}
     if pod:  # no token is mounted here, so a kubeconfig would be looked for all the same: say that one is
         code = f"import pathlib; pathlib.Path.exists = lambda self: True; {code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout.split() == ([] if pod else LAPTOP), done.stderr
+    assert done.stdout.split() == WHERE[where], done.stderr
 
 
 def test_a_missing_package_is_told_by_the_source_and_not_by_the_constructor():

@@ -14,11 +14,14 @@ import trustme
 import yaml
 
 from kubelb.discovery.kube.access import Access, CredentialsError
+from kubelb.discovery.kube.allowance import Allowance
+from kubelb.discovery.kube.connection import Handshakes
 from kubelb.discovery.kube.kubeconfig import Kubeconfig
+from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.plugin import PluginCredentials
 from kubelb.discovery.kube.proxy import login_of
 from kubelb.discovery.kube.serverurl import server_url
-from kubelb.discovery.kube.transport import _manager
+from kubelb.discovery.kube.transport import way_of
 from kubelb.discovery.options import DiscoveryOptions
 
 from .build import piece, row
@@ -71,7 +74,7 @@ def opened(case, folder, pem):
             (folder / name).write_text(text, encoding="utf-8")
     paths = os.pathsep.join(str(folder / name) for name in case["order"])
     access = Kubeconfig(paths, case["context"] or None).open()
-    _manager(access, access.ssl_context())
+    way_of(access)(access, access.ssl_context(), Lifeline(), Handshakes(5.0), Allowance(), (5.0, 70.0))
     return access
 
 

@@ -36,8 +36,12 @@ def preload(target: Target) -> None:
     modules = ["dns.source"] if target.name else ["kube.source"]
     if target.service and not target.name and not target.scheme:
         modules.append("ladder.source")
-    if not target.name and (not os.environ.get("KUBERNETES_SERVICE_HOST") or os.environ.get("KUBECONFIG")):  # no pod
-        modules.append("kube.kubeconfig")
+    if not target.name:
+        pod = os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG")
+        if not pod:
+            modules.append("kube.kubeconfig")
+        if not pod or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+            modules.append("kube.proxied")
     if target.scheme != "static":
         for name in modules:
             with contextlib.suppress(ImportError, OSError):

@@ -1,8 +1,8 @@
 """How much an answer may take, in seconds and in bytes, counted where they come off the socket.
 
 A timeout is for one wait. A peer that sends a byte now and then lets none run out, and it can do so in any part of an
-answer: the header, answers of status 100 before it, the length of a chunk, trailers. http.client and urllib3 read each
-of these in a loop of their own. The file that they read from is the one place that all these loops pass, so it is here
+answer: the header, answers of status 100 before it, the length of a chunk, trailers. http.client reads each of these in
+a loop of its own. The file that they read from is the one place that all these loops pass, so it is here
 that an answer comes to an end. A wait that is under way is not cut: silence has a timeout of its own.
 """
 
@@ -11,14 +11,12 @@ import io
 import math
 from typing import Any
 
-from urllib3.exceptions import HTTPError
-
 from kubelb.clock import Clock, monotonic
 
 __all__ = ["Allowance", "Metered", "UnreadableError"]
 
 
-class UnreadableError(HTTPError):
+class UnreadableError(Exception):
     """What came is no answer. The text is our own and may be told."""
 
 

@@ -77,6 +77,7 @@ def _context(material: Material, stamps: tuple[Stamp, ...]) -> ssl.SSLContext:  
             raise MaterialError("CA", material.ca, _why(error)) from None
         # Python 3.13 began to demand extensions that many clusters' CAs lack; client-go does not.
         context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        context.set_alpn_protocols(["http/1.1"])
         if not material.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -1,33 +1,37 @@
-"""urllib3's connections, dialled by us: stoppable while the name is looked up, while connecting, and ever after.
+"""A connection to an API server: dialled when it is needed, kept while it can be used again, one at a time.
 
-A TLS handshake has a bound of its own, which grows where it was not enough: an API server that is overloaded must not
-be given handshakes that are all thrown away, by every process, again and again.
+It can be stopped while the name is looked up, while connecting, and ever after (`lifeline.py`). A TLS handshake has a
+bound of its own, which grows where it was not enough: an API server that is overloaded must not be given handshakes
+that are all thrown away, by every process, again and again.
+
+The request is written here, and the answer is http.client's: nothing is imported that an HTTP client does not import
+anyway, and nothing is used that mocks, tracers and debug switches of an application take hold of.
 """
 
+import selectors
 import socket
+import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-
 from kubelb.clock import monotonic
+from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.allowance import Allowance, Metered
 from kubelb.discovery.kube.dial import dial
 from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.resolve import forget, resolve
+from kubelb.discovery.kube.site import Site
 from kubelb.discovery.kube.steps import Phase
 
-__all__ = ["Handshakes", "pool_classes"]
+__all__ = ["Connection", "Handshakes", "Headers", "written"]
 
 LONGEST = 40.0
 """Seconds for a TLS handshake at most."""
+Headers = list[tuple[str, str]]
 
-# A peer that vanished without a word is noticed by the read timeout; keep-alives also tell the boxes in between that
-# the connection is in use.
-_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+# No delay by Nagle's algorithm. A peer that vanished without a word is noticed by the read timeout; keep-alives also
+# tell the boxes in between that the connection is in use.
+_OPTIONS = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
 
 
 class Handshakes:
@@ -42,114 +46,135 @@ class Handshakes:
         self.seconds = max(self.seconds, min(2 * self.seconds, LONGEST))
 
 
-def pool_classes(lifeline: Lifeline, handshakes: Handshakes, allowance: Allowance) -> dict[str, Any]:
-    """For `PoolManager.pool_classes_by_scheme`: pools whose connections hang on this lifeline, and whose answers are
-    read within this allowance."""
-    return {
-        "http": partial(_PlainPool, lifeline=lifeline, handshakes=handshakes, allowance=allowance),
-        "https": partial(_TlsPool, lifeline=lifeline, handshakes=handshakes, allowance=allowance),
-    }
+class Connection:
+    """Straight to the server; `Proxied` goes through a proxy."""
 
+    def __init__(
+        self,
+        access: Access,
+        context: ssl.SSLContext | None,
+        lifeline: Lifeline,
+        handshakes: Handshakes,
+        allowance: Allowance,
+        timeouts: tuple[float, float],
+    ) -> None:
+        """`context` is None for http. `timeouts` are for one wait, in seconds: to connect, and to read."""
+        self.sock: socket.socket | None = None
+        """What a forked child closes."""
+        self._server = self._near = Site(access.server)
+        self._certified = (access.server_name or self._server.name).strip("[]").partition("%")[0].rstrip(".")
+        self._context = context
+        self._lifeline = lifeline
+        self._handshakes = handshakes
+        self._allowance = allowance
+        self._connect_timeout, self._read_timeout = timeouts
+        self._stream: Any = None  # what is written to and read from, through as many layers as there are
+        self._answer: Metered | None = None
+        self._beside: Headers = []
 
-class _Dialled:
-    """What both kinds of connection have in common."""
+    @property
+    def kept(self) -> bool:
+        """Whether it can be used again, as far as the last answer tells: it was read to its end, and does not close."""
+        answer = self._answer
+        return self.sock is not None and (answer is None or (answer.isclosed() and not answer.will_close))
 
-    lifeline: Lifeline
-    handshakes: Handshakes
-    allowance: Allowance
-    host: str
-    port: int
-    timeout: Any
-    sock: Any
-    socket_options: Any
-    _dns_host: str
+    def ask(self, method: str, path: str, headers: Headers, body: bytes = b"") -> Metered:
+        """Send a request, and return the answer with its header read. The one before must have been read, or is lost.
 
-    def _new_conn(self) -> socket.socket:
-        line = self.lifeline
+        Raises `OSError`, `HTTPException`, `UnreadableError`, and `ValueError` for a header that cannot be written.
+        """
+        if not self.kept or _readable(self.sock):  # at its end, or with something that was not asked for
+            self.close()
+            self._connect()
+        stream = self._stream
+        headers = [("Host", self._server.authority), *self._beside, *headers]
+        stream.sendall(written(method, self._target(path), headers, body))
+        answer = self._answer = Metered(stream, method=method, allowance=self._allowance)
+        answer.begin()
+        return answer
+
+    def close(self) -> None:
+        """Leave nothing open; the next request dials."""
+        answer, self._answer = self._answer, None
+        sock, self.sock, self._stream = self.sock, None, None
+        if answer is not None:
+            answer.close()
+        if sock is not None:
+            sock.close()
+        self._lifeline.let_go()
+
+    def _target(self, path: str) -> str:
+        return self._server.prefix + path
+
+    def _connect(self) -> None:
+        began = monotonic()
+        self.sock = sock = self._dial(self._near.host, self._near.port)
+        sock.settimeout(self._handshakes.seconds)
+        try:
+            self._stream = stream = self._secure(sock)
+        except TimeoutError:
+            self._handshakes.took_too_long()
+            raise
+        stream.settimeout(self._read_timeout)
+        self._lifeline.phase = Phase.HEADERS
+        self._handshakes.connected(monotonic() - began)
+        self._allowance.restart()
+
+    def _secure(self, sock: socket.socket) -> Any:
+        """What the request is to be written to."""
+        if self._context is None:
+            return sock
+        self.sock = self._context.wrap_socket(sock, server_hostname=self._certified)
+        return self.sock
+
+    def _dial(self, host: str, port: int) -> socket.socket:
+        line = self._lifeline
         line.let_go()
         line.dials += 1
         line.phase = Phase.RESOLVE
-        try:
-            addresses = resolve(self._dns_host, self.port, self.timeout, line)
-        except OSError as error:
-            raise NewConnectionError(self, "the name was not found") from error  # type: ignore[arg-type]
+        addresses = resolve(host, port, self._connect_timeout, line)
         line.phase = Phase.CONNECT
         try:
-            sock = dial(addresses, self.timeout, line, self._prepare_socket)
+            sock = dial(addresses, self._connect_timeout, line, _socket)
             try:
                 line.hold(sock, self)
             except OSError:
                 sock.close()
                 raise
-        except OSError as error:
-            failure = error
-        else:
-            line.phase = Phase.TLS
-            return sock
-        forget(self._dns_host, self.port)
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(self, f"no answer within {self.timeout:g} s") from failure
-        raise NewConnectionError(self, "not connected") from failure  # type: ignore[arg-type]
-
-    def _prepare_socket(self, family: int) -> socket.socket:
-        """Raises `OSError`, also where this machine does not speak the family."""
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            for option in (*(self.socket_options or ()), *_KEEPALIVE):
-                sock.setsockopt(*option)
         except OSError:
-            sock.close()
+            forget(host, port)
             raise
+        line.phase = Phase.TLS
         return sock
 
-    def connect(self) -> None:
-        began = monotonic()
-        super().connect()  # type: ignore[misc]
-        self.lifeline.phase = Phase.HEADERS
-        self.handshakes.connected(monotonic() - began)
-        self.allowance.restart()
+
+def written(method: str, target: str, headers: Headers, body: bytes = b"") -> bytes:
+    """The bytes of a request. Raises `ValueError` for a header that would be two; its value is not told.
+
+    >>> written("GET", "/version", [("Host", "api.test")])
+    b'GET /version HTTP/1.1\\r\\nHost: api.test\\r\\n\\r\\n'
+    """
+    for name, value in headers:
+        if "\r" in value or "\n" in value:
+            raise ValueError(f"the header {name} has a line end in it")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
 
 
-class _Plain(_Dialled, HTTPConnection):
-    pass
+def _socket(family: int) -> socket.socket:
+    """Raises `OSError`, also where this machine does not speak the family."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in _OPTIONS:
+            sock.setsockopt(*option)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
-class _Tls(_Dialled, HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
-        sock.settimeout(self.handshakes.seconds)
-        return sock
-
-    def connect(self) -> None:
-        try:
-            super().connect()
-        except TimeoutError:  # of the handshake, or of a proxy before it: what TCP raises is urllib3's own
-            self.handshakes.took_too_long()
-            raise
-        self.is_verified = True  # or the user said not to; urllib3 would warn of it at every connection
-
-
-class _Pool:
-    """What both kinds of pool have in common."""
-
-    def __init__(self, *args: Any, lifeline: Lifeline, handshakes: Handshakes, allowance: Allowance, **kw: Any) -> None:
-        super().__init__(*args, **kw)
-        self._allowance = allowance
-        self._lifeline = lifeline
-        self._handshakes = handshakes
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()  # type: ignore[misc]
-        connection.lifeline = self._lifeline
-        connection.handshakes = self._handshakes
-        connection.allowance = self._allowance
-        connection.response_class = partial(Metered, allowance=self._allowance)
-        return connection
-
-
-class _PlainPool(_Pool, HTTPConnectionPool):
-    ConnectionCls = _Plain
-
-
-class _TlsPool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _Tls
+def _readable(sock: Any) -> bool:
+    """Whether something has come, the end perhaps. By poll where there is one: select takes no number above 1023."""
+    with getattr(selectors, "PollSelector", selectors.SelectSelector)() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))

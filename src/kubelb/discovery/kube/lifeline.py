@@ -1,7 +1,7 @@
 """Every socket that a stream waits on, so that another thread can end the wait.
 
 A blocking call into a socket ends at once when a thread calls `shutdown` on it, in every state: SYN unanswered,
-handshake, headers, an idle watch. The socket itself is hidden in urllib3 and TLS, so a `dup` of it is kept here, taken
+handshake, headers, an idle watch. The socket itself ends up inside of TLS, so a `dup` of it is kept here, taken
 *before* connect. It must not outlive the connection: while a dup is open the connection is, too. One stream has one
 connection, so whatever was held is let go when the next is dialled, and when the stream hangs up.
 

@@ -11,7 +11,15 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from kubelb.masking import remember
 
-__all__ = ["environment_proxy", "exempt", "flaw", "login_of"]
+__all__ = ["TunnelError", "environment_proxy", "exempt", "flaw", "login_of"]
+
+
+class TunnelError(OSError):
+    """A proxy that does not let us through, and the status that it says so with."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the proxy answers {status}")
+        self.status = status
 
 
 def environment_proxy(server: str) -> str | None:

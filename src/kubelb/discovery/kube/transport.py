@@ -1,7 +1,7 @@
-"""`Get` and `READ` over urllib3, with an answer for every way in which they can end.
+"""`Get` and `READ` over HTTP, with an answer for every way in which they can end.
 
-One connection at a time: the list's is kept for the watch. urllib3 retries nothing here, redirects nowhere, and reads
-no environment; whether and when to try again is the reflector's business. Timeouts are for each wait: connecting
+One connection at a time: the list's is kept for the watch. Nothing is tried again here, and no redirect followed;
+whether and when to try again is the reflector's business. Timeouts are for each wait: connecting
 `connect_timeout`, the TLS handshake the same and more where that was not enough, the rest `read_timeout`, which a
 bookmark a minute resets. The whole of an answer, from the request to the last trailer, has an allowance of seconds and
 bytes (`allowance.py`), and so has each piece of a watch.
@@ -9,27 +9,20 @@ bytes (`allowance.py`), and so has each piece of a watch.
 
 import http.client
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from urllib.parse import urlsplit
-
-import urllib3
-from urllib3.exceptions import DecodeError, HTTPError
 
 from kubelb.discovery.kube.access import Access, CredentialsError, Issued, Locator
 from kubelb.discovery.kube.allowance import Allowance, UnreadableError
 from kubelb.discovery.kube.body import LARGEST, ZIPPED, beginning, decodable, pieces, whole
-from kubelb.discovery.kube.connection import Handshakes, pool_classes
+from kubelb.discovery.kube.connection import Connection, Handshakes, Headers
 from kubelb.discovery.kube.lifeline import Lifeline
-from kubelb.discovery.kube.proxy import login_of
 from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
 from kubelb.discovery.kube.wording import certificate_refused, why
 from kubelb.masking import Hidden, remember
 
 __all__ = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "Transport"]
 
-SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
-"""What kubeconfigs may name and urllib3 cannot use."""
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 70.0
 """Longer than the minute between two bookmarks, shorter than the 75 s of history that a watch cache keeps at least."""
@@ -40,7 +33,7 @@ AROUND = 1 << 24
 """Bytes for a piece of a watch, with all that is around it, such as trailers."""
 LONGEST = 300.0
 """Seconds for the whole of an answer, or for each piece of a watch: one that drips is never silent for long."""
-_ERRORS = (HTTPError, OSError, http.client.HTTPException, ValueError)
+_ERRORS = (UnreadableError, OSError, http.client.HTTPException, ValueError)
 
 
 class Transport:
@@ -62,12 +55,11 @@ class Transport:
         self._warn = warn
         self._handshakes = Handshakes(connect_timeout, connected)
         self._allowance = Allowance()
-        self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
+        self._timeouts = connect_timeout, read_timeout
         self._dials = 0  # of the lifeline, when the last request was made
         self._access: Access | None = None
         self._context: ssl.SSLContext | None = None
-        self._manager: urllib3.PoolManager | None = None
-        self._response: urllib3.BaseHTTPResponse | None = None
+        self._connection: Connection | None = None
         self._pieces: Iterator[bytes] | None = None
 
     @property
@@ -87,45 +79,34 @@ class Transport:
         self.hang_up(keep=True)
         self._line.phase = Phase.CREDENTIALS
         try:
-            access, manager, header = self._prepare(step.fresh)
+            access, connection, header = self._prepare(step.fresh)
         except CredentialsError as error:
             return Failure(Phase.CREDENTIALS, error.reason, error.cure, missing_extra=error.missing_extra)
-        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": "kubelb"})
-        for name, value in access.impersonate:
-            headers.add(name, value)  # a group is a header of its own
+        headers: Headers = [("Accept", "application/json"), ("User-Agent", "kubelb"), *access.impersonate]
         # A list of 10 000 endpoints is 3.6 MB, zipped 0.5; the server zips only if asked, and never a watch.
-        headers["Accept-Encoding"] = "identity" if step.watch else "gzip"
+        headers.append(("Accept-Encoding", "identity" if step.watch else "gzip"))
         if header:
-            headers["Authorization"] = header
+            headers.append(("Authorization", header))
         if posted is not None:
-            headers["Content-Type"] = "application/json"
+            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(posted)))]
         self._line.phase = Phase.HEADERS
         self._dials = self._line.dials
         self._allowance.begin("its header", LONGEST, HEADER, spent=step.spent)
         try:
-            response = self._response = manager.request(
-                "GET" if posted is None else "POST",
-                access.server + step.path,
-                body=posted,
-                headers=headers,
-                timeout=self._timeout,
-                preload_content=False,
-                retries=False,
-                redirect=False,
-            )
-            stream = step.watch and response.status == 200
+            answer = connection.ask("GET" if posted is None else "POST", step.path, headers, posted or b"")
+            stream = step.watch and answer.status == 200
             self._line.phase = Phase.STREAM if stream else Phase.BODY
             self._allowance.part("it", LARGEST)
-            if response.status == 200:
-                decodable(response, () if step.watch else ZIPPED)
+            if answer.status == 200:
+                decodable(answer, () if step.watch else ZIPPED)
             if stream:
-                self._pieces = pieces(response)
+                self._pieces = pieces(answer)
                 body = b""
             else:
-                body = whole(response) if response.status == 200 else beginning(response)
+                body = whole(answer) if answer.status == 200 else beginning(answer)
         except _ERRORS as error:
             return self._failure(error)
-        return Reply(response.status, body, _seconds(response.headers.get("Retry-After")), access.server, access.origin)
+        return Reply(answer.status, body, _seconds(answer.getheader("Retry-After")), access.server, access.origin)
 
     def read(self) -> bytes | Failure:
         """The next bytes of the watch, b"" at its end."""
@@ -141,21 +122,16 @@ class Transport:
 
     def hang_up(self, *, keep: bool = False) -> None:
         """End what is open. `keep` the connection if its last answer was read to the end."""
-        response, self._response, self._pieces = self._response, None, None
-        if response is not None:
-            if keep and response.closed:
-                return
-            response.close()
-        if self._manager is not None and not keep:
-            self._manager.clear()
-            self._line.let_go()
+        self._pieces = None
+        if self._connection is not None and not (keep and self._connection.kept):
+            self._connection.close()
 
     def close(self) -> None:
         """Leave nothing behind."""
         self.hang_up()
-        self._manager = self._access = self._context = None
+        self._connection = self._access = self._context = None
 
-    def _prepare(self, fresh: bool) -> tuple[Access, urllib3.PoolManager, str]:
+    def _prepare(self, fresh: bool) -> tuple[Access, Connection, str]:
         access = self._open(fresh)
         header, warning = access.credentials.header(fresh=fresh)
         remember(header)  # servers, and proxies in between, repeat it in their errors
@@ -166,12 +142,12 @@ class Transport:
         context = access.ssl_context()
         before = self._access
         same = before is not None and replace(access, credentials=before.credentials) == before
-        if self._manager is None or not same or context is not self._context:
+        if self._connection is None or not same or context is not self._context:
             self.hang_up()
-            self._manager, self._context = _manager(access, context), context
-            self._manager.pool_classes_by_scheme = pool_classes(self._line, self._handshakes, self._allowance)
+            given = access, context, self._line, self._handshakes, self._allowance, self._timeouts
+            self._connection, self._context = way_of(access)(*given), context
         self._access = access
-        return access, self._manager, header
+        return access, self._connection, header
 
     def _open(self, fresh: bool) -> Access:
         """What is known of the way in, read again if it was refused or has changed."""
@@ -200,36 +176,16 @@ class Transport:
         if isinstance(issued, Issued) and issued.certificate() and certificate_refused(error, new=new):
             issued.refuse()
         reason, cure, silent = why(error, phase, self._access)
-        malformed = isinstance(error, UnreadableError | DecodeError)
-        return Failure(phase, reason, cure, silent, malformed=malformed)
+        return Failure(phase, reason, cure, silent, malformed=isinstance(error, UnreadableError))
 
 
-class _Proxies(urllib3.ProxyManager):
-    def _set_proxy_headers(self, url: str, headers: Mapping[str, str] | None = None) -> Mapping[str, str]:
-        """urllib3 makes a plain dict of them, and one header of several groups."""
-        return urllib3.HTTPHeaderDict({"Host": urlsplit(url).netloc}) | (headers or {})
+def way_of(access: Access) -> type[Connection]:
+    """What to reach its server by. Of a proxy nothing is imported where there is none."""
+    if access.proxy is None:
+        return Connection
+    from kubelb.discovery.kube.proxied import Proxied
 
-
-def _manager(access: Access, context: ssl.SSLContext | None) -> urllib3.PoolManager:
-    options: dict[str, object] = {"num_pools": 1, "maxsize": 1}
-    if context is not None:
-        options["ssl_context"] = context
-        if access.server_name:
-            options["server_hostname"] = access.server_name
-    try:
-        if access.proxy is None:
-            return urllib3.PoolManager(**options)  # type: ignore[arg-type]
-        auth = urlsplit(access.proxy)
-        login = login_of(access.proxy)
-        if login is not None:
-            options["proxy_headers"] = {"Proxy-Authorization": Hidden(login)}
-        proxy = f"{auth.scheme}://{auth.netloc.rpartition('@')[2]}"
-        return _Proxies(proxy, **options)  # type: ignore[arg-type]
-    except (HTTPError, ValueError):
-        scheme, separator, _ = (access.proxy or "").partition("://")
-        other = f", not {scheme}" if scheme in SOCKS else ""  # of anything else nothing is told: a password, perhaps
-        cure = f"give an http or https proxy{other}" if separator else "give http://HOST:PORT"
-        raise CredentialsError(f"the proxy of {access.origin} cannot be used", cure) from None
+    return Proxied
 
 
 def _seconds(text: str | None) -> float:

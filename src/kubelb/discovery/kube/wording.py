@@ -2,21 +2,18 @@
 
 A proxy in between is told from the server behind it: which of the two refused, and which of the two is to be looked at.
 
-The cause is dug out of the wrappers that urllib3 puts around it, and told in words of our own, because the texts of
-exceptions may repeat a header, and a header may be a token.
+It is told in words of our own, because the texts of exceptions may repeat a header, and a header may be a token.
 """
 
-import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from http.client import HTTPException, IncompleteRead
 from urllib.parse import urlsplit
 
-from urllib3.exceptions import DecodeError, ProtocolError, ProxyError, ReadTimeoutError
-
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.allowance import UnreadableError
+from kubelb.discovery.kube.proxy import TunnelError
 from kubelb.discovery.kube.steps import Phase
 
 __all__ = ["PROXY", "PROXY_LOGIN", "certificate_refused", "why"]
@@ -26,7 +23,6 @@ PROXY_LOGIN = (
     "give the login in proxy-url, or in HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT, with what is special in it "
     "%-encoded (@ is %40, : is %3A, / is %2F, % is %25)"
 )
-_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _BROKEN = (ConnectionError, IncompleteRead)
 """What http.client raises of the kind HTTPException where it is the end that came too soon."""
 _CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "DECRYPT_ERROR", "HANDSHAKE_FAILURE")
@@ -40,12 +36,12 @@ def why(error: BaseException, phase: Phase, access: Access) -> tuple[str, str, b
         proxy = urlsplit(access.proxy).netloc.rpartition("@")[2]
         where += f" through the proxy {proxy}"
     causes = list(_causes(error))
-    status = _tunnel(causes)
+    status = next((cause.status for cause in causes if isinstance(cause, TunnelError)), 0)
     if status:
         login = urlsplit(access.proxy or "").username is not None
         reason, cure = _refused_tunnel(status, proxy, parts.netloc, login=login)
         return f"connecting to {where}: {reason}", cure, False
-    silent = any(isinstance(cause, (TimeoutError, ReadTimeoutError)) for cause in causes)
+    silent = any(isinstance(cause, TimeoutError) for cause in causes)
     words = "no answer in time" if silent else _words(causes)
     return f"{phase.value} {where}: {words}", _cure(causes, phase, access, parts.hostname or "", where, proxy), silent
 
@@ -63,12 +59,6 @@ def certificate_refused(error: BaseException, *, new: bool) -> bool:
 def _alert(causes: Iterable[BaseException]) -> bool:
     reasons = [cause.reason or "" for cause in causes if isinstance(cause, ssl.SSLError)]
     return any("ALERT" in reason and any(word in reason for word in _CERTIFICATE) for reason in reasons)
-
-
-def _tunnel(causes: list[BaseException]) -> int:
-    """The status of a proxy that does not let us through, 0 for all else."""
-    found = (_TUNNEL.match(str(cause)) for cause in causes if isinstance(cause, OSError))
-    return next((int(each[1]) for each in found if each), 0)
 
 
 def _refused_tunnel(status: int, proxy: str, server: str, *, login: bool) -> tuple[str, str]:
@@ -95,8 +85,6 @@ def _words(causes: list[BaseException]) -> str:
     for cause in causes:
         if isinstance(cause, UnreadableError):
             return str(cause)
-        if isinstance(cause, DecodeError):
-            return "it is not encoded as it says"
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not valid: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
@@ -106,12 +94,10 @@ def _words(causes: list[BaseException]) -> str:
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
-    if any(isinstance(cause, ProxyError) for cause in causes):
-        return "the proxy refused the tunnel"
-    if any(isinstance(cause, HTTPException) and not isinstance(cause, _BROKEN) for cause in causes):
-        return "what it says is no HTTP"
-    if any(isinstance(cause, ProtocolError) for cause in causes):
+    if any(isinstance(cause, _BROKEN) for cause in causes):
         return "the connection broke off"
+    if any(isinstance(cause, HTTPException) for cause in causes):
+        return "what it says is no HTTP"
     return f"{type(causes[-1]).__name__}"
 
 
