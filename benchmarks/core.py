@@ -19,6 +19,7 @@ from _gates import Gate, Gates
 from _measure import Chunk, Key, least, patiently, threads
 from kubelb import Endpoint, Snapshot
 from kubelb.core import Balancer
+from kubelb.core.members import Members
 from kubelb.core.policies import REGISTRY, policy_from
 from kubelb.model import ANY
 
@@ -29,6 +30,8 @@ CYCLE = 7.0 if sys.version_info < (3, 13) else 8.0
 CYCLE_AT_10_000 = 10.0
 GROWTH = 1.6
 """The dearest size beside the cheapest: a choice is never linear in the number of endpoints."""
+OTHERS = dict.fromkeys(("beside one", "half usable"), 10.0 if sys.version_info < (3, 13) else 13.0)
+"""A pick and release that has to avoid an endpoint, or to find one that the caller can use where half of them are."""
 THREADS = 1.6
 OF_TENACITY = 0.3
 NOISE = 1.15
@@ -62,7 +65,7 @@ def bare(made: Balancer):
 
 def choice(made: Balancer, policy: str):
     """`Picker.pick` alone. All policies choose among the same states, or each would find its own out of the caches."""
-    pick = policy_from(policy).build(made.states(), made.rng).pick
+    pick = policy_from(policy).build(Members(made.states()), made.rng, None).pick
 
     def chunk(size):
         now = time.monotonic()
@@ -81,6 +84,56 @@ def cycle(made: Balancer):
             pick().release()
 
     return chunk
+
+
+def beside_one(made: Balancer):
+    """The same for a second try."""
+    tried = made.states()[:1]
+
+    def chunk(size):
+        pick = made.pick
+        for _ in range(size):
+            pick(avoid=tried).release()
+
+    return chunk
+
+
+def half_usable(made: Balancer):
+    """The same where the caller has a connection to every other endpoint."""
+    usable = frozenset(made.states()[::2]).__contains__
+
+    def chunk(size):
+        pick = made.pick
+        for _ in range(size):
+            pick(usable=usable).release()
+
+    return chunk
+
+
+def others(rounds: int) -> list[Gate]:
+    """Print what picks cost that are no plain choice; return their gates."""
+    chunks: dict[int, dict[str, Chunk]] = {}
+    for count in SIZES:
+        made = balancer(count)
+        chunks[count] = {"bare": bare(made), "beside one": beside_one(made), "half usable": half_usable(made)}
+
+    def turn() -> dict[Key, float]:
+        return {(count, name): ns for count in SIZES for name, ns in least(chunks[count], rounds).items()}
+
+    def gates(times: Mapping[Key, float]) -> list[Gate]:
+        return [
+            Gate(f"pick {name} at {count}, of the bare loop", times[count, name] / times[count, "bare"], bound * NOISE)
+            for count in SIZES
+            for name, bound in OTHERS.items()
+        ]
+
+    times = patiently(turn, gates)
+    print(f"\n{'endpoints':>9}  " + "".join(f"{name:>24}" for name in OTHERS))
+    for count in SIZES:
+        floor = times[count, "bare"]
+        costs = "".join(f"{times[count, name] / 1000:12.2f} us {times[count, name] / floor:7.2f}x" for name in OTHERS)
+        print(f"{count:9}  {costs}")
+    return gates(times)
 
 
 def choices(rounds: int) -> list[Gate]:
@@ -225,6 +278,7 @@ def main() -> int:
     rounds = 60 if smoke else 250
     gates = Gates()
     gates.add(choices(rounds))
+    gates.add(others(rounds))
     gates.add(crowds(3 if smoke else 10))
     gates.add(paths(rounds))
     return gates.close()

@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import combinations
 from random import Random
 from statistics import fmean, pstdev
@@ -19,6 +20,7 @@ from _gates import Gate, Gates
 from _measure import Key, least, patiently
 from kubelb import Endpoint, Request, RingHash, WeightedRoundRobin
 from kubelb.core import EndpointState, Lease
+from kubelb.core.members import Members
 from kubelb.core.policies.ring import BITS, SLOTS
 from kubelb.core.policies.ring_hash import RingPicker
 from kubelb.model import ANY
@@ -109,15 +111,20 @@ def groups(count: int):
     """Yield states and what picks among them: one after the other, or each set would find its own out of the caches."""
     rng = Random(1)
     states = endpoints(count)
-    ring = RingHash().build(states, rng)
-    away = ring.rebuild(states[1:], rng)
+    ring = built(RingHash(), states, rng)
+    away = built(RingHash(), states[1:], rng, ring, states)
     yield states, {"ring": choice(ring), "ring, one away": choice(away), "ring, no key": choice(ring, ANY)}
     held = [Lease(state, 0.0) for state in states for _ in range(2)]
-    yield states, {"ring, busy": choice(RingHash().build(states, rng))}
+    yield states, {"ring, busy": choice(built(RingHash(), states, rng))}
     del held
     for name, weight in {"weights 1-10": lambda i: 1.0 + i % 10, "one of 100": lambda i: 1.0 if i else 100.0}.items():
         states = endpoints(count, weight)
-        yield states, {name: choice(WeightedRoundRobin().build(states, rng), ANY)}
+        yield states, {name: choice(built(WeightedRoundRobin(), states, rng), ANY)}
+
+
+def built(policy, states, rng: Random, before=None, used=None):
+    """A picker over `states`, of all that are in `used`."""
+    return policy.build(Members(tuple(states), used and tuple(used)), rng, before)
 
 
 def bare(states, rng: Random):
@@ -151,15 +158,15 @@ def rings() -> list[Gate]:
     print(f"\n{'endpoints':>9}  {'points':>8}  {'new ms':>8}  {'one more':>9}  {'one away':>9}")
     for count in (10, 100, 1000, 10_000):
         states, rng = endpoints(count + 1), Random(1)
-        states[-1].in_use = False
-        picker = RingHash().build(states[:-1], rng)
-        new = quickest(lambda states=states, rng=rng: RingHash().build(states[:-1], rng))
-        more = quickest(lambda picker=picker, states=states, rng=rng: picker.rebuild(states, rng))
-        away = quickest(lambda picker=picker, states=states, rng=rng: picker.rebuild(states[1:-1], rng))
+        policy, used = RingHash(), states[:-1]
+        picker = built(policy, used, rng)
+        new = quickest(partial(built, policy, used, rng))
+        more = quickest(partial(built, policy, states, rng, picker))
+        away = quickest(partial(built, policy, used[1:], rng, picker, used))
         print(f"{count:9}  {picker._size:8}  {new:8.2f}  {more / new:8.2f}x  {away / new:8.2f}x")
         if count in {100, 1000}:
             gates.append(Gate(f"one more than {count}, of a new ring", more / new, REUSE * NOISE))
-        rebuilt = picker.rebuild(states[1:-1], rng)._ring is not picker._ring
+        rebuilt = built(policy, used[1:], rng, picker, used).ring is not picker.ring
         gates.append(Gate(f"one away of {count}: new rings", rebuilt, 0))
     return gates
 
@@ -193,7 +200,7 @@ def spreads(smoke: bool) -> list[Gate]:
     for count, size, elsewhere in sizes[: -1 if smoke else None]:
         nodes = 128 if size is None else round(size / count)
         states, rng = endpoints(count), Random(1)
-        picker = RingHash(virtual_nodes=nodes, max_ring_size=1 << 23).build(states, rng)
+        picker = built(RingHash(virtual_nodes=nodes, max_ring_size=1 << 23), states, rng)
         shares = [share * count / (1 << 64) for share in owned(picker).values()]
         moved, needless = disturbed(picker, states, rng)
         said = "" if elsewhere is None else f"{elsewhere:.3f}"
@@ -212,8 +219,7 @@ def disturbed(picker: RingPicker, states, rng: Random) -> tuple[float, int]:
     """Return the share of keys that move when the first endpoint goes, and the number of those that were not there."""
     requests = [Request(key=f"key-{i}") for i in range(20_000)]
     before = [picker.pick(request, 0.0) for request in requests]
-    states[0].in_use = False
-    after = picker.rebuild(states[1:], rng)
+    after = built(picker.config, states[1:], rng, picker)
     moved = [was for was, request in zip(before, requests, strict=True) if after.pick(request, 0.0) is not was]
     return len(moved) / len(requests), sum(was is not states[0] for was in moved)
 
@@ -225,7 +231,7 @@ def bounds() -> list[Gate]:
     print(f"\n{'factor':>9}  {'max/mean':>8}  {'elsewhere':>9}  {'steps/key':>9}  {'elsewhere':>9}  keys not at home")
     for factor, busiest, far in BOUNDS:
         states, rng = endpoints(count), Random(1)
-        picker = RingHash(balance_factor=factor, virtual_nodes=100).build(states, rng)
+        picker = built(RingHash(balance_factor=factor, virtual_nodes=100), states, rng)
         if picker._bound is not None:  # as if all were in flight from the start: the bound is that of the end
             picker._bound.total, picker._bound.credit = keys - 1, 1 << 60
             picker._bound.sure = picker._bound.of(1 / count)

@@ -1,37 +1,35 @@
 """A policy of your own: one class that builds pickers. This one prefers endpoints of a zone while they are quick."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import kubelb
-from kubelb import Endpoint, Request, Snapshot
+from kubelb import Endpoint, Members, Picker, Policy, Request, Snapshot
 from kubelb.core import Balancer, EndpointState
 from kubelb.testing import check_policy
 
 
 @dataclass(frozen=True)
-class PreferZone:
+class PreferZone(Policy):
     """Those of `zone`, unless the one drawn there is slower than `limit` seconds; then any."""
 
     zone: str
     limit: float = 0.5
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> "ZonePicker":
-        near = [state for state in states if state.endpoint.zone == self.zone]
-        return ZonePicker(near or states, states, self.limit, rng)
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> "ZonePicker":
+        return ZonePicker(members, self.zone, self.limit, rng)
 
 
-@dataclass(frozen=True)
-class ZonePicker:
-    near: Sequence[EndpointState]
-    everybody: Sequence[EndpointState]
-    limit: float
-    rng: random.Random
+class ZonePicker(Picker):
+    def __init__(self, members: Members, zone: str, limit: float, rng: random.Random) -> None:
+        self.states = members.states
+        self.near = [state for state in members.states if state.endpoint.zone == zone] or members.states
+        self.limit = limit
+        self.rng = rng
 
     def pick(self, request: Request, now: float) -> EndpointState:
         state = self.rng.choice(self.near)
-        return state if state.cost <= self.limit else self.rng.choice(self.everybody)
+        return state if state.cost <= self.limit else self.rng.choice(self.states)
 
 
 def main() -> None:

@@ -134,11 +134,18 @@ class Snapshot:
 
 
 class Request:
-    """What an adapter knows about a call. Nearly every call is the constant `ANY`."""
+    """What an adapter knows about a call. Nearly every call is the constant `ANY`.
 
-    __slots__ = ("idempotent", "key", "replayable")
+    A policy that looks into requests says so (`kubelb.policies.Needs`); for it an adapter derives a view of its
+    client's own request from this class, which reads `method`, `path`, `host`, headers and body when it is asked. Here
+    they are empty: nothing is known of them.
+    """
 
-    def __init__(self, *, key: str | bytes | None = None, idempotent: bool = False, replayable: bool = True) -> None:
+    __slots__ = ("cost", "idempotent", "key", "replayable")
+
+    def __init__(
+        self, *, key: str | bytes | None = None, idempotent: bool = False, replayable: bool = True, cost: float = 1.0
+    ) -> None:
         if not isinstance(key, str | bytes | None):
             raise TypeError(f"key={shown(key)}: give text or bytes, e.g. str(key)")
         self.key = key
@@ -147,6 +154,31 @@ class Request:
         """Whether it may be sent again although it may have been processed."""
         self.replayable = replayable
         """Whether its body can be produced a second time."""
+        self.cost = cost
+        """Its weight among what is in flight; an ordinary request is 1.0."""
+
+    @property
+    def method(self) -> str:
+        """``"GET"``; with gRPC ``"POST"``."""
+        return ""
+
+    @property
+    def path(self) -> str:
+        """What stands on the request line before the ``?``; with gRPC the method, ``/pkg.Service/Method``."""
+        return ""
+
+    @property
+    def host(self) -> str:
+        """The Host header, or ``:authority``."""
+        return ""
+
+    def header(self, name: str) -> str | bytes | None:  # noqa: ARG002
+        """Return the value of a header, whatever the case of its name; None where there is none."""
+        return None
+
+    def body(self) -> bytes | None:
+        """Return the body where it is at hand as bytes; None where it is not: it is read only once, say."""
+        return None
 
     def __repr__(self) -> str:
         key = None if self.key is None else MASK  # a session's, perhaps

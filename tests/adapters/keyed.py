@@ -1,29 +1,33 @@
 """A policy that writes down the key of each request it is asked for: what adapters read from requests."""
 
-from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from kubelb import KeySource, Request
 from kubelb.core import EndpointState
+from kubelb.policies import Members, Needs, Picker, Policy
 
 __all__ = ["Recording"]
 
 
-class Recording:
+class Recording(Policy, Picker):
     """Policy and picker in one; `keys` is what it has seen since it was last asked."""
 
     def __init__(self, **source: Any) -> None:
-        self.key_source = KeySource(**source) if source else None
+        self._needs = Needs(key=KeySource(**source) if source else None)
         self._seen: list[Request] = []
 
-    def build(self, states: Sequence[EndpointState], rng: Random) -> "Recording":
-        self._states = states
+    @property
+    def needs(self) -> Needs:
+        return self._needs
+
+    def build(self, members: Members, rng: Random, before: Picker | None = None) -> "Recording":
+        self.states = members.states
         return self
 
     def pick(self, request: Request, now: float) -> EndpointState:
         self._seen.append(request)
-        return self._states[0]
+        return self.states[0]
 
     @property
     def keys(self) -> list[str | bytes | None]:

@@ -178,14 +178,14 @@ def test_a_key_reaches_the_policy(server: Any, balance: Any, way: Any) -> None:
     """What `hints(key=)` says is what a policy hashes on."""
     seen: list[Any] = []
 
-    class Keyed:
-        def build(self, states: Any, rng: Any) -> Any:
-            class Picker:
+    class Keyed(kubelb.Policy):
+        def build(self, members: Any, rng: Any, before: Any = None) -> Any:
+            class Picker(kubelb.Picker):
                 def pick(self, request: Any, now: float) -> Any:
                     seen.append(request.key)
-                    return states[0]
+                    return members.states[0]
 
-            return Picker()
+            return Picker(members.states)
 
     with balanced.insecure_channel(balance(server(), policy=Keyed())) as channel:
         way(channel)

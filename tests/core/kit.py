@@ -6,6 +6,8 @@ from typing import Any
 
 from kubelb.core import Balancer, EndpointState, Lease
 from kubelb.core.events import Event
+from kubelb.core.members import Members
+from kubelb.core.policies import Picker, Policy
 from kubelb.model import Endpoint, Outcome, Sent, Snapshot, Verdict
 
 
@@ -43,6 +45,11 @@ class Told(list[Event]):
         super().append(event)
 
 
+def built(policy: Policy, states: Any, rng: Any, before: Picker | None = None, used: Any = None) -> Any:
+    """Have a policy build a picker for these states, of all that are in `used`."""
+    return policy.build(Members(tuple(states), used), rng, before)
+
+
 class Rig:
     """A Balancer under a clock of its own, its events kept."""
 
@@ -69,12 +76,12 @@ class Rig:
     @property
     def picking(self) -> Any:
         """What the balancer picks with until the next change."""
-        return self.balancer._pickers
+        return self.balancer._picking
 
     @property
     def base(self) -> Any:
         """The policy's picker with slow start and fair shares around it, as far as there are any."""
-        return self.balancer._pickers.base
+        return self.balancer._picking.base
 
     @property
     def picker(self) -> Any:

@@ -13,6 +13,7 @@ from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.lease import Lease
+from kubelb.core.policies import Picker, Policy
 from kubelb.core.retry.budget import BudgetState, RetryBudget
 from kubelb.core.table import Table
 from kubelb.errors import Closed, NoEndpoints, NotReady, Overloaded, Unusable
@@ -166,14 +167,14 @@ def test_an_interrupted_rebuild_is_made_up_for() -> None:
     """An interrupt between a decision and the new picker: a pick soon after builds it."""
     rig = Rig(3)
 
-    class Interrupted:
+    class Interrupted(Policy, Picker):
         armed = False
 
-        def build(self, states: Any, rng: Any) -> Any:
+        def build(self, members: Any, rng: Any, before: Any = None) -> Any:
             if self.armed:
                 self.armed = False
                 raise KeyboardInterrupt
-            self.states = states
+            self.states = members.states
             return self
 
         def pick(self, request: object, now: float) -> Any:
@@ -194,12 +195,13 @@ def test_of_two_rebuilds_the_one_that_saw_more_wins() -> None:
     """A policy that is slow over an old set does not put it back over a newer one."""
     entered, go_on = threading.Event(), threading.Event()
 
-    class Slow:
-        def build(self, states: Any, rng: Any) -> Any:
+    class Slow(Policy):
+        def build(self, members: Any, rng: Any, before: Any = None) -> Any:
+            states = members.states
             if len(states) == 2 and not entered.is_set():
                 entered.set()
                 assert go_on.wait(10)
-            picker = type("P", (), {})()
+            picker = type("P", (Picker,), {})(states)
             picker.pick = lambda request, now: states[-1]
             return picker
 
@@ -218,10 +220,11 @@ def test_several_threads_at_the_moment_of_change_build_once() -> None:
     """Of many picks that find something due, the first does it."""
     built: list[int] = []
 
-    class Counting:
-        def build(self, states: Any, rng: Any) -> Any:
+    class Counting(Policy):
+        def build(self, members: Any, rng: Any, before: Any = None) -> Any:
+            states = members.states
             built.append(len(states))
-            picker = type("P", (), {})()
+            picker = type("P", (Picker,), {})(states)
             picker.pick = lambda request, now: states[0]
             return picker
 

@@ -10,19 +10,20 @@ import pytest
 from core.kit import Rig
 from kubelb.core.events import Event, Skipped
 from kubelb.core.flow import attempt_flow
+from kubelb.core.policies import Picker, Policy
 from kubelb.core.retry import Retry
 from kubelb.core.steps import Next, Send
 from kubelb.errors import Unusable
 from kubelb.model import IDEMPOTENT, Outcome, Sent, Verdict
 
 
-class Odd:
+class Odd(Policy, Picker):
     """A policy whose pickers do `what`."""
 
     def __init__(self, what: Any) -> None:
         self.what = what
 
-    def build(self, states, rng):
+    def build(self, members, rng, before=None):
         return self
 
     def pick(self, request, now):
@@ -33,7 +34,7 @@ def broken() -> None:
     raise ZeroDivisionError("my policy")
 
 
-@pytest.mark.parametrize("what", [broken, lambda: None, lambda: "10.0.0.1:80", object])
+@pytest.mark.parametrize("what", [broken, lambda: "10.0.0.1:80", object])
 def test_a_picker_that_fails_is_passed_over(what: Any) -> None:
     """It is picked at random, first tries and others, and each is told; nothing is left in flight."""
     rig = Rig(3, Odd(what))

@@ -10,6 +10,7 @@ from kubelb.core import Balancer, Lease
 from kubelb.core.events import BudgetExhausted, LimitReached, Retried
 from kubelb.core.flow import attempt_flow
 from kubelb.core.health.limits import ConcurrencyLimits, Limiter
+from kubelb.core.policies import Picker, Policy
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState, RetryBudget
 from kubelb.core.steps import Next, Send, Wait
@@ -94,9 +95,9 @@ def test_a_body_that_is_read_counts() -> None:
 def test_full_endpoints_are_passed_over_and_all_full_is_unusable() -> None:
     """With two each, six are spread evenly whatever the policy likes, and the seventh is refused with the numbers."""
 
-    class First:
-        def build(self, states: Any, rng: Any) -> Any:
-            self.states = states
+    class First(Policy, Picker):
+        def build(self, members: Any, rng: Any, before: Any = None) -> Any:
+            self.states = members.states
             return self
 
         def pick(self, request: object, now: float) -> Any:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from kubelb.core import Balancer, EndpointState
 from kubelb.core.events import Skipped
 from kubelb.core.lease import Lease
-from kubelb.core.policies import REGISTRY, LeastRequest, PeakEwma, Policy, Random, RoundRobin, policy_from
+from kubelb.core.members import Members
+from kubelb.core.policies import REGISTRY, LeastRequest, PeakEwma, Picker, Policy, Random, RoundRobin, policy_from
 from kubelb.model import ANY, Endpoint, Snapshot
 
-from .kit import Rig, pod
+from .kit import Rig, built, pod
 
 POLICIES = list(REGISTRY)
 EVEN = {"least_request", "random", "round_robin", "weighted_round_robin"}
@@ -62,7 +64,7 @@ def test_two_candidates_are_distinct(name: str, count: int) -> None:
     held = [Lease(everyone[0], 0.0) for _ in range(50)]
     for state in everyone:
         state.cost, state.stamp = 0.1, 0.0
-    picker = policy_from(name).build(everyone, random.Random(3))
+    picker = built(policy_from(name), everyone, random.Random(3))
     assert all(picker.pick(ANY, 0.0) is not everyone[0] for _ in range(5000))
     del held
 
@@ -72,7 +74,7 @@ def test_a_scan_finds_the_least_and_breaks_ties_at_random(loads: list[int]) -> N
     """Up to four endpoints: always one with fewest in flight, and each of those comes up."""
     everyone = states(len(loads))
     held = [Lease(state, 0.0) for state, load in zip(everyone, loads, strict=True) for _ in range(load)]
-    picker = LeastRequest().build(everyone, random.Random(5))
+    picker = built(LeastRequest(), everyone, random.Random(5))
     chosen = {picker.pick(ANY, 0.0) for _ in range(200)}
     assert chosen == {state for state, load in zip(everyone, loads, strict=True) if load == min(loads)}
     del held
@@ -82,7 +84,7 @@ def test_ties_are_broken_evenly_beside_a_busy_one() -> None:
     """With one of four busy the other three get a third each, within 10 %."""
     everyone = states(4)
     held = Lease(everyone[1], 0.0)
-    picker = LeastRequest().build(everyone, random.Random(5))
+    picker = built(LeastRequest(), everyone, random.Random(5))
     seen = Counter(picker.pick(ANY, 0.0) for _ in range(9000))
     assert set(seen) == set(everyone) - {everyone[1]}
     assert all(abs(times - 3000) < 300 for times in seen.values())
@@ -94,7 +96,7 @@ def test_two_choices_spread_far_better_than_one() -> None:
 
     def fullest(policy: Policy) -> int:
         everyone = states(100)
-        picker = policy.build(everyone, random.Random(9))
+        picker = built(policy, everyone, random.Random(9))
         held = [Lease(picker.pick(ANY, 0.0), 0.0) for _ in range(1000)]
         return max(Counter(id(lease.state) for lease in held).values())
 
@@ -105,7 +107,7 @@ def test_two_choices_spread_far_better_than_one() -> None:
 def test_round_robin_visits_everybody_once_a_round(count: int, seed: int) -> None:
     """Whatever the stride, `count` picks in a row are all different."""
     everyone = states(count)
-    picker = RoundRobin().build(everyone, random.Random(seed))
+    picker = built(RoundRobin(), everyone, random.Random(seed))
     for _ in range(3):
         assert {picker.pick(ANY, 0.0) for _ in range(count)} == set(everyone)
 
@@ -117,7 +119,7 @@ def test_round_robin_starts_anywhere() -> None:
     first: Counter[EndpointState] = Counter()
     second: Counter[EndpointState] = Counter()
     for _ in range(4000):
-        picker = RoundRobin().build(everyone, rng)
+        picker = built(RoundRobin(), everyone, rng)
         first[picker.pick(ANY, 0.0)] += 1
         second[picker.pick(ANY, 0.0)] += 1
     for seen in (first, second):
@@ -126,11 +128,11 @@ def test_round_robin_starts_anywhere() -> None:
 
 
 def test_a_policy_of_ones_own_is_one_small_class() -> None:
-    """Anything with build(states, rng) will do."""
+    """Policy and picker in one, if need be."""
 
-    class Last:
-        def build(self, states: tuple[EndpointState, ...], rng: random.Random) -> "Last":
-            self.state = states[-1]
+    class Last(Policy, Picker):
+        def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> "Last":
+            self.state = members.states[-1]
             return self
 
         def pick(self, request: object, now: float) -> EndpointState:
@@ -143,8 +145,8 @@ def test_a_policy_of_ones_own_is_one_small_class() -> None:
 def test_a_policy_that_raises_is_replaced_by_chance_and_reported() -> None:
     """A broken build must not take the service down."""
 
-    class Broken:
-        def build(self, states: object, rng: object) -> object:
+    class Broken(Policy):
+        def build(self, members: object, rng: object, before: object = None) -> Any:
             raise RuntimeError("no table today")
 
     rig = Rig(3, Broken())
@@ -156,11 +158,11 @@ def test_a_policy_that_raises_is_replaced_by_chance_and_reported() -> None:
 def test_a_policy_that_builds_no_picker_costs_it_its_turn_too() -> None:
     """A forgotten return would be an AttributeError of every request."""
 
-    class Forgetful:
-        def build(self, states: object, rng: object) -> None:
+    class Forgetful(Policy):
+        def build(self, members: object, rng: object, before: object = None) -> None:  # type: ignore[override]
             """Make one, and keep it to itself."""
 
-    rig = Rig(2, Forgetful())  # type: ignore[arg-type]
+    rig = Rig(2, Forgetful())
     assert len(rig.picks(50)) == 2
     (event,) = rig.told(Skipped)
     assert "None has no pick(request, now); return a Picker" in event.reason

@@ -1,8 +1,12 @@
-"""ProbePicker: one request for each endpoint that is due, and only while it is."""
+"""Probes: one request for each endpoint that is due, only while it is, and only one that can be sent there."""
 
-from kubelb.core import Phase
-from kubelb.core.health.probe import ProbePicker
+import pytest
+
+from kubelb.core import EndpointState, Phase
+from kubelb.core.health.breaker import CircuitBreaker
+from kubelb.core.picking.picking import Picking
 from kubelb.core.policies.random import RandomPicker
+from kubelb.errors import Unusable
 from kubelb.model import ANY
 
 from .kit import Rig
@@ -14,8 +18,9 @@ def test_each_due_state_once_then_the_picker_inside() -> None:
     states = rig.balancer.states()
     gone = states[1]
     inner = RandomPicker(states[3:], rig.balancer.rng)
-    picker = ProbePicker(inner, states[:3], lambda state: state is not gone)
-    assert [picker.pick(ANY, 0.0) for _ in range(5)] == [states[2], states[0], states[3], states[3], states[3]]
+    picking = Picking("s", inner, rig.balancer.rng, due=states[:3], claim=lambda state, _: state is not gone)
+    assert [picking.first(ANY, 0.0, None) for _ in range(5)] == [states[0], states[2], states[3], states[3], states[3]]
+    assert picking.front.pick(ANY, 0.0) is states[3]  # it asks for nothing more
 
 
 def test_two_due_endpoints_get_one_request_each() -> None:
@@ -35,11 +40,12 @@ def test_an_endpoint_that_came_back_is_not_claimed_by_an_old_picker() -> None:
     rig.eject(0)
     rig.clock.advance(13)
     rig.balancer._sweep(rig.clock())
-    old = rig.picker
-    assert isinstance(old, ProbePicker)
+    old = rig.picking
+    assert list(old.due) == [rig.state(0)]
+    assert old.front.pick(ANY, rig.clock()) is None
     rig.balancer.pick().release()  # the probe, and it is good
-    again = ProbePicker(old._inner, [rig.state(0)], rig.balancer._claim)
-    assert again.pick(ANY, rig.clock()).endpoint.ip != "10.0.0.0"
+    old.due.append(rig.state(0))
+    assert old.first(ANY, rig.clock(), None).endpoint.ip != "10.0.0.0"
     assert rig.state(0).phase is Phase.ACTIVE
 
 
@@ -68,3 +74,54 @@ def test_a_closed_balancer_hands_out_no_probe() -> None:
         assert str(raised) == str(error)
     else:
         raise AssertionError("picked after close")
+
+
+def test_a_probe_is_made_only_by_a_request_that_can_be_sent_there() -> None:
+    """gRPC's calls without a connection to it have spent the claim, and then the place was lost for a second."""
+    rig = Rig(3)
+    rig.eject(0)
+    rig.clock.advance(13)
+    for _ in range(100):
+        assert rig.balancer.pick(usable=lambda state: state is not rig.state(0)).state is not rig.state(0)
+    assert rig.state(0).phase is Phase.DUE
+    assert rig.balancer.pick(usable=lambda state: True).state is rig.state(0)
+    assert rig.state(0).phase is Phase.PROBING
+
+
+def test_a_trial_of_the_service_is_spent_only_by_a_request_that_can_be_sent() -> None:
+    """Ten calls without any connection used up the trials, and the eleventh, which had one, was refused."""
+    rig = Rig(3, breaker=CircuitBreaker(minimum_calls=10, window=10, per_endpoint=False, trials=2), outliers=None)
+    for number in range(10):
+        rig.fail(number % 3)
+    assert rig.balancer.circuit == "open"
+    rig.clock.advance(60)
+    for _ in range(10):
+        with pytest.raises(Unusable, match="no connection"):
+            rig.balancer.pick(usable=lambda state: False)
+    held = [rig.balancer.pick(usable=lambda state: True) for _ in range(2)]
+    with pytest.raises(Unusable, match="trials are under way"):
+        rig.balancer.pick()
+    assert len(held) == 2
+
+
+def test_many_that_are_due_and_cannot_be_used_cost_a_few_looks() -> None:
+    """Each request looks at some of them, in turn, so that every one is looked at."""
+    rig = Rig(200)
+    for number in range(100):
+        rig.eject(number)
+    rig.clock.advance(13)
+    looked: list[EndpointState] = []
+
+    def usable(state: EndpointState) -> bool:
+        if state.phase is Phase.DUE:
+            looked.append(state)
+        return state.phase is Phase.ACTIVE
+
+    rig.balancer.pick(usable=usable)
+    due = len(rig.picking.due)
+    assert due > 50
+    looked.clear()
+    for turn in range(1, 14):
+        rig.balancer.pick(usable=usable)
+        assert len(looked) <= 2 * 8 * turn
+    assert len(set(looked)) == due

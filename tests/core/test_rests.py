@@ -12,6 +12,7 @@ import pytest
 from kubelb.core.flow import attempt_flow
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.rests import CLAIMS, MOST
+from kubelb.core.policies import Picker, Policy
 from kubelb.core.retry import Retry
 from kubelb.core.state import Phase
 from kubelb.core.steps import Send
@@ -125,8 +126,8 @@ def test_one_that_rests_is_better_than_none(policy: str) -> None:
 def test_those_awake_are_preferred_at_random_too() -> None:
     """A policy that fails costs no rest."""
 
-    class Broken:
-        def build(self, states: Any, rng: Any) -> Any:
+    class Broken(Policy, Picker):
+        def build(self, members: Any, rng: Any, before: Any = None) -> Any:
             return self
 
         def pick(self, request: Any, now: float) -> Any:

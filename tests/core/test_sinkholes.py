@@ -6,9 +6,9 @@ nothing ejects it. Of two pods behind `least_request` it had nine requests of te
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,8 @@ from kubelb.core import EndpointState
 from kubelb.core.events import ShareBounded
 from kubelb.core.health.fair_share import FairSharePicker
 from kubelb.core.health.sinkholes import BURST, WINDOW, Contrast, Sinkhole, Sinkholes, best
-from kubelb.core.policies import LeastRequest, PeakEwma
+from kubelb.core.members import Members
+from kubelb.core.policies import LeastRequest, Needs, PeakEwma, Picker, Policy
 from kubelb.model import ANY, CANCELLED, SUCCESS, Outcome, Request, Verdict
 
 from .kit import Rig, busy, failed, pod, pods
@@ -36,14 +37,14 @@ FAIR = 1.25
 class DrawnLeast(LeastRequest):
     """Without the bound."""
 
-    by_load: ClassVar[bool] = False
+    needs = Needs()  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnEwma(PeakEwma):
     """Without the bound."""
 
-    by_load: ClassVar[bool] = False
+    needs = Needs()  # type: ignore[assignment]
 
 
 def open_loop(utilisation: float) -> Load:
@@ -428,23 +429,20 @@ def test_a_newcomer_is_not_flooded_by_what_a_bounded_one_may_not_have() -> None:
 
 
 def test_a_policy_of_ones_own_that_goes_by_load_says_so() -> None:
-    """`by_load = True` bounds; and its own search for a second try is still the one that is used."""
+    """Its needs say so, then it bounds; and its own search for a second try is still the one that is used."""
     asked: list[int] = []
 
-    class Emptiest:
-        by_load = True
+    class Emptiest(Policy):
+        needs = Needs(by_load=True)  # type: ignore[assignment]
 
-        def build(self, states: Sequence[EndpointState], rng: random.Random) -> "Emptiest.Picker":
-            return self.Picker(states)
+        def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> Picker:
+            return self.Picker(members.states)
 
-        class Picker:
-            def __init__(self, states: Sequence[EndpointState]) -> None:
-                self.states = states
-
+        class Picker(Picker):
             def pick(self, request: Request, now: float) -> EndpointState:
                 return min(self.states, key=lambda state: state.in_flight)
 
-            def pick_other(self, request: Request, now: float, fits: Callable[[EndpointState], bool]) -> Any:
+            def other(self, request: Request, now: float, fits: Callable[[EndpointState], bool]) -> Any:
                 asked.append(1)
                 return next(filter(fits, self.states), None)
 
@@ -470,11 +468,11 @@ def test_a_bounded_endpoint_never_has_more_than_its_share(count: int, chosen: li
     bounded, other = rig.balancer.states()
     wanted = iter(chosen)
 
-    class Inner:
+    class Inner(Picker):
         def pick(self, request: Request, now: float) -> EndpointState:
             return bounded if next(wanted) else other
 
-    class Others:
+    class Others(Picker):
         def pick(self, request: Request, now: float) -> EndpointState:
             return other
 

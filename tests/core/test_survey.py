@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from kubelb.core.survey import NEAR, _without
+from kubelb.core.picking.seen import NEAR, without
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -19,4 +19,4 @@ def test_elders_are_all_but_the_newcomers(seed: int) -> None:
             (-1, *states[-3:]),
         ):
             expected = tuple(state for state in states if state not in among) if among else ()
-            assert _without(states, among) == expected  # type: ignore[arg-type]
+            assert without(states, among) == expected  # type: ignore[arg-type]

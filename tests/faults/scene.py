@@ -15,6 +15,7 @@ from tests.waiting import until
 import kubelb
 from kubelb.core.state import EndpointState
 from kubelb.model import Request, Snapshot
+from kubelb.policies import Members, Picker, Policy
 from kubelb.testing import LocalCluster
 
 __all__ = ["ADAPTERS", "CLIENTS", "InOrder", "Scene"]
@@ -37,16 +38,16 @@ ADAPTERS: tuple[type[Client], ...] = (Httpx, AsyncHttpx, Requests, Unary, AioUna
 """One client for each adapter and world: for what takes its time."""
 
 
-class InOrder:
+class InOrder(Policy):
     """A policy: the first endpoint always, the next where that one was tried."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = list(addresses)
 
-    def build(self, states: Sequence[EndpointState], rng: Random) -> "InOrder.Picker":
-        return self.Picker(min(states, key=lambda state: self._addresses.index(state.endpoint.authority)))
+    def build(self, members: Members, rng: Random, before: Picker | None = None) -> "InOrder.Picker":
+        return self.Picker(min(members.states, key=lambda state: self._addresses.index(state.endpoint.authority)))
 
-    class Picker:
+    class Picker(Picker):
         def __init__(self, state: EndpointState) -> None:
             self._state = state
 

@@ -11,7 +11,7 @@ import tenacity
 import kubelb
 from core.kit import Clock
 from kubelb import Attempt, DeadlineExceeded, LoadBalancer, Retry, hints
-from kubelb.core.policies import Picker
+from kubelb.core.policies import Picker, Policy
 from kubelb.core.policies.random import RandomPicker
 from kubelb.model import Request
 from kubelb.runtime.hinting import Hinted, current
@@ -129,16 +129,16 @@ def test_other_types_are_refused(options: dict[str, Any]) -> None:
         hints(**options)
 
 
-class Keyed:
+class Keyed(Policy):
     """A policy that remembers the keys it was asked with."""
 
     def __init__(self) -> None:
         self.keys: list[Any] = []
 
-    def build(self, states: Any, rng: Any) -> Picker:
-        keys, inner = self.keys, RandomPicker(states, rng)
+    def build(self, members: Any, rng: Any, before: Any = None) -> Picker:
+        keys, inner = self.keys, RandomPicker(members.states, rng)
 
-        class Remembering:
+        class Remembering(Picker):
             def pick(self, request: Request, now: float) -> Any:
                 keys.append(request.key)
                 return inner.pick(request, now)

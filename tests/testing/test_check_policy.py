@@ -6,12 +6,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kubelb import PeakEwma, Policy, RingHash, RoundRobin
+from kubelb import Members, PeakEwma, Picker, Policy, RingHash, RoundRobin
 from kubelb.core import EndpointState
 from kubelb.core.policies import REGISTRY
 from kubelb.core.state import NEVER
@@ -23,15 +22,23 @@ from kubelb.testing.policy_trial import Trial
 Pick = Callable[[Any, float], Any]
 
 
-class Made:
+class Has(Picker):
+    """A picker that picks by a function, and has what else it is given in place of its own."""
+
+    def __init__(self, states: Sequence[EndpointState], pick: Any, **methods: Any) -> None:
+        self.states = states
+        vars(self).update(methods, pick=pick)
+
+
+class Made(Policy):
     """A policy whose pickers are what `make(states, rng)` returns: an object, or a function to pick with."""
 
     def __init__(self, make: Callable[[Any, Any], Any]) -> None:
         self._make = make
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> Any:
-        made = self._make(states, rng)
-        return SimpleNamespace(pick=made) if callable(made) else made
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> Any:
+        made = self._make(members.states, rng)
+        return Has(members.states, made) if callable(made) else made
 
     def __repr__(self) -> str:
         return "Made()"
@@ -50,7 +57,7 @@ def with_more(**methods: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
     def make(states: Any, rng: Any) -> Any:
         bound = {name: lambda *args, method=method: method(states, rng, *args) for name, method in methods.items()}
-        return SimpleNamespace(pick=good(states, rng), **bound)
+        return Has(states, good(states, rng), **bound)
 
     return make
 
@@ -90,9 +97,8 @@ def test_a_good_one_passes() -> None:
     """Two lines of it, and with everything that a picker may have."""
     assert broken(good) == []
     others = with_more(
-        rebuild=lambda states, rng, some, again: SimpleNamespace(pick=good(some, again)),
-        pick_other=lambda states, rng, request, now, fits: next(filter(fits, states), None),
-        chance=lambda states, rng, request, draw: rng.random(),
+        other=lambda states, rng, request, now, fits: next(filter(fits, states), None),
+        chance=lambda states, rng, request, draw, random: random(),
     )
     assert broken(others) == []
 
@@ -293,31 +299,21 @@ def waits(states: Any, rng: Any) -> Pick:
         (shuffle, "no more among 10 000", "it looks at all of them"),
         (waits, "no more among 10 000", "it waits for something"),
         (
-            with_more(rebuild=lambda states, rng, some, again: SimpleNamespace(pick=good(states, rng))),
-            "rebuild, pick_other or chance",
-            "a picker rebuilt for 1 of 12 returned",
+            with_more(other=lambda states, rng, request, now, fits: states[1]),
+            "what `other` finds fits",
+            "other, with some that fit, returned",
         ),
         (
-            with_more(rebuild=lambda states, rng, some, again: SimpleNamespace(pick=good(states, rng))),
-            "from the endpoints of now",
-            "was picked",
-        ),
-        (
-            with_more(pick_other=lambda states, rng, request, now, fits: states[0]),
-            "rebuild, pick_other or chance",
-            "pick_other, with four that fit, returned",
-        ),
-        (
-            with_more(pick_other=lambda states, rng, request, now, fits: states[6]),
-            "rebuild, pick_other or chance",
+            with_more(other=lambda states, rng, request, now, fits: states[6]),
+            "what `other` finds fits",
             "does not fit",
         ),
         (
-            with_more(pick_other=lambda states, rng, request, now, fits: states[0]),
+            with_more(other=lambda states, rng, request, now, fits: states[0]),
             "from the endpoints of now",
             "which had been tried",
         ),
-        (with_more(chance=lambda *_: 1.0), "rebuild, pick_other or chance", "is not from 0 to below 1"),
+        (with_more(chance=lambda *_: 1.0), "what `other` finds fits", "is not from 0 to below 1"),
     ],
 )
 def test_what_is_wrong_is_found_and_told(make: Callable[[Any, Any], Any], law: str, how: str) -> None:

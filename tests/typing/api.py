@@ -3,7 +3,6 @@
 import dataclasses
 import random
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -187,15 +186,18 @@ def core() -> None:
     lease.release(kubelb.Outcome(sent=kubelb.Sent.ANSWERED, refusal=True))
 
 
-class First:
-    key_source = kubelb.KeySource(header="x-user-id", cookie="session", path=True)
+class First(kubelb.Policy):
+    @property
+    def needs(self) -> kubelb.Needs:
+        return kubelb.Needs(key=kubelb.KeySource(header="x-user-id", cookie="session", path=True), by_load=False)
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> kubelb.Picker:
-        self._states = states
-        return self
+    def build(self, members: kubelb.Members, rng: random.Random, before: kubelb.Picker | None = None) -> kubelb.Picker:
+        return FirstPicker(members.states)
 
-    def pick(self, request: kubelb.Request, now: float) -> EndpointState:
-        return self._states[0]
+
+class FirstPicker(kubelb.Picker):
+    def pick(self, request: kubelb.Request, now: float) -> EndpointState | None:
+        return self.states[0]
 
 
 def policies() -> list[kubelb.LoadBalancer]:

@@ -25,7 +25,6 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from kubelb.clock import Clock, monotonic
-from kubelb.core.assembly import Assembly
 from kubelb.core.charges import excused
 from kubelb.core.events import Emit, Event, LocalTrouble, Skipped, discard
 from kubelb.core.health.breaker import CircuitBreaker
@@ -40,15 +39,15 @@ from kubelb.core.health.slow_start import SlowStart
 from kubelb.core.keys import KeySource
 from kubelb.core.lease import Lease
 from kubelb.core.local import Trouble
+from kubelb.core.members import NOWHERE, Members, Place
 from kubelb.core.options import check_kind
-from kubelb.core.pickers import Pickers
-from kubelb.core.policies import PeakEwma, Picker, Policy, policy_from
-from kubelb.core.policies.random import RandomPicker
+from kubelb.core.picking.builder import Builder
+from kubelb.core.picking.seen import Seen, look
+from kubelb.core.policies import Policy, policy_from
 from kubelb.core.policies.weights import strange_weights
 from kubelb.core.reach import LATELY
 from kubelb.core.refusal import refusal
 from kubelb.core.state import EndpointState, Phase, Usable
-from kubelb.core.survey import Survey, survey
 from kubelb.core.table import Difference, Table
 from kubelb.core.tracking import CircuitTracker, Tracker
 from kubelb.core.view import EndpointView, view
@@ -76,10 +75,11 @@ class Balancer:
     80
     >>> lease.release()
 
-    `policy` is a Policy or its name. `outliers` and `slow_start` may be None. `clock` returns monotonic seconds, `rng`
-    is the only source of chance, `emit` receives events. A policy whose picker raises, or returns what is no state, is
-    passed over for that request: it is picked at random. Raises from `pick` only what `kubelb.errors` names: NotReady
-    before the first snapshot, UnknownService and NoEndpoints where there is nothing to pick.
+    `policy` is a Policy or its name. `outliers` and `slow_start` may be None. `here` says where this process is,
+    `clock` returns monotonic seconds, `rng` is the only source of chance, `emit` receives events. A policy whose picker
+    raises, or returns what is no state, is passed over for that request: it is picked at random. Raises from `pick`
+    only what `kubelb.errors` names: NotReady before the first snapshot, UnknownService and NoEndpoints where there is
+    nothing to pick, Unusable where nothing may be picked now, by the policy or by what keeps endpoints out.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Balancer:
         limits: ConcurrencyLimits | None = None,
         breaker: CircuitBreaker | None = None,
         slow_start: SlowStart | None = SlowStart(),
+        here: Place = NOWHERE,
         clock: Clock = monotonic,
         rng: random.Random | None = None,
         emit: Emit = discard,
@@ -100,8 +101,10 @@ class Balancer:
         check_kind("breaker", breaker, CircuitBreaker)
         check_kind("slow_start", slow_start, SlowStart)
         self.policy = policy_from(policy)
-        self.key_source: KeySource | None = getattr(self.policy, "key_source", None)
-        """Where adapters find the key of a request whose caller gives none; None where the policy wants no such key."""
+        self.needs = needs = self.policy.needs
+        """What the policy wants of adapters and of statistics."""
+        self.here = here
+        """Where this process is, as policies see it."""
         self.service = service
         self.clock = clock
         self.rng = rng or random.Random()
@@ -114,29 +117,26 @@ class Balancer:
         ejector = Ejector(service, outliers, self.rng) if outliers else None
         circuits = Circuits(service, breaker) if breaker else None
         self._guards = Guards(ejector, circuits, service)
-        scale = self.policy if isinstance(self.policy, PeakEwma) else PeakEwma()
         judge = partial(self._judge, ejector) if ejector else None
-        options = clock, scale.decay, scale.failure_penalty, judge, outliers.pace if outliers else math.inf
+        options = clock, needs.decay, needs.failure_penalty, judge, outliers.pace if outliers else math.inf
         self._tracker = (
             CircuitTracker(*options, circuits, partial(self._hear, circuits)) if circuits else Tracker(*options)
         )
         self._tracker.rest, self._tracker.ours, self._tracker.alike = self._rest, self._ours, self._alike
-        if getattr(self.policy, "by_load", False):
+        if needs.by_load:
             self._tracker.refuse = self._refuse
-        self._guards.sinkholes.peers = lambda: self._pickers.awake
+        self._guards.sinkholes.peers = lambda: self._picking.awake
         self._lock = threading.Lock()
         self._generation = 0
         self._table = Table(self._tracker)
         self._snapshot: Snapshot | None = None
         self._closed = False
-        claims = self._claim, self._claim_gate
-        self._assembly = Assembly(
-            service, self.policy, self._guards, slow_start, *claims, clock=clock, rng=self.rng, tell=self._tell
-        )
-        self._pickers = self._assembly.nothing()
+        parts = service, self.policy, self._guards, slow_start, self._claim
+        self._builder = Builder(*parts, clock=clock, rng=self.rng, tell=self._tell)
+        self._picking = self._builder.nothing()
         if ejector:
-            ejector.eligible = lambda: self._pickers.eligible
-        self._picker = self._pickers.picker
+            ejector.eligible = lambda: self._picking.eligible
+        self._picker = self._picking.front
         self._wake = math.inf
         self._errand: Callable[[], object] | None = None
         self._lease: Callable[[EndpointState, float], Lease] = Lease
@@ -144,9 +144,14 @@ class Balancer:
         self.limiter: Limiter | None = None
         """What keeps to `limits`; None where there are none, and then no pick asks."""
         if limits:
-            self.limiter = limiter = Limiter(service, limits, emit, self.pick, lambda: self._pickers.eligible)
+            self.limiter = limiter = Limiter(service, limits, emit, self.pick, lambda: self._picking.eligible)
             self._lease, self._lease_again = limiter.lease, limiter.lease_again
             self.pick = limiter.pick  # type: ignore[method-assign]
+
+    @property
+    def key_source(self) -> KeySource | None:
+        """Where adapters find the key of a request whose caller gives none; None where the policy wants no such key."""
+        return self.needs.key
 
     @property
     def closed(self) -> bool:
@@ -183,8 +188,10 @@ class Balancer:
             return self._pick_again(request, now, avoid, usable)
         try:
             state = self._picker.pick(request, now)
-            if usable is not None and not usable(state):
-                state = self._pickers.other(request, now, (state,), usable)
+            if state is None:
+                state = self._picking.first(request, now, usable)
+            elif usable is not None and not usable(state):
+                state = self._picking.other(request, now, (), usable)
             lease = self._lease(state, now)
         except LoadBalancerError:
             raise
@@ -196,11 +203,11 @@ class Balancer:
     def _pick_again(
         self, request: Request, now: float, avoid: Collection[EndpointState], usable: Usable | None
     ) -> Lease:
-        pickers = self._pickers
-        if pickers.gate is not None:
-            raise pickers.gate()
+        picking = self._picking
+        if picking.gate is not None:
+            raise picking.gate()
         try:
-            return self._lease_again(pickers.other(request, now, avoid, usable), now)
+            return self._lease_again(picking.other(request, now, avoid, usable), now)
         except LoadBalancerError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
@@ -215,31 +222,26 @@ class Balancer:
         usable: Usable | None,
     ) -> Lease:
         """What a picker raises costs the policy its turn, not the caller its request: pick at random, and tell."""
-        eligible = self._pickers.eligible
-        if not eligible:
+        picking = self._picking
+        if not picking.eligible:
             raise error
-        awake = self._pickers.awake
-        chance = Pickers(self.service, self._at_random, eligible, self._at_random(awake), awake=awake)
-        state = chance.other(request, now, avoid, usable)
+        state = picking.chance(request, avoid, usable)
         lease = (self._lease_again if avoid else self._lease)(state, now)
         self.requests += not avoid
         reason = f"its picker failed with {error!r}; picked at random"
         self._tell([Skipped(self.service, f"policy {self.policy!r}", reason)])
         return lease
 
-    def _at_random(self, states: tuple[EndpointState, ...]) -> Picker:
-        return RandomPicker(states, self.rng)
-
     def has_other_than(self, tried: Collection[EndpointState]) -> bool:
         """Whether any endpoint that may be picked is not among these."""
-        return self._pickers.has_other_than(tried)
+        return self._picking.has_other_than(tried)
 
     def has_room_beside(self, tried: Collection[EndpointState]) -> bool:
         """Whether any endpoint that may be picked is not among these, and has not asked to be left alone."""
         now = self.clock()
         if now >= self._wake:
             self._sweep(now)
-        return any(state.full_until <= now and state not in tried for state in self._pickers.eligible)
+        return any(state.full_until <= now and state not in tried for state in self._picking.eligible)
 
     def lift(self, outcomes: Collection[Outcome], failures: int = 0) -> None:
         """Take back what these ends of leases have charged and begun: it was the caller's own limit, or the service's
@@ -288,7 +290,7 @@ class Balancer:
     def refusal(self) -> LoadBalancerError | None:
         """Return the error that a pick would raise where there are no endpoints; None where there are any."""
         if self._closed:
-            return self._assembly.closed()
+            return self._builder.closed()
         return None if self._table.used else refusal(self.service, self._snapshot)
 
     def close(self) -> None:
@@ -303,7 +305,7 @@ class Balancer:
         """Speak of the service by this name from now on, in errors and events: its namespace was found."""
         now = self.clock()
         guards = self._guards
-        named = self._assembly, self.limiter, guards.ejector, guards.circuits, guards.sinkholes
+        named = self._builder, self.limiter, guards.ejector, guards.circuits, guards.sinkholes
         with self._lock:
             self.service = service
             for part in named:
@@ -359,7 +361,7 @@ class Balancer:
         if not seconds:
             return None
         with self._lock:
-            claim, begins = self._guards.rests.begin(state, seconds, now, len(self._pickers.eligible))
+            claim, begins = self._guards.rests.begin(state, seconds, now, len(self._picking.eligible))
             if begins:
                 self._changed(now)
         if begins:
@@ -379,7 +381,7 @@ class Balancer:
 
     def _rebuild_small(self, now: float) -> None:
         """After a rest or a bound began or ended: in a large set the next pick does it, for all of them at once."""
-        if len(self._pickers.everyone) <= AT_ONCE:
+        if self._picking.known <= AT_ONCE:
             self._rebuild(now)
 
     def _ours(self, state: EndpointState, trouble: Trouble) -> None:
@@ -392,7 +394,7 @@ class Balancer:
 
         Those that get no traffic now are asked, too: one that rests has answered, so there was a route to it.
         """
-        peers = self._pickers.everyone
+        peers = self._picking.everyone
         some = peers[:: max(1, len(peers) // PEERS)]
         return all(peer is state or self._cut_off(peer, now) for peer in some)
 
@@ -417,13 +419,18 @@ class Balancer:
             self._rebuild(now)
         self._tell(events)
 
-    def _claim(self, state: EndpointState) -> bool:
-        with self._lock:
-            return self._guards.claim(state)
+    def _claim(self, state: EndpointState | None, gated: bool) -> bool | None:
+        """What a picking calls for a request that goes to `state`: make it a probe there, and a trial of the service.
 
-    def _claim_gate(self) -> bool:
+        False where the endpoint wants none any more, None where the service does not. Both or neither are made.
+        """
+        guards = self._guards
         with self._lock:
-            return self._guards.claim_gate()
+            if gated and not guards.gate_opens():
+                return None
+            if state is not None and not guards.claim(state):
+                return False
+            return not gated or guards.claim_gate()
 
     def _changed(self, now: float) -> None:
         """Under the lock, before anything is altered: whatever cuts the change short, a rebuild follows."""
@@ -452,17 +459,30 @@ class Balancer:
     def _rebuild(self, now: float) -> None:
         while True:
             with self._lock:
-                seen = self._survey(now)
-            made = self._assembly.of(seen, closed=self._closed)
+                seen = self._look(now)
+            made = self._builder.of(seen, self._members(seen), self._picking, closed=self._closed)
             with self._lock:
-                if seen.generation == self._generation:
-                    self._pickers, self._picker, self._wake = made, made.picker, seen.wake
+                if seen.generation != self._generation:
+                    continue
+                if not made.unwanted:
+                    self._picking, self._picker, self._wake = made, made.front, seen.wake
                     return
+                self._changed(now)
+                events = self._guards.drop(made.unwanted, now)
+            self._tell(events)
 
-    def _survey(self, now: float) -> Survey:
+    def _members(self, seen: Seen) -> Members:
+        """Return what a policy sees of those awake."""
+        return Members(seen.awake, seen.everyone, self.here, self.service, known=self.states, reasons=self._reasons)
+
+    def _reasons(self, state: EndpointState) -> tuple[str, ...]:
+        window = self._slow_start.window if self._slow_start else 0.0
+        return view(state, self.clock(), window, self._guards, self.limiter).reasons
+
+    def _look(self, now: float) -> Seen:
         window = self._slow_start.window if self._slow_start else 0.0
         used, guards = ({}, Guards(None, None)) if self._closed else (self._table.used, self._guards)
-        seen = survey(self._generation, self._snapshot, used, self._table.warming(now - window), guards, now)
+        seen = look(self._generation, self._snapshot, used, self._table.warming(now - window), guards, now)
         wake = -math.inf if self._errand else min(seen.wake, seen.oldest + window)
         return seen._replace(wake=wake)
 
@@ -472,5 +492,5 @@ class Balancer:
 
     def __repr__(self) -> str:
         return (
-            f"<Balancer {self.service} {self.policy!r} version={self.version} eligible={len(self._pickers.eligible)}>"
+            f"<Balancer {self.service} {self.policy!r} version={self.version} eligible={len(self._picking.eligible)}>"
         )

@@ -1,7 +1,7 @@
 """Where the key of a request comes from, for policies that hash.
 
 What the caller says (`kubelb.hints(key=)`, a client's own way, `LoadBalancer.call(key=)`) goes first. Where it says
-nothing, a policy may name a part of the request: it has a `key_source`, and adapters, which alone can read requests,
+nothing, a policy may name a part of the request in its `needs`, and adapters, which alone can read requests,
 look there. For a policy without one they look at nothing.
 """
 

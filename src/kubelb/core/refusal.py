@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NoReturn
 
+from kubelb.core.policies.base import Picker
 from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
 from kubelb.model import Endpoint, Request, Snapshot
 
@@ -17,7 +18,7 @@ class Unconnected(Unusable):
     """The caller can use no endpoint just now: a matter of its connections, which it explains better itself."""
 
 
-class Refusing:
+class Refusing(Picker):
     """Raises on every pick what `why` returns; that must not depend on what comes later, such as the first snapshot."""
 
     __slots__ = ("_why",)

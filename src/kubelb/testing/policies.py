@@ -31,16 +31,21 @@ def check_policy(policy: Policy | str, *, seed: int = 0, sizes: Sequence[int] = 
     - pick the same with the same rng, and use no other source of chance;
     - work under threads, while requests come and go;
     - follow what a `Balancer` tells it: scaling to any size, to none and back, pods replaced, ejected, tried before;
-    - keep to all this in the optional methods of its pickers (see `kubelb.policies.Picker`);
+    - take any earlier picker for `before`, and leave it as it was;
+    - keep to all this in the other methods of its pickers (see `kubelb.policies.Picker`);
+    - never pick what is not among `Policy.among`, whatever comes, and refuse in words where nothing is left;
+    - hand on what a policy that it wraps (`of`) needs and excludes;
+    - spend no probe on a request that cannot be sent there;
     - cost no more among 10 000 endpoints than among a hundred, within a factor of ten, and less than a millisecond.
 
     Whether it chooses *well* is not for laws to say. The endpoints of a trial are in ``zone-a``, ``zone-b`` and
     ``zone-c`` and have weights of all kinds; `seed` is that of all chance. A trial takes a second or two.
 
     >>> check_policy("round_robin")
-    >>> class Busiest:
-    ...     def build(self, states, rng):
-    ...         self.states = states
+    >>> from kubelb.policies import Picker, Policy
+    >>> class Busiest(Policy, Picker):
+    ...     def build(self, members, rng, before=None):
+    ...         self.states = members.states
     ...         return self
     ...     def pick(self, request, now):
     ...         return max(self.states, key=lambda state: len(state.leases))

@@ -7,18 +7,19 @@ broken; whatever else is raised came out of the policy and breaks it as well.
 import gc
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import fields
 from itertools import product
 from weakref import ref
 
-from kubelb.core.balancer import Balancer
-from kubelb.core.events import Event, Skipped
 from kubelb.core.lease import Lease
+from kubelb.core.policies.base import Needs, Policy
+from kubelb.core.policies.random import RandomPicker
 from kubelb.core.state import EndpointState
-from kubelb.errors import NoEndpoints
-from kubelb.model import ANY, Endpoint, Outcome, Snapshot, Verdict
+from kubelb.model import ANY
+from kubelb.testing.policy_lives import follows_the_set, spends_no_claim, stays_what_it_is
 from kubelb.testing.policy_threads import works_under_threads
-from kubelb.testing.policy_trial import NOW, Broken, Trial, endpoint, one_of
+from kubelb.testing.policy_trial import NOW, Broken, Trial, one_of, picked_rightly
 
 __all__ = ["LAWS", "Law"]
 
@@ -36,10 +37,10 @@ def picks_among_its_own(trial: Trial) -> None:
     for count in trial.sizes:
         states = trial.states(count)
         held = [Lease(state, NOW) for state in states[::3] for _ in range(3)]
-        picker = trial.build(states)
+        picker, own = trial.build(states), trial.own(states)
         for request, now in product(trial.requests(), (NOW, NOW + 1, NOW, NOW - 0.01, NOW + 1e6)):
             for _ in range(5):
-                one_of(picker.pick(request, now), states, f"among {count}, pick({request!r}, now={now})")
+                picked_rightly(picker, request, now, own, f"among {count}, pick({request!r}, now={now})")
         del held
 
 
@@ -49,7 +50,7 @@ def one_is_enough(trial: Trial) -> None:
     picker = trial.build(states)
     held = [Lease(states[0], NOW) for _ in range(50)]
     for request in trial.requests() * 5:
-        one_of(picker.pick(request, NOW), states, f"pick({request!r})")
+        picked_rightly(picker, request, NOW, trial.own(states), f"pick({request!r})")
     del held
 
 
@@ -79,9 +80,10 @@ def pickers_share_nothing(trial: Trial) -> None:
     states = trial.states(10)
     mine, other = states[:5], states[5:]
     one, another = trial.build(mine), trial.build(other)
+    own, theirs = trial.own(mine), trial.own(other)
     for request, _ in zip(trial.keyed(), range(100), strict=False):
-        one_of(one.pick(request, NOW), mine, "the first of two pickers")
-        one_of(another.pick(request, NOW), other, "the second of two pickers")
+        picked_rightly(one, request, NOW, own, "the first of two pickers")
+        picked_rightly(another, request, NOW, theirs, "the second of two pickers")
 
 
 def keeps_nothing(trial: Trial) -> None:
@@ -101,7 +103,8 @@ def follows_its_rng(trial: Trial) -> None:
 
     def run() -> list[str]:
         picker = trial.build(trial.states(17))
-        return [picker.pick(request, NOW).endpoint.ip for request, _ in zip(trial.keyed(), range(200), strict=False)]
+        picked = [picker.pick(request, NOW) for request, _ in zip(trial.keyed(), range(200), strict=False)]
+        return [state.endpoint.ip if state is not None else "" for state in picked]
 
     before = random.getstate()
     first = run()
@@ -112,69 +115,53 @@ def follows_its_rng(trial: Trial) -> None:
         raise Broken(f"two runs with seed {trial.seed} over equal endpoints differ")
 
 
-def follows_the_set(trial: Trial) -> None:
-    """in a Balancer it picks from the endpoints of now, and never one that left, was ejected or was tried before"""
-    events: list[Event] = []
-    clock = [NOW]
-    balancer = Balancer(
-        trial.policy, clock=lambda: clock[0], rng=random.Random(trial.seed), emit=events.append, slow_start=None
-    )
-    requests = trial.keyed()
-
-    def check(used: Sequence[Endpoint], where: str) -> None:
-        for request, _ in zip(requests, range(60), strict=False):
-            lease = balancer.pick(request)
-            if lease.endpoint not in used:
-                raise Broken(f"{where}, {lease.endpoint.authority} was picked")
-            lease.release()
-
-    sets = [range(3), range(5), range(4, 5), range(2, 12), range(0), range(3)]
-    for version, numbers in enumerate(sets, 1):
-        used = tuple(endpoint(number, version // 4) for number in numbers)
-        balancer.update(Snapshot(version, used))
-        if used:
-            check(used, f"of {len(used)} after {len(sets[version - 2]) if version > 1 else 0}")
-            continue
-        try:
-            balancer.pick()
-        except NoEndpoints:
-            continue
-        raise Broken("it picked from an empty set")
-    states = balancer.states()
-    for request, _ in zip(requests, range(20), strict=False):
-        lease = balancer.pick(request, states[:-1])
-        if lease.state is not states[-1]:
-            raise Broken(f"a retry went to {lease.endpoint.authority}, which had been tried")
-        lease.release()
-    for _ in range(5):
-        Lease(states[0], clock[0]).release(Outcome(Verdict.FAILED))
-    check([state.endpoint for state in states[1:]], "after the ejection of another")
-    for event in events:
-        if isinstance(event, Skipped) and event.what.startswith("policy"):
-            raise Broken(event.reason)
-
-
-def does_more_rightly(trial: Trial) -> None:
-    """where a picker has rebuild, pick_other or chance, they are as good as the rest"""
+def builds_on_the_last_picker(trial: Trial) -> None:
+    """build takes any earlier picker for `before`, and leaves it as it was"""
     states = trial.states(12)
-    picker = trial.build(states)
-    rng = random.Random(trial.seed)
+    first = trial.build(states)
+    for some in (states[:1], states[::2], (*states[3:], *trial.states(14)[12:]), states):
+        for before in (first, RandomPicker(states, random.Random(trial.seed))):
+            again = trial.build(some, before)
+            for request in trial.requests() * 2:
+                where = f"a picker for {len(some)} in place of one for {len(states)}"
+                picked_rightly(again, request, NOW, trial.own(some), where)
+                picked_rightly(first, request, NOW, trial.own(states), f"the picker before {where}")
+
+
+def finds_others_rightly(trial: Trial) -> None:
+    """what `other` finds fits, and `chance` is from 0 to below 1"""
+    states = trial.own(trial.states(24))
+    picker, rng = trial.build(trial.states(24)), random.Random(trial.seed)
+    states = tuple(picker.states) or states
+    fitting = states[::3]
     for request in trial.requests():
-        if hasattr(picker, "rebuild"):
-            for some in (states[:1], states[::2], (*states[3:], *trial.states(14)[12:])):
-                again = picker.rebuild(some, rng)
-                for _ in range(10):
-                    one_of(again.pick(request, NOW), some, f"a picker rebuilt for {len(some)} of {len(states)}")
-        if hasattr(picker, "pick_other"):
-            fitting = states[5:9]
-            found = picker.pick_other(request, NOW, lambda state, fitting=fitting: state in fitting)
-            one_of(found, (*fitting, None), "pick_other, with four that fit,")
-            if picker.pick_other(request, NOW, lambda _: False) is not None:
-                raise Broken("pick_other returned a state that does not fit")
-        if hasattr(picker, "chance"):
-            for draw in range(4):
-                if not 0 <= picker.chance(request, draw) < 1:
-                    raise Broken(f"chance({request!r}, {draw}) is not from 0 to below 1")
+        found = picker.other(request, NOW, lambda state: state in fitting)
+        one_of(found, (*fitting, None), "other, with some that fit,")
+        if picker.other(request, NOW, lambda _: False) is not None:
+            raise Broken("other returned a state that does not fit")
+        for draw in range(4):
+            if not 0 <= picker.chance(request, draw, rng.random) < 1:
+                raise Broken(f"chance({request!r}, {draw}) is not from 0 to below 1")
+
+
+def is_heard(trial: Trial) -> None:
+    """what it needs reaches adapters and statistics, and what it wraps is neither lost nor widened"""
+    policy = trial.policy
+    needs = policy.needs
+    if not isinstance(needs, Needs):
+        raise Broken(f"needs is {needs!r}")
+    inner = getattr(policy, "of", None)
+    if not isinstance(inner, Policy):
+        return
+    for name in (field.name for field in fields(Needs)):
+        wanted, said = getattr(inner.needs, name), getattr(needs, name)
+        if wanted != said and wanted != getattr(Needs(), name):
+            raise Broken(f"it needs {name}={said!r}, and {inner!r}, by which it goes, {wanted!r}")
+    members = trial.members(trial.states(24))
+    for some in (members, members.among(members.states[::2])):
+        allowed = inner.among(some).states
+        for state in policy.among(some).states:
+            one_of(state, allowed, f"among, of which {inner!r} would pick other ones,")
 
 
 def costs_the_same(trial: Trial) -> None:
@@ -210,6 +197,10 @@ LAWS: tuple[Law, ...] = (
     follows_its_rng,
     works_under_threads,
     follows_the_set,
-    does_more_rightly,
+    builds_on_the_last_picker,
+    finds_others_rightly,
+    is_heard,
+    stays_what_it_is,
+    spends_no_claim,
     costs_the_same,
 )

@@ -18,7 +18,7 @@ from kubelb.core.lease import Lease
 from kubelb.core.policies.base import Picker
 from kubelb.core.state import EndpointState
 from kubelb.model import Outcome, Verdict
-from kubelb.testing.policy_trial import NOW, Trial, one_of
+from kubelb.testing.policy_trial import NOW, Trial, picked_rightly
 
 __all__ = ["works_under_threads"]
 
@@ -39,7 +39,7 @@ def works_under_threads(trial: Trial) -> None:
         errors: list[BaseException] = []
         turns = Turns(THREADS, trial.seed)
         crew = [
-            threading.Thread(target=pick_away, args=(trial, picker, states, turns, number, errors))
+            threading.Thread(target=pick_away, args=(trial, picker, trial.own(states), turns, number, errors))
             for number in range(THREADS)
         ]
         for thread in crew:
@@ -63,9 +63,9 @@ def pick_away(
     with turns.taken_by(number):
         try:
             for request, _ in zip(trial.keyed(), range(PICKS), strict=False):
-                state = picker.pick(request, NOW)
-                one_of(state, states, "under threads, pick")
-                Lease(state, NOW).release(Outcome(Verdict.OK, latency=0.01))
+                state = picked_rightly(picker, request, NOW, states, "under threads, pick")
+                if state is not None:
+                    Lease(state, NOW).release(Outcome(Verdict.OK, latency=0.01))
         except BaseException as error:  # noqa: BLE001 - it is raised again by the thread that asked
             errors.append(error)
 

@@ -4,12 +4,13 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 
+from kubelb.core.members import Members, Place
 from kubelb.core.policies.base import Picker, Policy
 from kubelb.core.state import NEVER, EndpointState
 from kubelb.core.tracking import Tracker
 from kubelb.model import ANY, IDEMPOTENT, Endpoint, Request
 
-__all__ = ["NOW", "Broken", "Trial", "endpoint", "one_of"]
+__all__ = ["NOW", "Broken", "Trial", "endpoint", "one_of", "picked_rightly"]
 
 NOW = 1000.0
 
@@ -36,9 +37,17 @@ class Trial:
             state.in_use, state.cost, state.stamp = True, cost, stamp
         return made
 
-    def build(self, states: Sequence[EndpointState], seed: int | None = None) -> Picker:
+    def build(self, states: Sequence[EndpointState], before: Picker | None = None) -> Picker:
         """Build a picker with chance of its own."""
-        return self.policy.build(states, random.Random(self.seed if seed is None else seed))
+        return self.policy.build(self.members(states), random.Random(self.seed), before)
+
+    def members(self, states: Sequence[EndpointState]) -> Members:
+        """Return these as a policy is given them, in ``zone-a``."""
+        return Members(tuple(states), here=Place("zone-a"), service="trial")
+
+    def own(self, states: Sequence[EndpointState]) -> tuple[EndpointState, ...]:
+        """Return those of these that the policy would ever pick."""
+        return self.policy.among(self.members(states)).states
 
     def requests(self) -> list[Request]:
         """Return one of each kind; the last has a key that no adapter lets pass."""
@@ -57,6 +66,17 @@ def endpoint(number: int, generation: int = 0) -> Endpoint:
     address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     zone = f"zone-{'abc'[number % 3]}"
     return Endpoint(address, 8080, uid=f"{number}-{generation}", pod=f"pod-{number}", zone=zone, weight=weight)
+
+
+def picked_rightly(
+    picker: Picker, request: Request, now: float, own: Sequence[EndpointState], where: str
+) -> EndpointState | None:
+    """Pick, and raise unless that is one of these states, or None where the picker admits the request to none."""
+    picked = picker.pick(request, now)
+    if picked is None and not any(picker.admits(request, state) for state in own):
+        return None
+    one_of(picked, own, where)
+    return picked
 
 
 def one_of(picked: object, states: Sequence[EndpointState | None], where: str) -> None:

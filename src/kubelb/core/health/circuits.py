@@ -128,6 +128,11 @@ class Circuits:
         """After a change of the set: forget what left it."""
         self.away = [circuit for circuit in self.away if circuit.state and circuit.state.in_use]
 
+    def drop(self, states: Collection[EndpointState]) -> list[CircuitChanged]:
+        """Close the circuits of those of these that are half-open, and which none will try."""
+        half_open = [circuit for circuit in self.away if circuit.phase is CircuitPhase.HALF_OPEN]
+        return [self._close(circuit) for circuit in half_open if circuit.state in states]
+
     def wake(self, now: float) -> float:
         """Return the time at which `advance` may have something to do."""
         if not self.enforces:

@@ -174,6 +174,11 @@ class Ejector:
         back = self.away[: max(0, surplus)]
         return [self._returned(state, "too few are left", now) for state in back]
 
+    def drop(self, states: Collection[EndpointState], now: float) -> list[Returned]:
+        """Bring back those of these that are due a probe, which none will make."""
+        due = [state for state in self.away if state.phase is Phase.DUE and state in states]
+        return [self._returned(state, "the policy picks others", now) for state in due]
+
     def wake(self, now: float) -> float:
         """Return the time at which `advance` may have something to do."""
         times = (state.until if state.phase is Phase.EJECTED else now + LOST_PROBE for state in self.away)

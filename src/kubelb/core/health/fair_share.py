@@ -8,33 +8,36 @@ for callers that wait for each answer as for those that do not, and whatever the
 from collections.abc import Collection
 
 from kubelb.core.health.sinkholes import Sinkhole, Sinkholes
-from kubelb.core.policies.base import Picker
-from kubelb.core.state import EndpointState
+from kubelb.core.policies.base import Picker, Wrapping
+from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
 
 __all__ = ["FairSharePicker"]
 
 
-class FairSharePicker:
+class FairSharePicker(Wrapping):
     """Wraps a picker over `count` endpoints, some of which are `bounded`; `others` picks among the rest alone."""
 
-    __slots__ = ("_all", "_bounded", "_count", "_inner", "_others", "pick_other")
+    __slots__ = ("_all", "_bounded", "_count", "_others")
 
     def __init__(
         self, inner: Picker, others: Picker, bounded: Collection[Sinkhole], sinkholes: Sinkholes, count: int
     ) -> None:
-        self._inner = inner
+        Wrapping.__init__(self, inner)
         self._others = others
         self._bounded = {each.state: each for each in bounded}
         self._all = sinkholes
         self._count = count
-        self.pick_other = getattr(inner, "pick_other", None)
-        """The inner one's: a retry may go to any."""
 
-    def pick(self, request: Request, now: float) -> EndpointState:
+    def pick(self, request: Request, now: float) -> EndpointState | None:
+        state = self.inner.pick(request, now)
+        return state if self._grants(state) else self._others.pick(request, now) or state
+
+    def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:
+        state = self.inner.other(request, now, fits)
+        return state if self._grants(state) else self._others.other(request, now, fits) or state
+
+    def _grants(self, state: EndpointState | None) -> bool:
         self._all.picks = picks = self._all.picks + 1
-        state = self._inner.pick(request, now)
-        bound = self._bounded.get(state)
-        if bound is None or bound.grants(picks, self._count):
-            return state
-        return self._others.pick(request, now)
+        bound = None if state is None else self._bounded.get(state)
+        return bound is None or bound.grants(picks, self._count)

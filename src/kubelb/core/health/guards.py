@@ -66,12 +66,25 @@ class Guards:
                 if (of := circuit.state) is not None and not (ejector is not None and ejector.bars(of)):
                     yield from [of] * (circuit.permits if circuit.phase is CircuitPhase.HALF_OPEN else 0)
 
+    def drop(self, states: Collection[EndpointState], now: float) -> list[Event]:
+        """Let go of endpoints whose probe or trials are due, and which the policy would not pick: none ever tries them.
+
+        They count as well again, and not towards what may be away.
+        """
+        events = list[Event](self.ejector.drop(states, now)) if self.ejector else []
+        return events + (list(self.circuits.drop(states)) if self.circuits else [])
+
     def claim(self, state: EndpointState) -> bool:
         """Make a request the probe or a trial of an endpoint; False where none is wanted any more."""
         ejector, circuits = self.ejector, self.circuits
         circuit = circuit_of(state)
         trial = circuits is not None and circuit is not None and circuits.claim(circuit)
         return ejector.claim(state) if ejector is not None and ejector.bars(state) else trial
+
+    def gate_opens(self) -> bool:
+        """Whether the service's circuit wants a trial now."""
+        own = self.circuits.own if self.circuits else None
+        return own is not None and own.phase is CircuitPhase.HALF_OPEN and own.permits > 0
 
     def claim_gate(self) -> bool:
         """Make a request a trial of the service's circuit."""
@@ -105,7 +118,7 @@ class Guards:
 
     def barred(self, service: str, states: Collection[EndpointState], now: float) -> Unusable:
         """Return the error where none of these may be picked, whose circuits are not closed or which are ejected."""
-        words = Counter(self._word(state) for state in states)
+        words = Counter(self.word(state) for state in states)
         circuits = [circuit for state in states if (circuit := circuit_of(state))]
         waits = [circuit.until - now for circuit in circuits if circuit.phase is CircuitPhase.OPEN]
         trying = any(circuit.phase is CircuitPhase.HALF_OPEN for circuit in circuits)
@@ -122,7 +135,8 @@ class Guards:
         failures, slow, calls = circuit.counts()
         return Unusable(service, reason, {"calls": calls, "failures": failures, "slow": slow})
 
-    def _word(self, state: EndpointState) -> str:
+    def word(self, state: EndpointState) -> str:
+        """Return what keeps an endpoint from ordinary traffic; "ready" where nothing does."""
         if self.ejector is not None and self.ejector.bars(state):
             return "ejected"
         circuit = circuit_of(state)

@@ -15,8 +15,8 @@ import random
 from dataclasses import dataclass
 
 from kubelb.core.options import number
-from kubelb.core.policies.base import Picker
-from kubelb.core.state import EndpointState
+from kubelb.core.policies.base import Picker, Wrapping
+from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
 
 __all__ = ["SlowStart", "SlowStartPicker"]
@@ -47,29 +47,36 @@ class SlowStart:
         return max(self.min_share, min(1.0, age / self.window)) if self.window else 1.0
 
 
-class SlowStartPicker:
+class SlowStartPicker(Wrapping):
     """Wraps a picker while some endpoints are new."""
 
-    __slots__ = ("_chance", "_draws", "_elders", "_inner", "_random", "_share", "_window", "pick_other")
+    __slots__ = ("_draws", "_elders", "_random", "_share", "_window")
 
     def __init__(self, inner: Picker, elders: Picker, crowd: int, config: SlowStart, rng: random.Random) -> None:
         """`elders` picks among them alone; `crowd` is the number of newcomers to each."""
+        Wrapping.__init__(self, inner)
         self._draws = 1 + min(crowd, TRIES)
-        self._inner = inner
         self._elders = elders
         self._random = rng.random
-        self._chance = getattr(inner, "chance", None)
-        self.pick_other = getattr(inner, "pick_other", None)
-        """The inner one's: a retry may go to a newcomer."""
         self._share = config.share
         self._window = config.window
 
-    def pick(self, request: Request, now: float) -> EndpointState:
+    def pick(self, request: Request, now: float) -> EndpointState | None:
+        state = None
         for draw in range(self._draws):
-            state = self._inner.pick(request, now)
+            state = self.inner.pick(request, now)
+            if state is None:
+                return None
             age = now - state.warm_since
-            if age >= self._window:
+            if age >= self._window or self.inner.chance(request, draw, self._random) < self._share(age):
                 return state
-            if (self._random() if self._chance is None else self._chance(request, draw)) < self._share(age):
-                return state
-        return self._elders.pick(request, now)
+        return self._elders.pick(request, now) or state
+
+    def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:
+        state = self.inner.other(request, now, fits)
+        if state is None:
+            return None
+        age = now - state.warm_since
+        if age >= self._window or self.inner.chance(request, 0, self._random) < self._share(age):
+            return state
+        return self._elders.other(request, now, fits) or state

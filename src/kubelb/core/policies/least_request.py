@@ -6,13 +6,14 @@ drawn with it, as Envoy does, the busier of two hosts still gets a quarter of th
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import ClassVar
 
-from kubelb.core.policies.base import Picker
-from kubelb.core.state import EndpointState
+from kubelb.core.members import Members
+from kubelb.core.policies.base import Needs, Picker, Policy
+from kubelb.core.policies.two import two_that_fit
+from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
 
 __all__ = ["LeastRequest"]
@@ -22,26 +23,28 @@ SCAN_UP_TO = 4
 
 
 @dataclass(frozen=True, slots=True)
-class LeastRequest:
+class LeastRequest(Policy):
     """The endpoint with fewer requests in flight.
 
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80,127.0.0.2:80", policy=kubelb.policies.LeastRequest())
     """
 
-    by_load: ClassVar[bool] = True
+    needs = Needs(by_load=True)
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> Picker:
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> Picker:  # noqa: ARG002
         """Build a picker: a scan for up to four states, two choices above."""
+        states = members.states
         return ScanPicker(states, rng) if len(states) <= SCAN_UP_TO else TwoChoicesPicker(states, rng)
 
 
-class ScanPicker:
+class ScanPicker(Picker):
     """The least of all; ties go to the first of a random order."""
 
-    __slots__ = ("_orders", "_random")
+    __slots__ = ("_orders", "_random", "states")
 
     def __init__(self, states: Sequence[EndpointState], rng: random.Random) -> None:
+        self.states = states
         self._random = rng.random
         # All 24 of them: from a random start in one cyclic order, the successor of a busy endpoint would win more ties.
         self._orders = tuple(permutations(states))
@@ -56,19 +59,36 @@ class ScanPicker:
                 best, least = state, busy
         return best
 
+    def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:  # noqa: ARG002
+        best = None
+        for state in self._orders[int(self._random() * len(self._orders))]:
+            if (best is None or len(state.leases) < len(best.leases)) and fits(state):
+                best = state
+        return best
 
-class TwoChoicesPicker:
+    def scores(self, request: Request, now: float) -> Mapping[EndpointState, float]:  # noqa: ARG002
+        return {state: len(state.leases) for state in self.states}
+
+
+class TwoChoicesPicker(Picker):
     """The lesser of two distinct random candidates."""
 
-    __slots__ = ("_count", "_random", "_states")
+    __slots__ = ("_count", "_random", "states")
 
     def __init__(self, states: Sequence[EndpointState], rng: random.Random) -> None:
-        self._states = states
+        self.states = states
         self._count = len(states)
         self._random = rng.random
 
     def pick(self, request: Request, now: float) -> EndpointState:  # noqa: ARG002
         i = int(self._random() * self._count)
         j = int(self._random() * (self._count - 1))
-        one, other = self._states[i], self._states[j + (j >= i)]
+        one, other = self.states[i], self.states[j + (j >= i)]
         return other if len(other.leases) < len(one.leases) else one
+
+    def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:  # noqa: ARG002
+        one, other = two_that_fit(self.states, self._random, fits)
+        return other if one is not None and other is not None and len(other.leases) < len(one.leases) else one
+
+    def scores(self, request: Request, now: float) -> Mapping[EndpointState, float]:  # noqa: ARG002
+        return {state: len(state.leases) for state in self.states}

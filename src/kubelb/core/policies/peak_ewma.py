@@ -14,15 +14,16 @@ Two cases have no number to compare:
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import ClassVar
 
+from kubelb.core.members import Members
 from kubelb.core.options import number
-from kubelb.core.policies.base import Picker
+from kubelb.core.policies.base import Needs, Picker, Policy
 from kubelb.core.policies.random import RandomPicker
-from kubelb.core.state import NEVER, EndpointState
+from kubelb.core.policies.two import two_that_fit
+from kubelb.core.state import NEVER, EndpointState, Usable
 from kubelb.model import Request
 
 __all__ = ["PeakEwma"]
@@ -32,7 +33,7 @@ UNKNOWN = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class PeakEwma:
+class PeakEwma(Policy):
     """The endpoint with the lesser expected wait, of two distinct random candidates.
 
     `decay` is the time constant in seconds (10.0); `failure_penalty` the seconds of latency that a failure counts for
@@ -44,25 +45,30 @@ class PeakEwma:
 
     decay: float = 10.0
     failure_penalty: float = 5.0
-    by_load: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, value in (("decay", self.decay), ("failure_penalty", self.failure_penalty)):
             if not 0 < number(value) < math.inf:
                 raise ValueError(f"PeakEwma({name}={value!r}): give a positive number of seconds")
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> Picker:
-        """Build a picker over `states`."""
+    @property
+    def needs(self) -> Needs:
+        """The average that it goes by."""
+        return Needs(by_load=True, decay=self.decay, failure_penalty=self.failure_penalty)
+
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> Picker:  # noqa: ARG002
+        """Build a picker over the members."""
+        states = members.states
         return PeakEwmaPicker(states, rng, self.decay) if len(states) > 1 else RandomPicker(states, rng)
 
 
-class PeakEwmaPicker:
+class PeakEwmaPicker(Picker):
     """Two distinct random candidates, compared by load."""
 
-    __slots__ = ("_count", "_decay", "_random", "_states")
+    __slots__ = ("_count", "_decay", "_random", "states")
 
     def __init__(self, states: Sequence[EndpointState], rng: random.Random, decay: float) -> None:
-        self._states = states
+        self.states = states
         self._count = len(states)
         self._random = rng.random
         self._decay = decay
@@ -70,7 +76,7 @@ class PeakEwmaPicker:
     def pick(self, request: Request, now: float) -> EndpointState:  # noqa: ARG002
         i = int(self._random() * self._count)
         j = int(self._random() * (self._count - 1))
-        states, decay = self._states, self._decay
+        states, decay = self.states, self._decay
         one, other = states[i], states[j + (j >= i)]
         # `load` twice, written out: two calls less in the one place where it counts.
         age = now - one.stamp
@@ -78,6 +84,15 @@ class PeakEwmaPicker:
         age = now - other.stamp
         second = other.cost * exp(-age / decay) * (len(other.leases) + 1) if age <= decay else load(other, now, decay)
         return other if second < first else one
+
+    def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:  # noqa: ARG002
+        one, other = two_that_fit(self.states, self._random, fits)
+        if one is None or other is None:
+            return one
+        return other if load(other, now, self._decay) < load(one, now, self._decay) else one
+
+    def scores(self, request: Request, now: float) -> Mapping[EndpointState, float]:  # noqa: ARG002
+        return {state: load(state, now, self._decay) for state in self.states}
 
 
 def load(state: EndpointState, now: float, decay: float) -> float:

@@ -8,6 +8,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kubelb.core.members import Members
+from kubelb.core.policies.base import Picker, Policy
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
 
@@ -15,27 +17,27 @@ __all__ = ["Random"]
 
 
 @dataclass(frozen=True, slots=True)
-class Random:
+class Random(Policy):
     """Every endpoint with the same chance.
 
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80,127.0.0.2:80", policy=kubelb.policies.Random())
     """
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> "RandomPicker":
-        """Build a picker over `states`."""
-        return RandomPicker(states, rng)
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> "RandomPicker":  # noqa: ARG002
+        """Build a picker over the members."""
+        return RandomPicker(members.states, rng)
 
 
-class RandomPicker:
+class RandomPicker(Picker):
     """One draw a pick."""
 
-    __slots__ = ("_count", "_random", "_states")
+    __slots__ = ("_count", "_random", "states")
 
     def __init__(self, states: Sequence[EndpointState], rng: random.Random) -> None:
-        self._states = states
+        self.states = states
         self._count = len(states)
         self._random = rng.random
 
     def pick(self, request: Request, now: float) -> EndpointState:  # noqa: ARG002
-        return self._states[int(self._random() * self._count)]
+        return self.states[int(self._random() * self._count)]

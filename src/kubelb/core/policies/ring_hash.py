@@ -26,11 +26,13 @@ from itertools import accumulate
 from typing import Any
 
 from kubelb.core.keys import KeySource
+from kubelb.core.members import Members
 from kubelb.core.options import number, whole
+from kubelb.core.policies.base import Needs, Picker, Policy
 from kubelb.core.policies.load_bound import LoadBound
 from kubelb.core.policies.ring import BITS, SLOTS, Digest, Ring
 from kubelb.core.policies.weights import weights_of
-from kubelb.core.state import EndpointState
+from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
 
 __all__ = ["RingHash"]
@@ -54,7 +56,7 @@ def _xxhash64() -> Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class RingHash:
+class RingHash(Policy):
     """The endpoint that a request's key belongs to; the next one on the ring where that has too much in flight.
 
     The key is the caller's (`kubelb.hints(key=)`), else the request's `header`, `cookie` or, with ``path=True``, its
@@ -99,35 +101,42 @@ class RingHash:
                 raise ValueError(f"RingHash({name}={value!r}): give a whole number from 1 to {limit}")
 
     @property
-    def key_source(self) -> KeySource | None:
+    def needs(self) -> Needs:
         """Where adapters find the key of a request whose caller gives none."""
-        return KeySource(self.header, self.cookie, self.path) or None
+        return Needs(key=KeySource(self.header, self.cookie, self.path) or None)
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> "RingPicker":
-        """Build the ring and a picker over `states`."""
-        names = names_of(states)
-        return RingPicker(self, Ring(self.digest, shares_of(names, self)), names, states, rng)
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> "RingPicker":
+        """Build a picker over the members, on the ring of all in use.
+
+        What that has in common with the ring of an earlier picker is taken over from it.
+        """
+        names = names_of(members.used)
+        shares = shares_of(names, self)
+        if isinstance(before, RingPicker) and before.config == self:
+            ring = before.ring.changed(shares)
+        else:
+            ring = Ring(self.digest, shares)
+        return RingPicker(self, ring, names, members.states, rng)
 
 
-class RingPicker:
+class RingPicker(Picker):
     """Looks keys up. `names` are those of all that stand on the ring; it picks among `states` alone."""
 
     __slots__ = (
         "_bound",
-        "_config",
         "_count",
         "_digest",
-        "_names",
         "_points",
         "_random",
-        "_ring",
         "_shares",
         "_shift",
         "_size",
-        "_some",
         "_starts",
         "_states",
         "_sums",
+        "config",
+        "ring",
+        "states",
     )
 
     def __init__(
@@ -138,16 +147,15 @@ class RingPicker:
         states: Sequence[EndpointState],
         rng: random.Random,
     ) -> None:
-        self._config = config
-        self._ring = ring
-        self._names = names
+        self.config = config
+        self.ring = ring
         self._digest = config.digest
         self._points = ring.points
         self._starts = ring.starts
         self._shift = ring.shift
         self._size = len(ring.points)
         self._random = rng.random
-        self._some = states
+        self.states = states
         self._count = len(states)
         points = [ring.shares[names[state]] for state in states]
         total = sum(points)
@@ -168,7 +176,7 @@ class RingPicker:
         state: EndpointState | None
         if key is None:
             drawn = self._random()
-            state = self._some[int(drawn * self._count) if self._sums is None else bisect_right(self._sums, drawn)]
+            state = self.states[int(drawn * self._count) if self._sums is None else bisect_right(self._sums, drawn)]
         else:
             place = self._place(key)
             state = self._states[self._points[place] & SLOTS]
@@ -183,27 +191,21 @@ class RingPicker:
         assert found is not None
         return found
 
-    def pick_other(self, request: Request, now: float, fits: Callable[[EndpointState], bool]) -> EndpointState | None:  # noqa: ARG002
+    def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:  # noqa: ARG002
         """Return the next one along the ring that fits; None where there was none for a while."""
         return self._walk(self._place(request.key), min(self._size, SEARCH), WALK, fits)
 
-    def chance(self, request: Request, draw: int) -> float:
+    def chance(self, request: Request, draw: int, random: Callable[[], float]) -> float:
         """Return a number from 0 to below 1 for slow start: a key's own, so that it moves over once and stays."""
         key = request.key
         if key is None:
-            return self._random()
+            return random()
         try:
             digest = self._digest(key.encode() if isinstance(key, str) else key)
         except (TypeError, UnicodeEncodeError):
             digest = self._odd(key)
         # The leading bits of a hash say where on the ring it is: mixed, or neighbours would move over together.
         return (digest * MIX >> 16 * draw & 0xFFFF) / 0x10000
-
-    def rebuild(self, states: Sequence[EndpointState], rng: random.Random) -> "RingPicker":
-        """Return a picker over `states`, with what this ring and the new one have in common taken over."""
-        names = names_of([*states, *(state for state in self._names if state.in_use)])
-        ring = self._ring.changed(shares_of(names, self._config))
-        return RingPicker(self._config, ring, names, states, rng)
 
     def _place(self, key: str | bytes | None) -> int:
         """Return the position of the point that a key belongs to, a random one for none."""

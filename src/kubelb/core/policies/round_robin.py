@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import count
 from math import gcd
 
+from kubelb.core.members import Members
+from kubelb.core.policies.base import Picker, Policy
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
 
@@ -19,15 +21,16 @@ __all__ = ["RoundRobin", "coprime_stride"]
 
 
 @dataclass(frozen=True, slots=True)
-class RoundRobin:
+class RoundRobin(Policy):
     """Every endpoint in turn, from a random start.
 
     >>> import kubelb
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80,127.0.0.2:80", policy="round_robin")
     """
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> "RoundRobinPicker":
-        """Build a picker over `states`."""
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> "RoundRobinPicker":  # noqa: ARG002
+        """Build a picker over the members."""
+        states = members.states
         stride = coprime_stride(len(states), rng)
         return RoundRobinPicker(states, int(rng.random() * len(states)), stride)
 
@@ -40,15 +43,15 @@ def coprime_stride(total: int, rng: random.Random) -> int:
     return stride
 
 
-class RoundRobinPicker:
+class RoundRobinPicker(Picker):
     """Counts in strides over a fixed order."""
 
-    __slots__ = ("_count", "_next", "_states")
+    __slots__ = ("_count", "_next", "states")
 
     def __init__(self, states: Sequence[EndpointState], start: int, stride: int) -> None:
-        self._states = states
+        self.states = states
         self._count = len(states)
         self._next = count(start, stride).__next__
 
     def pick(self, request: Request, now: float) -> EndpointState:  # noqa: ARG002
-        return self._states[self._next() % self._count]
+        return self.states[self._next() % self._count]

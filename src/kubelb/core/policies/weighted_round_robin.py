@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from itertools import count
 from math import ceil, fsum
 
-from kubelb.core.policies.base import Picker
+from kubelb.core.members import Members
+from kubelb.core.policies.base import Picker, Policy
 from kubelb.core.policies.round_robin import RoundRobin, coprime_stride
 from kubelb.core.policies.weights import weights_of
 from kubelb.core.state import EndpointState
@@ -33,7 +34,7 @@ OFFSET = 32767
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedRoundRobin:
+class WeightedRoundRobin(Policy):
     """Every endpoint in turn, in proportion to `Endpoint.weight`; round robin where all weights are equal.
 
     A weight that is zero, negative, infinite or NaN counts as the mean of the others.
@@ -42,11 +43,12 @@ class WeightedRoundRobin:
     >>> lb = kubelb.LoadBalancer("static:///127.0.0.1:80,127.0.0.2:80", policy="weighted_round_robin")
     """
 
-    def build(self, states: Sequence[EndpointState], rng: random.Random) -> Picker:
-        """Build a picker over `states`."""
+    def build(self, members: Members, rng: random.Random, before: Picker | None = None) -> Picker:  # noqa: ARG002
+        """Build a picker over the members."""
+        states = members.states
         weights = weights_of(states)
         if min(weights) == max(weights):
-            return RoundRobin().build(states, rng)
+            return RoundRobin().build(members, rng)
         mean = fsum(weights) / len(weights)
         places: list[tuple[EndpointState, float]] = []
         for state, weight in zip(states, weights, strict=True):
@@ -58,18 +60,21 @@ class WeightedRoundRobin:
         largest = max(weight for _, weight in places)
         scaled = [max(1, round(weight / largest * FULL)) for _, weight in places]
         start = int(rng.random() * total * FULL)
-        return StridePicker([state for state, _ in places], scaled, start)
+        return StridePicker(states, [state for state, _ in places], scaled, start)
 
 
-class StridePicker:
+class StridePicker(Picker):
     """Reads the schedule from where its counter stands."""
 
-    __slots__ = ("_count", "_next", "_states", "_weights")
+    __slots__ = ("_count", "_next", "_places", "_weights", "states")
 
-    def __init__(self, states: Sequence[EndpointState], weights: Sequence[int], start: int) -> None:
-        self._states = states
+    def __init__(
+        self, states: Sequence[EndpointState], places: Sequence[EndpointState], weights: Sequence[int], start: int
+    ) -> None:
+        self.states = states
+        self._places = places
         self._weights = weights
-        self._count = len(states)
+        self._count = len(places)
         self._next = count(start).__next__
 
     def pick(self, request: Request, now: float) -> EndpointState:  # noqa: ARG002
@@ -77,4 +82,4 @@ class StridePicker:
             generation, place = divmod(self._next(), self._count)
             weight = self._weights[place]
             if (weight * generation + place * OFFSET) % FULL >= FULL - weight:
-                return self._states[place]
+                return self._places[place]

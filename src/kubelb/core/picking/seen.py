@@ -1,11 +1,11 @@
-"""Survey: what the next picker is to be built from, as it stands at one moment.
+"""Seen: what the next pickers are to be built from, as it stands at one moment.
 
 It is taken under the balancer's lock, so nothing foreign runs in here and nothing is kept: tuples go out.
 """
 
 import math
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kubelb.core.health.circuits import Circuit
 from kubelb.core.health.guards import Guards
@@ -13,15 +13,15 @@ from kubelb.core.health.sinkholes import Sinkhole
 from kubelb.core.state import EndpointState
 from kubelb.model import Address, Snapshot
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Seen", "look", "without"]
 
-States = tuple[EndpointState, ...]
+States: TypeAlias = tuple[EndpointState, ...]
 
 NEAR = 64
 """States at the end among which newcomers are looked for."""
 
 
-class Survey(NamedTuple):
+class Seen(NamedTuple):
     """What was seen."""
 
     generation: int
@@ -33,15 +33,10 @@ class Survey(NamedTuple):
     """In use, not ejected, their circuits closed."""
     awake: States
     """Those of them that do not rest: what is picked as long as that is possible."""
-    barred: States
-    """The others in use, where there are no eligible ones."""
-    elders: States
-    """Those awake beside newcomers; empty where none is new."""
+    newcomers: States
+    """Those in use that are in their slow start."""
     bounded: tuple[Sinkhole, ...]
     """Those awake that get no more than their fair share."""
-    others: States
-    """Those awake beside them, and the elders among these; both empty where none is bounded."""
-    other_elders: States
     due: States
     """Those whose probe or trials are due, as often as they are."""
     gate: Circuit | None
@@ -52,33 +47,27 @@ class Survey(NamedTuple):
     """When something changes by itself."""
 
 
-def survey(
+def look(
     generation: int,
     snapshot: Snapshot | None,
     used: Mapping[Address, EndpointState],
     newcomers: Collection[EndpointState],
     guards: Guards,
     now: float,
-) -> Survey:
+) -> Seen:
     """Look at the states in use, of which `newcomers` are in their slow start."""
     everyone = eligible = tuple(used.values())
     if guards.barring():
         eligible = tuple(state for state in everyone if not guards.bars(state))
-    barred = () if eligible else everyone
     awake = guards.rests.awake(eligible)
-    bounded = guards.sinkholes.among(awake)
-    others = _without(awake, [each.state for each in bounded])
-    return Survey(
+    return Seen(
         generation,
         snapshot,
         everyone,
         eligible,
         awake,
-        barred,
-        _without(awake, newcomers),
-        bounded,
-        others,
-        _without(others, newcomers),
+        tuple(newcomers),
+        guards.sinkholes.among(awake),
         tuple(guards.due()),
         guards.gate,
         min((state.warm_since for state in newcomers), default=math.inf),
@@ -86,7 +75,7 @@ def survey(
     )
 
 
-def _without(states: States, some: Collection[EndpointState]) -> States:
+def without(states: States, some: Collection[EndpointState]) -> States:
     """Return those that are not among `some`; empty where either is.
 
     What entered last stands last, so the few newcomers of an ordinary change are found at the end, and the others are

@@ -1,0 +1,6 @@
+"""Picking: who is picked among, how the picker for that is made, and how a request finds its endpoint.
+
+seen       what a balancer looks like at one moment, taken under its lock
+builder    the pickers of that moment, made outside of it
+picking    those pickers, and what goes beyond one pick: probes and trials, second tries, live connections
+"""
