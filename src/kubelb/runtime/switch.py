@@ -18,7 +18,7 @@ from typing import Any, Self
 from kubelb.runtime.scoped import Scoped
 from kubelb.telemetry.broken import say
 
-__all__ = ["VARIABLE", "announce", "disabled", "off", "switched_off"]
+__all__ = ["VARIABLE", "announce", "disabled", "off", "switch", "switched_off"]
 
 VARIABLE = "KUBELB_DISABLE"
 ON_AGAIN = frozenset({"", "0", "false", "no", "off"})
@@ -32,6 +32,18 @@ off: Callable[[], Any] = _off.get
 def switched_off() -> bool:
     """Whether the environment says so now."""
     return os.environ.get(VARIABLE, "").strip().lower() not in ON_AGAIN
+
+
+def switch() -> Callable[[], Any]:
+    """Return what each call asks for its way past kubelb, None where it takes none: as the environment is now, and as
+    the call's context will be.
+    """
+    return _always if switched_off() else off
+
+
+def _always() -> Any:
+    way = off()
+    return True if way is None else way
 
 
 def announce(service: str, portless: str) -> None:

@@ -14,7 +14,6 @@ from kubelb.adapters._grpc.aio_writing import ManyRequests
 from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.refusals import aio_refusal
 from kubelb.errors import LoadBalancerError
-from kubelb.runtime.switch import off
 
 __all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
 
@@ -28,7 +27,7 @@ class _AioCalling(Calling):
 
     def started(self, kind: Callable[..., Any], *said: Any) -> Any:
         """Return the call object; grpcio's own of a call that goes past kubelb."""
-        return self._plainly(kind, *said) if self.off or off() is not None else super().started(kind, *said)
+        return self._plainly(kind, *said) if self.off() is not None else super().started(kind, *said)
 
     def _plainly(self, kind: Callable[..., Any], request: Any, timeout: Any, waits: Any, *said: Any) -> Any:
         """Return grpcio's own, or one of ours that is refused where there is no address."""

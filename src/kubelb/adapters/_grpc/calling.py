@@ -21,6 +21,7 @@ from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.errors import DeadlineExceeded, LoadBalancerError
 from kubelb.model import Outcome, Request, Sent, Verdict
+from kubelb.process import here
 from kubelb.runtime.calls import annotate
 from kubelb.runtime.hinting import current
 
@@ -53,6 +54,9 @@ class Calling:
         self.key_source = self.lb.balancer.key_source
         self.plain = self.key_source is None and self.longest is None
         """Whether nothing but hints around a call changes what it wants."""
+        self.watch = self.lb.watch
+        self.always_flow = self.lb.always_flow
+        self._straight = self.plain and not self.waits and not self.always_flow
         self.bound: dict[EndpointState, Any] = {}
         """What `at` has made so far."""
         self._abandoned: list[object] = []
@@ -92,6 +96,20 @@ class Calling:
         self._abandoned += [self.bound, self._past]
         self.forget_all()
 
+    def ordinary(self, timeout: float | None) -> bool:
+        """Whether a call without metadata wants what any call of this method wants, and nothing watches it.
+
+        It is asked of each call, so it must be quick; of one that is not ordinary `begin` knows more.
+        """
+        return (
+            self._straight
+            and (timeout is None or timeout > 0)
+            and current() is None
+            and here[0] == 1  # else the child of a fork of which Python was not told
+            and not library.lost
+            and not self.watch.on()
+        )
+
     def begin(self, timeout: float | None, metadata: Any) -> tuple[Request, float | None]:
         """Return what this call wants of the balancer and its timeout, by the hints around it and its metadata."""
         library.use()
@@ -108,9 +126,9 @@ class Calling:
 
     def started(self, kind: Callable[..., Any], *said: Any) -> Any:
         """Return the call object of a call that begins and does not block."""
-        if not self.lb.watch.on():
+        if not self.watch.on():
             return kind(self, *said)
-        seen = self.lb.watch.rpc(self.method)
+        seen = self.watch.rpc(self.method)
         with seen.current():
             call = kind(self.seen_by(seen, blocks=False), *said)
         when_over(call, seen)

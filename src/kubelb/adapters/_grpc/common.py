@@ -35,7 +35,7 @@ from kubelb.core.state import EndpointState
 from kubelb.discovery.base import Discovery
 from kubelb.errors import Closed, LoadBalancerError
 from kubelb.loadbalancer import LoadBalancer
-from kubelb.runtime.switch import off, switched_off
+from kubelb.runtime.switch import switch
 
 __all__ = ["Common", "address_of"]
 
@@ -83,8 +83,8 @@ class Common(Connected):
             self._files.edition if self._files else lambda: 0,
             self._closed,
         )
-        self.off = switched_off()
-        """Whether the environment switches it off (see `plain.py`)."""
+        self.off = switch()
+        """Says of each call, as it begins, how it goes past kubelb; None where it does not (see `plain.py`)."""
         self.plain = Plain(
             self._make_plain,
             self._files.edition if self._files else lambda: 0,
@@ -121,7 +121,7 @@ class Common(Connected):
     @property
     def passing(self) -> bool:
         """Whether what is asked of the channel here and now is asked of the plain one."""
-        return (self.off or off() is not None) and not self.subs.closed
+        return self.off() is not None and not self.subs.closed
 
     def _make_plain(self) -> tuple[Any, Check]:
         library.use()

@@ -3,7 +3,7 @@
     picked --> the sub-channel's own future --> done          nearly always
                                             '-> the attempt flow under the callback driver, attempt after attempt
 
-It is a Future and a Call of its own, since several RPCs may stand behind it; once done it speaks for the last of them.
+It is a Future and a Call of its own (`future_asked.py`), since several RPCs may stand behind it.
 What happens here happens in grpcio's thread of a sub-channel or in a runner of the background worker, never in the
 thread that learns of endpoints.
 
@@ -11,19 +11,17 @@ Dropping it does not cancel it, as with grpcio: the RPC goes on to its end, and 
 """
 
 import contextvars
-import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
+from importlib import import_module
 from typing import Any
 
 import grpc
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.refusals import Cancelled, asked
-from kubelb.adapters._grpc.speaking import Speaking
+from kubelb.adapters._grpc.future_asked import Asked
+from kubelb.adapters._grpc.refusals import Cancelled
 from kubelb.adapters._grpc.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
@@ -35,8 +33,12 @@ from kubelb.runtime.driving import settle
 
 __all__ = ["CallFuture"]
 
+RENDEZVOUS: Any = getattr(import_module("grpc._channel"), "_MultiThreadedRendezvous", None)
+"""grpcio's own future. How one of exactly this class has ended is read in its state (private), for each of its public
+questions takes a lock and 2 us in the thread in which all calls end. Any other object is asked."""
 
-class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  # generic in the stubs only
+
+class CallFuture(Asked):
     """A `grpc.Future` that is a `grpc.Call`, and the `grpc.RpcError` that it may end with."""
 
     def __init__(
@@ -58,22 +60,20 @@ class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  #
         self._patient = wait_for_ready
         self._replay = replay
         self._start = calling.clock()
-        self._context = contextvars.copy_context()
-        self._lock = threading.Lock()
-        self._finished = threading.Event()
-        self._callbacks: list[Callable[[], object]] = []
-        self._cancelling = False
-        self._driver: CallbackDriver | None = None
-        self._inner: Any = None
-        self._error: Any = None
-        self._value: Any = None
+        self._context = contextvars.copy_context()  # now: later tries see what the caller sees at this moment
+        self._ends = []
+        self._callbacks = []
+        self._waiters = []
         subs = calling.channel.subs
         try:
             lease = (subs.pick_patiently if wait_for_ready else subs.pick)(wanted)
         except NotReady:
-            self._drive(None)
+            lease = None
         except LoadBalancerError as error:
             self._finish(None, calling.refused_at_once(error))
+            return
+        if lease is None:
+            self._drive(None)
         else:
             self._attempt(lease)
 
@@ -83,7 +83,8 @@ class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  #
         """The straight first one."""
         self._start = lease.start
         try:
-            inner = self._invoke(self._calling.at(lease.state), self._timeout)
+            calling = self._calling
+            inner = self._invoke(calling.bound.get(lease.state) or calling.at(lease.state), self._timeout)
         except Exception as error:
             outcome = self._calling.outcome(error, lease)
             settle(lease, outcome)
@@ -98,6 +99,14 @@ class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  #
             inner.add_done_callback(partial(self._first_ended, lease))
 
     def _first_ended(self, lease: Lease, inner: Any) -> None:
+        """In grpcio's thread, in which all calls of a sub-channel end; so what is ordinary is done quickly."""
+        if type(inner) is RENDEZVOUS and not self._calling.lb.always_flow:
+            state = inner._state  # noqa: SLF001
+            if state.code is StatusCode.OK:
+                lease.release()
+                self._value = state.response
+                self._end(None)
+                return
         self._go_on(settle(lease, self.judge(inner, lease)))
 
     def _go_on(self, outcome: Outcome) -> None:
@@ -129,10 +138,8 @@ class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  #
             connections=channel.patient if self._patient else channel.waiting,
         )
         driver = self._context.run(CallbackDriver, flow, _World(self), self._finish)
-        with self._lock:
-            self._driver = driver
-            cancelling = self._cancelling
-        if cancelling:
+        self._driver = driver
+        if self._ends:  # cancelled; from here on `cancel` finds the driver by itself
             driver.cancel()
         else:
             driver.start()
@@ -152,132 +159,13 @@ class CallFuture(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  #
             error = outcome.error
             if outcome is CANCELLED:
                 error = Cancelled()
+            self._value = outcome.value
         elif isinstance(error, LoadBalancerError) and not isinstance(error, grpc.RpcError):
             if isinstance(error, NotReady | DeadlineExceeded):
                 error = calling.lb.explained(error)
             error = calling.refused(error)
-        with self._lock:
-            if not self._finished.is_set():
-                self._error = error
-                if outcome is not None:
-                    self._value = outcome.value
-            self._driver = None
-            callbacks, self._callbacks = self._callbacks, []
-            self._finished.set()
-        calling.channel.left()
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception as raised:  # noqa: BLE001  # whose thread this is must go on
-                threading.excepthook(threading.ExceptHookArgs((type(raised), raised, raised.__traceback__, None)))
-
-    # grpc.Future
-
-    def cancel(self) -> bool:
-        """End the call; False where it has ended. Then it is cancelled, whatever its RPC comes to."""
-        with self._lock:
-            if self._finished.is_set():
-                return False
-            self._cancelling = True
-            self._error = Cancelled()
-            inner, driver = self._inner, self._driver
-            self._finished.set()  # its callbacks are called when its RPC has ended, not in this thread
-        if driver is not None:
-            driver.cancel()
-        elif inner is not None:
-            inner.cancel()
-        return True
-
-    def cancelled(self) -> bool:
-        """Whether the caller ended it."""
-        return self._cancelling
-
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return not self._finished.is_set()
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self._finished.is_set()
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Return the response; raises the RpcError, FutureTimeoutError or FutureCancelledError."""
-        if (error := self.exception(timeout)) is not None:
-            raise error
-        return self._value
-
-    def exception(self, timeout: float | None = None) -> Any:
-        """Return what `result` would raise; raises FutureTimeoutError or FutureCancelledError."""
-        if not self._finished.wait(timeout):
-            raise grpc.FutureTimeoutError
-        if self.cancelled():
-            raise grpc.FutureCancelledError
-        return self._error
-
-    def traceback(self, timeout: float | None = None) -> TracebackType | None:
-        """Return where the exception was raised."""
-        error = self.exception(timeout)
-        if error is None:
-            return None
-        try:
-            raise error
-        except type(error):
-            return sys.exc_info()[2]
-
-    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Call `fn(self)` when it has ended; at once where it has."""
-        if not self.add_callback(partial(fn, self)):
-            fn(self)
-
-    # grpc.Call: once ended, the last RPC's
-
-    def _ended(self) -> Any:
-        self._finished.wait()
-        return self._inner if self._error is None else self._error
-
-    def _said(self) -> tuple[Any, Any] | None:
-        return (self.code(), self.details()) if self._finished.is_set() else None
-
-    def _code(self) -> Any:
-        return StatusCode.OK if self._error is None else asked(self._error, "code", StatusCode.UNKNOWN)
-
-    def add_callback(self, callback: Callable[[], object]) -> bool:
-        """Have it called when the call has ended; False where it has."""
-        with self._lock:
-            if self._finished.is_set():
-                return False
-            self._callbacks.append(callback)
-            return True
-
-    def is_active(self) -> bool:
-        """Whether it has not ended."""
-        return not self._finished.is_set()
-
-    def time_remaining(self) -> Any:
-        """Return the seconds left of the call's timeout; None without one."""
-        if self._timeout is None:
-            return None
-        return float(max(0.0, self._start + self._timeout - self._calling.clock()))
-
-    def initial_metadata(self) -> Any:
-        """Return the server's, when the call has ended."""
-        return asked(self._ended(), "initial_metadata", ())
-
-    def trailing_metadata(self) -> Any:
-        """Return the server's, when the call has ended."""
-        return asked(self._ended(), "trailing_metadata", ())
-
-    def code(self) -> Any:
-        """Return the status, when the call has ended."""
-        return asked(self._ended(), "code", StatusCode.UNKNOWN)
-
-    def details(self) -> Any:
-        """Return the status's text, when the call has ended."""
-        return asked(self._ended(), "details", "")
-
-    def debug_error_string(self) -> Any:
-        """Return what core knows of an error, when the call has ended."""
-        return asked(self._ended(), "debug_error_string", "")
+        self._driver = None
+        self._end(error)
 
 
 class _World:

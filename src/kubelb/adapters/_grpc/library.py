@@ -15,14 +15,15 @@ class _Library:
 
     def __init__(self) -> None:
         self._used = False
-        self._lost = False
+        self.lost = False
+        """Whether it is of no use in this process."""
         register(self)
 
     def use(self) -> None:
         """A channel is made, or a call begins. Raises RuntimeError in a process in which neither would ever end."""
         if not here[0]:
             settle()
-        if self._lost:
+        if self.lost:
             raise RuntimeError(
                 "gRPC cannot be used here: this process was forked in C, behind Python's back, from one that had used "
                 "gRPC, which grpcio does not survive; have each worker load the application itself (uWSGI: "
@@ -32,7 +33,7 @@ class _Library:
 
     def after_fork_in_child(self) -> None:
         """Whether there is anything left of it."""
-        self._lost = self._used and forked_in_c()
+        self.lost = self._used and forked_in_c()
 
 
 library = _Library()

@@ -60,6 +60,8 @@ def wanted_by(
 
 def lasting(metadata: Any) -> Any:
     """Return metadata that every try can send: what an iterator gives, it gives once."""
+    if metadata is None:  # which the question below takes 0.5 us for
+        return None
     return list(metadata) if isinstance(metadata, Iterator) else metadata
 
 

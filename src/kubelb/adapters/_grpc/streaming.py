@@ -9,7 +9,6 @@ from kubelb.adapters._grpc.calling import Calling
 from kubelb.adapters._grpc.replay import Replay
 from kubelb.adapters._grpc.requesting import fresh, lasting
 from kubelb.adapters._grpc.stream import ResponseStream
-from kubelb.runtime.switch import off
 
 __all__ = ["StreamStream", "UnaryStream"]
 
@@ -30,7 +29,7 @@ class UnaryStream(Calling, grpc.UnaryStreamMultiCallable):  # type: ignore[type-
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its responses. Raises RpcError for a request that cannot be serialized."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past()(request, timeout, metadata, credentials, wait_for_ready, compression)
         metadata = lasting(metadata)
 
@@ -57,7 +56,7 @@ class StreamStream(Calling, grpc.StreamStreamMultiCallable):  # type: ignore[typ
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its responses."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past()(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         replay = Replay(request_iterator)
 

@@ -14,11 +14,11 @@ from kubelb.adapters._grpc.future import CallFuture
 from kubelb.adapters._grpc.replay import Replay
 from kubelb.adapters._grpc.requesting import fresh, lasting
 from kubelb.adapters._grpc.seen import Attempts
+from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import CANCELLED, Outcome, Request
 from kubelb.runtime.driving import settle
-from kubelb.runtime.switch import off
 from kubelb.telemetry.conventions import rpc_answer
 
 __all__ = ["StreamUnary", "UnaryUnary"]
@@ -36,8 +36,8 @@ class _OneResponse(Calling):
         """Make the RPC, by as many attempts as may be made."""
         if wait_for_ready is None:
             wait_for_ready = self.waits
-        if self.lb.watch.on() and type(self.at) is not Attempts:
-            with self.lb.watch.rpc(self.method) as seen:
+        if self.watch.on() and type(self.at) is not Attempts:
+            with self.watch.rpc(self.method) as seen:
                 seen.answered(rpc_answer("OK"))
                 return self.seen_by(seen, blocks=True).block(invoke, timeout, metadata, wait_for_ready, replay)
         wanted, timeout = self.begin(timeout, metadata)
@@ -58,15 +58,28 @@ class _OneResponse(Calling):
             lease.release(CANCELLED)
             raise
         else:
-            if not self.lb.always_flow:
+            if not self.always_flow:
                 lease.release()
                 if channel.subs.leaving:  # asked here, for a call less
                     channel.left()
                 return value
             outcome = Outcome(value=value)
+        return self._go_on(outcome, lease, invoke, wanted, timeout, wait_for_ready, replay)
+
+    def _go_on(
+        self,
+        outcome: Outcome,
+        lease: Lease,
+        invoke: Invoke,
+        wanted: Request,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+        replay: Any,
+    ) -> Any:
+        """End the call as its first attempt has ended, or make others."""
         outcome.fresh = replay is not None and replay.whole
         settle(lease, outcome)
-        channel.left()
+        self.channel.left()
         if self.lb.settled(wanted, outcome):
             return ended(outcome)
         return self._flow(invoke, wanted, timeout, wait_for_ready, outcome, replay)
@@ -109,6 +122,15 @@ class _OneResponse(Calling):
             channel.left()
 
 
+def _calls(request: Any, metadata: Any, credentials: Any, compression: Any) -> Invoke:
+    """Return what makes an attempt at a call of one message."""
+
+    def invoke(bound: Any, left: float | None) -> Any:
+        return bound(request, left, fresh(metadata), credentials, None, compression)
+
+    return invoke
+
+
 class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
     """One request, one response."""
 
@@ -125,14 +147,36 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Make the RPC and return its response. Raises RpcError."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past()(request, timeout, metadata, credentials, wait_for_ready, compression)
-        metadata = lasting(metadata)
-
-        def invoke(bound: Any, left: float | None) -> Any:
-            return bound(request, left, fresh(metadata), credentials, None, compression)
-
-        return self.block(invoke, timeout, metadata, wait_for_ready)
+        if metadata is not None or wait_for_ready or not self.ordinary(timeout):
+            metadata = lasting(metadata)
+            made = _calls(request, metadata, credentials, compression)
+            return self.block(made, timeout, metadata, wait_for_ready)
+        # The rest is `block` without all that an ordinary call need not ask: half of what a call costs.
+        try:
+            lease = self.channel.subs.pick(self.wanted)
+        except NotReady:
+            lease = None
+        except LoadBalancerError as error:
+            raise self.refused_at_once(error) from None
+        if lease is None:
+            return self._flow(_calls(request, None, credentials, compression), self.wanted, timeout, None, None, None)
+        try:
+            bound = self.bound.get(lease.state) or self.at(lease.state)
+            value = bound(request, timeout, None, credentials, None, compression)
+        except Exception as error:  # noqa: BLE001
+            outcome = self.outcome(error, lease, self.overdue(lease.start, timeout))
+        except BaseException:
+            lease.release(CANCELLED)
+            raise
+        else:
+            lease.release()
+            if self.channel.subs.leaving:
+                self.channel.left()
+            return value
+        made = _calls(request, None, credentials, compression)
+        return self._go_on(outcome, lease, made, self.wanted, timeout, None, None)
 
     def with_call(
         self,
@@ -144,7 +188,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Make the RPC and return its response and its finished Call. Raises RpcError."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past().with_call(request, timeout, metadata, credentials, wait_for_ready, compression)
         metadata = lasting(metadata)
 
@@ -163,13 +207,15 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns a Future that is its Call. Raises RpcError for a request that cannot be serialized."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past().future(request, timeout, metadata, credentials, wait_for_ready, compression)
         metadata = lasting(metadata)
 
         def invoke(bound: Any, left: float | None) -> Any:
             return bound.future(request, left, fresh(metadata), credentials, None, compression)
 
+        if metadata is None and self.ordinary(timeout):
+            return CallFuture(self, invoke, self.wanted, timeout, wait_for_ready)
         wanted, timeout = self.begin(timeout, metadata)
         return self.started(CallFuture, invoke, wanted, timeout, wait_for_ready)
 
@@ -190,7 +236,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Send the requests and return the response. Raises RpcError."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past()(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         replay = Replay(request_iterator)
 
@@ -211,7 +257,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Send the requests and return the response and its finished Call. Raises RpcError."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past().with_call(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         replay = Replay(request_iterator)
 
@@ -232,7 +278,7 @@ class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin to send the requests; returns a Future that is the Call."""
-        if self.off or off() is not None:
+        if self.off() is not None:
             return self.past().future(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         replay = Replay(request_iterator)
 
