@@ -8,13 +8,13 @@ mean the same server share a stream before either has read a file. No secret is 
 """
 
 import ssl
-from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from kubelb.discovery.kube.certificates import Material, MaterialError, Stamp, stamp
 from kubelb.discovery.kube.proxy import flaw
 from kubelb.masking import MASK, without_userinfo
+from kubelb.records import field, record
 
 __all__ = ["Access", "Credentials", "CredentialsError", "Given", "Issued", "Locator", "Nobody", "stamps"]
 
@@ -54,7 +54,7 @@ class Issued:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Nobody:
     """No Authorization header: a client certificate, or a server that asks nothing."""
 
@@ -63,7 +63,7 @@ class Nobody:
         return "", ""
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Access:
     """Everything that a connection needs. `proxy` is what applies, the environment and NO_PROXY considered.
 
@@ -162,7 +162,7 @@ class Locator(Protocol):
     def __hash__(self) -> int: ...
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Given:
     """An Access that the caller made."""
 

@@ -9,10 +9,11 @@ import os
 import ssl
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
+
+from kubelb.records import field, record
 
 __all__ = ["Material", "MaterialError", "Source", "Stamp", "stamp"]
 
@@ -34,7 +35,7 @@ class _EncryptedError(Exception):
     """A key that wants a password, which OpenSSL would ask for on the terminal."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Material:
     """What a TLS connection is made of. Without `ca` the system's authorities are trusted."""
 

@@ -5,20 +5,20 @@ KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT     the API server
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubelb.clock import Clock, monotonic
 from kubelb.discovery.kube.access import Access, CredentialsError
 from kubelb.discovery.kube.proxy import environment_proxy
 from kubelb.discovery.kube.token import TokenFile
+from kubelb.records import record
 
 __all__ = ["MOUNT", "InCluster"]
 
 MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class InCluster:
     """The API server of the cluster that this pod is in."""
 

@@ -5,15 +5,15 @@ does it have that port, can any of them be used from here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kubelb.discovery.kube.choose import DRAINING, LOCAL, READY, View
 from kubelb.discovery.special import CURE, left_out
+from kubelb.records import record
 
 __all__ = ["Facts", "explain"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Facts:
     """What the reducer knows, for a message."""
 

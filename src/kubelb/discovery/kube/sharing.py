@@ -9,7 +9,6 @@ After a fork the child has none: it begins its own when it is asked to.
 
 import random
 import threading
-from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from kubelb.clock import Clock
@@ -22,11 +21,12 @@ from kubelb.discovery.kube.reader import Reader
 from kubelb.discovery.kube.stream import Stream
 from kubelb.discovery.kube.transport import CONNECT_TIMEOUT, READ_TIMEOUT
 from kubelb.itself import loaded
+from kubelb.records import record
 
 __all__ = ["Key", "after_fork_in_child", "leave", "subscribe"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Key:
     """What services must have in common to share a stream."""
 

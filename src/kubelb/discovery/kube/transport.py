@@ -10,7 +10,6 @@ bytes (`allowance.py`), and so has each piece of a watch.
 import http.client
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from kubelb.discovery.kube.access import Access, CredentialsError, Issued, Locator
 from kubelb.discovery.kube.allowance import Allowance, UnreadableError
@@ -20,6 +19,7 @@ from kubelb.discovery.kube.lifeline import Lifeline
 from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
 from kubelb.discovery.kube.wording import certificate_refused, why
 from kubelb.masking import Hidden, remember
+from kubelb.records import replace
 
 __all__ = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "Transport"]
 
