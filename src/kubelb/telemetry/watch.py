@@ -81,7 +81,7 @@ class Watch:
         self._tally.budget = budget
         self._open()
         if self.on():
-            import kubelb.telemetry.calls  # noqa: F401 - so that no request pays for it
+            from kubelb.telemetry import calls  # noqa: F401 - so that no request pays for it
 
     def _open(self) -> None:
         """Register for metrics as soon as OpenTelemetry's are there to take them."""
