@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from kubelb.adapters import lazily
+from kubelb import lazily
+from kubelb.core.policies import RoundRobin
 
 ASYNC_ONLY = "asyncio", "anyio._core", "anyio.abc", "concurrent.futures", "typing_extensions", "subprocess"
 """What httpx alone does not load for a sync client either. (Its httpcore asks whether anyio is there.)"""
@@ -84,9 +85,9 @@ def test_pickles_of_the_name_load_in_a_fresh_process():
 
 def test_a_later_name_is_looked_up_once():
     """`lazily.later` leaves what it found in the module, where it is found without it from then on."""
-    namespace = {"__name__": "here", "there": 1, "__all__": ["there", "OrderedDict"]}
-    getter, lister = lazily.later(namespace, OrderedDict="collections")
-    assert lister() == sorted(["OrderedDict", *namespace])
-    assert "OrderedDict" not in namespace
-    found = getter("OrderedDict")
-    assert namespace["OrderedDict"] is found
+    namespace = {"__name__": "here", "there": 1, "__all__": ["there", "RoundRobin"]}
+    getter, lister = lazily.later(namespace, RoundRobin="core.policies")
+    assert lister() == sorted(["RoundRobin", *namespace])
+    assert "RoundRobin" not in namespace
+    found = getter("RoundRobin")
+    assert namespace["RoundRobin"] is found
