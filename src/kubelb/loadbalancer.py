@@ -182,7 +182,7 @@ class LoadBalancer:
         """Have a callable hear each Event from now on; returns what takes it back, a callable without arguments.
 
         Events tell what changed beside the ordinary success of requests: endpoints that came, went, were ejected or are
-        back, retries, limits, failures of discovery (`kubelb.core.events` lists them). `hear` is called in the thread
+        back, retries, limits, failures of discovery (`kubelb.events` lists them). `hear` is called in the thread
         where it happened, on the path of a request, too, so it must return soon; no lock is held meanwhile. What it
         raises is logged, once for each kind of exception, and harms no request. TypeError for what is no callable.
 
