@@ -12,7 +12,6 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 from weakref import ref
 
@@ -34,6 +33,7 @@ from kubelb.discovery.own import is_discovery
 from kubelb.errors import NoEndpoints, NotReady
 from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import shown
+from kubelb.records import replace
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.fork import settled

@@ -1,7 +1,6 @@
 """DiscoveryOptions: everything that discovery can be told, each option stated once, with its unit and its default."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 
 from kubelb.core.options import number
@@ -9,6 +8,7 @@ from kubelb.errors import TargetError
 from kubelb.masking import MASK, is_content
 from kubelb.model import Endpoint
 from kubelb.printable import shown
+from kubelb.records import record
 from kubelb.target import CLUSTER_DOMAIN, check_domain, parse_nameserver, parse_target
 
 __all__ = ["FAMILIES", "DiscoveryOptions", "parse_families", "seed_endpoints"]
@@ -16,7 +16,7 @@ __all__ = ["FAMILIES", "DiscoveryOptions", "parse_families", "seed_endpoints"]
 FAMILIES = "IPv4", "IPv6"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True)
 class DiscoveryOptions:
     """How endpoints are looked for, and which of them are used: ``LoadBalancer(target, discovery=...)``.
 

@@ -6,7 +6,6 @@ comes on top: a Snapshot is looked at before it is used, and what `health()` say
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from kubelb.clock import Clock
@@ -15,6 +14,7 @@ from kubelb.core.options import whole
 from kubelb.discovery.base import Discovery
 from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import printable, shown
+from kubelb.records import replace
 
 __all__ = ["OwnDiscovery", "is_discovery", "name_of"]
 

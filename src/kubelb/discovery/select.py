@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import os
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from os import fspath
 from typing import TypeAlias
 
@@ -14,6 +13,7 @@ from kubelb.discovery.base import Discovery
 from kubelb.discovery.options import DiscoveryOptions
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.model import Address
+from kubelb.records import replace
 from kubelb.target import Target, parse_nameserver
 
 Make: TypeAlias = Callable[[Emit], Discovery]

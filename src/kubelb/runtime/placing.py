@@ -8,7 +8,6 @@ and the target has another name from then on. A Discovery of the user's own stan
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 from kubelb.clock import Clock
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit
@@ -23,6 +22,7 @@ from kubelb.discovery.select import Reached, check_target, preload, source_for
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import NoEndpoints, TargetError
 from kubelb.model import Endpoint, Health, Snapshot
+from kubelb.records import replace
 from kubelb.target import CLUSTER_DOMAIN, Target, domain_of, parse_target
 
 __all__ = ["OwnPlacing", "Placing"]
