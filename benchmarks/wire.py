@@ -121,7 +121,7 @@ def main() -> int:
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
     process.start()
-    with kubelb.LoadBalancer("reviews.prod:http", kubeconfig=here.recv()) as lb:
+    with kubelb.LoadBalancer("reviews.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=here.recv())) as lb:
         lb.wait_ready(30)
         single(here, lb, 5)  # what is done once: imports, caches
         rounds = [single(here, lb, count // 3) for _ in range(3)]

@@ -16,7 +16,9 @@ async def main() -> None:
     async with LocalCluster() as cluster:
         pods = cluster.service("gateway.prod", replicas=3, handler=gateway)
         # In a cluster there is no need of kubeconfig=.
-        async with kubelb.LoadBalancer("gateway.prod:http", kubeconfig=cluster.kubeconfig) as lb:
+        async with kubelb.LoadBalancer(
+            "gateway.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)
+        ) as lb:
             http_client = DefaultAsyncHttpxClient(mounts=async_mounts(lb))  # the one line
             # kubelb repeats on another pod, so the SDK need not.
             async with AsyncAnthropic(

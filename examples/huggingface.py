@@ -17,7 +17,9 @@ def main() -> None:
     with LocalCluster() as cluster:
         pods = cluster.service("tgi.prod", replicas=3, handler=model)
         # In a cluster there is no need of kubeconfig=.
-        with kubelb.LoadBalancer("tgi.prod:http", kubeconfig=cluster.kubeconfig) as lb:
+        with kubelb.LoadBalancer(
+            "tgi.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)
+        ) as lb:
             # The one line, before anything else is asked of the library: it makes one client for everything.
             set_client_factory(lambda: httpx2.Client(mounts=mounts(lb), follow_redirects=True, timeout=None))
             llm = InferenceClient(base_url="http://tgi.prod/v1", api_key="none")

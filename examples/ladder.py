@@ -12,8 +12,8 @@ def main() -> None:
         cluster.api.forbid("list")  # as a ServiceAccount without a Role
         with kubelb.LoadBalancer(
             "reviews.prod:http",
-            kubeconfig=cluster.kubeconfig,  # in a pod neither of these is needed
-            nameserver=cluster.dns.address,
+            # in a pod neither of these is needed
+            discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig, nameserver=cluster.dns.address),
         ) as lb:
             lb.wait_ready()
             health = lb.health()

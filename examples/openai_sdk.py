@@ -13,7 +13,9 @@ def main() -> None:
     with LocalCluster() as cluster:
         pods = cluster.service("llm.prod", replicas=3, handler=model)
         # In a cluster there is no need of kubeconfig=.
-        with kubelb.LoadBalancer("llm.prod:http", kubeconfig=cluster.kubeconfig) as lb:
+        with kubelb.LoadBalancer(
+            "llm.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)
+        ) as lb:
             http_client = DefaultHttpxClient(mounts=mounts(lb))  # the one line; the SDK's own timeouts stay
             # kubelb repeats on another pod, so the SDK need not.
             with OpenAI(base_url="http://llm.prod/v1", api_key="none", http_client=http_client, max_retries=0) as llm:

@@ -13,7 +13,9 @@ def main() -> None:
         policy = kubelb.policies.RingHash(header="x-user-id")
         with (
             kubelb.LoadBalancer(
-                carts.address, policy=policy, kubeconfig=cluster.kubeconfig, nameserver=cluster.dns.address
+                carts.address,
+                policy=policy,
+                discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig, nameserver=cluster.dns.address),
             ) as lb,
             httpx.Client(mounts={"http://carts.prod": Transport(lb)}) as client,
         ):

@@ -37,7 +37,10 @@ def reviews(kubelb_cluster: LocalCluster) -> Service:
 def get(kubelb_cluster: LocalCluster, reviews: Service) -> Iterator[Get]:
     with (
         kubelb.LoadBalancer(
-            reviews.address, kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+            reviews.address,
+            discovery=kubelb.DiscoveryOptions(
+                kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+            ),
         ) as lb,
         insecure_channel(lb) as channel,
     ):

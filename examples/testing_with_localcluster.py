@@ -21,7 +21,10 @@ def reviews(kubelb_cluster: LocalCluster) -> Service:
 def client(kubelb_cluster: LocalCluster, reviews: Service) -> Iterator[httpx.Client]:
     with (
         kubelb.LoadBalancer(
-            reviews.address, kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+            reviews.address,
+            discovery=kubelb.DiscoveryOptions(
+                kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+            ),
         ) as lb,
         httpx.Client(mounts={"http://reviews.prod": Transport(lb)}) as client,
     ):
@@ -58,7 +61,10 @@ def test_a_rolling_restart_under_load(kubelb_cluster: LocalCluster, reviews: Ser
     async def load() -> list[int]:
         async with (
             kubelb.LoadBalancer(
-                reviews.address, kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+                reviews.address,
+                discovery=kubelb.DiscoveryOptions(
+                    kubeconfig=kubelb_cluster.kubeconfig, nameserver=kubelb_cluster.dns.address
+                ),
             ) as lb,
             httpx.AsyncClient(mounts={"http://reviews.prod": AsyncTransport(lb)}) as client,
         ):

@@ -9,6 +9,7 @@ import kubernetes.config  # noqa: F401  # a watch imports it: for seconds on a b
 import pytest
 from tests.adapters.raw import RawServer
 from tests.adapters.world import NAMES, AioWorld, World
+from tests.spelled import spelled
 
 from kubelb import LoadBalancer
 from kubelb.testing import LocalCluster, Service
@@ -71,7 +72,7 @@ def balance() -> Iterator[Callable[..., LoadBalancer]]:
     def make(*backends: Any, **options: Any) -> LoadBalancer:
         addresses = [getattr(backend, "address", backend) for backend in backends]
         options.setdefault("rng", random.Random(7))
-        made.append(LoadBalancer(f"static:///{','.join(addresses)}", **options))
+        made.append(LoadBalancer(f"static:///{','.join(addresses)}", **spelled(options)))
         return made[-1]
 
     yield make

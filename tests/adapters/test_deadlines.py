@@ -10,7 +10,7 @@ from tests.adapters.raw import OK, Peer, half
 from tests.adapters.world import World
 from tests.waiting import until
 
-from kubelb import DeadlineExceeded, LoadBalancer, NotReady, Retry
+from kubelb import DeadlineExceeded, DiscoveryOptions, LoadBalancer, NotReady, Retry
 from kubelb.adapters._httpx.timeouts import Timeouts
 
 URL = "http://reviews.prod/"
@@ -159,7 +159,9 @@ def test_waiting_for_the_first_endpoints(
     world: World, timeout: float, hints: dict[str, float], patience: float, refused: type[Exception], caught: str
 ) -> None:
     """It ends with whichever bound comes first, and says what discovery is stuck on, and what to do about it."""
-    with LoadBalancer("reviews.prod:http", kubeconfig="/nowhere/config", ready_timeout=patience) as lb:
+    with LoadBalancer(
+        "reviews.prod:http", discovery=DiscoveryOptions(kubeconfig="/nowhere/config"), ready_timeout=patience
+    ) as lb:
         lb.resync_now()
         assert until(lambda: lb.health().error.startswith("there is no kubeconfig"), 20.0)
         client = world.client(lb, timeout=timeout)

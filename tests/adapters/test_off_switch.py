@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from tests.spelled import spelled
 
 import kubelb
 from kubelb.adapters.requests import mount
@@ -81,7 +82,9 @@ def test_httpx_goes_through_the_name(world, by_name, front, monkeypatch, how):
     """No thread of discovery begins, no endpoint is known, no proxy is asked; the name in the URL is dialled."""
     if how == "environment":
         monkeypatch.setenv("KUBELB_DISABLE", "1")
-    with kubelb.LoadBalancer(TARGET, kubeconfig="/nonexistent", ready_timeout=0.1) as lb:
+    with kubelb.LoadBalancer(
+        TARGET, discovery=kubelb.DiscoveryOptions(kubeconfig="/nonexistent"), ready_timeout=0.1
+    ) as lb:
         client = world.client(lb)
         url = f"http://reviews.prod:{front.port}/"
         if how == "environment":
@@ -107,7 +110,9 @@ def test_requests_goes_through_the_name(by_name, front, monkeypatch, how):
     if how == "environment":
         monkeypatch.setenv("KUBELB_DISABLE", "yes")
     with (
-        kubelb.LoadBalancer(TARGET, kubeconfig="/nonexistent", ready_timeout=0.1) as lb,
+        kubelb.LoadBalancer(
+            TARGET, discovery=kubelb.DiscoveryOptions(kubeconfig="/nonexistent"), ready_timeout=0.1
+        ) as lb,
         requests.Session() as session,
     ):
         mount(session, lb)
@@ -141,7 +146,9 @@ def test_tls_options_are_kept(world, cluster, by_name):
 
 def test_a_block_is_a_threads_and_a_tasks_own():
     """Tasks begun inside have it, as has asyncio.to_thread; another thread, and what came before, have not."""
-    lb = kubelb.LoadBalancer("reviews.prod:8080", seed=["127.0.0.1:7"], kubeconfig="/nonexistent")
+    lb = kubelb.LoadBalancer(
+        "reviews.prod:8080", discovery=kubelb.DiscoveryOptions(seed=["127.0.0.1:7"], kubeconfig="/nonexistent")
+    )
     pod, name = "127.0.0.1:7", "reviews.prod.svc.cluster.local:8080"
 
     async def answer(attempt: kubelb.Attempt) -> str:
@@ -186,7 +193,7 @@ def test_a_call_has_the_services_own_name(target, options, address):
         calls.append((attempt.endpoint.authority, attempt.number, attempt.timeout))
         raise kubelb.NeverSent from ConnectionError("refused")
 
-    with kubelb.LoadBalancer(target, **options) as lb, kubelb.disabled():
+    with kubelb.LoadBalancer(target, **spelled(options)) as lb, kubelb.disabled():
         with pytest.raises(ConnectionError, match="refused"):
             lb.call(fail, deadline=2.0)
         assert calls == [(address, 1, 2.0)]
@@ -216,7 +223,7 @@ def test_a_call_has_the_services_own_name(target, options, address):
 def test_the_address_that_the_environment_gives(monkeypatch, entry, address):
     """Both variables count: on a laptop no Service's name is found, and a port's number needs no release."""
     monkeypatch.setenv("KUBELB_TARGETS", entry)
-    with kubelb.LoadBalancer(TARGET, fallback_port=9) as lb, kubelb.disabled():
+    with kubelb.LoadBalancer(TARGET, discovery=kubelb.DiscoveryOptions(fallback_port=9)) as lb, kubelb.disabled():
         assert lb.call(lambda attempt: attempt.endpoint.authority) == address
 
 
@@ -242,7 +249,7 @@ def test_what_switches_off(monkeypatch, caplog, value):
     assert "fallback_port=" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING, "kubelb"):
-        kubelb.LoadBalancer(TARGET, fallback_port=80).close()
+        kubelb.LoadBalancer(TARGET, discovery=kubelb.DiscoveryOptions(fallback_port=80)).close()
     assert "KUBELB_DISABLE is set" in caplog.text
     assert "refused" not in caplog.text
 

@@ -78,7 +78,7 @@ def test_a_redirect_to_another_host_never_reaches_a_pod(world, cluster, service)
     """It raises an error of kubelb that is also the client's ConnectError, and says what to do."""
     svc = service(1, handler=lambda request: Reply(302, "", {"location": "http://elsewhere.example/steal"}))
     name = f"{svc.name}.{svc.namespace}"
-    with kubelb.LoadBalancer(svc.address, kubeconfig=cluster.kubeconfig) as lb:
+    with kubelb.LoadBalancer(svc.address, discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)) as lb:
         client = world.client(lb, headers={"authorization": "Bearer secret"})
         with pytest.raises(kubelb.WrongHost, match="mounts") as caught:
             world.get(client, f"http://{name}/", follow_redirects=True)
@@ -92,7 +92,7 @@ def test_the_names_of_a_service(world, cluster, service):
     """Short, .svc and full names are served, in any case and with a trailing dot; others are not."""
     svc = service(1)
     name = f"{svc.name}.{svc.namespace}"
-    with kubelb.LoadBalancer(svc.address, kubeconfig=cluster.kubeconfig) as lb:
+    with kubelb.LoadBalancer(svc.address, discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)) as lb:
         client = world.client(lb)
         for host in (name, name.upper(), f"{name}.svc", f"{name}.svc.cluster.local", f"{name}.svc.cluster.local."):
             assert world.get(client, f"http://{host}/").status_code == 200
@@ -231,7 +231,7 @@ def test_no_endpoints_is_a_connect_error(world, cluster, service):
     import pickle
 
     svc = service(0)
-    with kubelb.LoadBalancer(svc.address, kubeconfig=cluster.kubeconfig) as lb:
+    with kubelb.LoadBalancer(svc.address, discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)) as lb:
         client = world.client(lb)
         with pytest.raises(kubelb.NoEndpoints) as caught:
             world.get(client, f"http://{svc.name}.prod/")

@@ -13,6 +13,7 @@ from typing import Any
 import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, which calls would wait for
 import pytest
 from tests.adapters_grpc.servers import EchoServer
+from tests.spelled import spelled
 
 from kubelb import LoadBalancer
 from kubelb.adapters._grpc.subchannels import READY
@@ -73,7 +74,7 @@ def balance() -> Iterator[Callable[..., LoadBalancer]]:
     def make(*servers: Any, **options: Any) -> LoadBalancer:
         addresses = [getattr(server, "address", server) for server in servers]
         options.setdefault("rng", random.Random(7))
-        made.append(LoadBalancer(f"static:///{','.join(addresses)}", **options))
+        made.append(LoadBalancer(f"static:///{','.join(addresses)}", **spelled(options)))
         return made[-1]
 
     yield make

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.spelled import spelled
 
 from kubelb import LoadBalancer
 
@@ -23,7 +24,9 @@ class Ways:
 
     def balancer(self, **options: Any) -> LoadBalancer:
         options = {"fallback_port": self.front.port, "seed": [self.pod.address], **options}
-        return LoadBalancer("reviews.prod:grpc", cluster_domain="localhost", kubeconfig="/nonexistent", **options)
+        return LoadBalancer(
+            "reviews.prod:grpc", **spelled(options, cluster_domain="localhost", kubeconfig="/nonexistent")
+        )
 
 
 @pytest.fixture

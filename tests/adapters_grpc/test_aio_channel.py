@@ -42,7 +42,12 @@ def pods(cluster: LocalCluster) -> Iterator[Any]:
 @asynccontextmanager
 async def channel_to(cluster: LocalCluster, **options: Any) -> AsyncIterator[Any]:
     """A channel over them, by way of EndpointSlices; in the end nothing is in flight."""
-    lb = kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig, policy="round_robin", ready_timeout=20)
+    lb = kubelb.LoadBalancer(
+        "reviews.prod:grpc",
+        discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig),
+        policy="round_robin",
+        ready_timeout=20,
+    )
     async with lb, aio.insecure_channel(lb, **options) as channel:
         yield channel
         assert await eventually(lambda: in_flight(lb) == 0)

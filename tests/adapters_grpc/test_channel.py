@@ -15,6 +15,7 @@ import grpc
 import pytest
 from tests.adapters_grpc.conftest import connected, in_flight, until
 from tests.adapters_grpc.servers import free_port
+from tests.spelled import spelled
 
 import kubelb
 from kubelb.adapters import grpc as balanced
@@ -44,7 +45,7 @@ def channel(cluster: LocalCluster, reviews_service: Any) -> Iterator[Any]:
     """A channel over them, by way of EndpointSlices."""
     options = {"policy": "round_robin", "ready_timeout": 20}
     with (
-        kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig, **options) as lb,
+        kubelb.LoadBalancer("reviews.prod:grpc", **spelled(options, kubeconfig=cluster.kubeconfig)) as lb,
         balanced.insecure_channel(lb) as channel,
     ):
         yield channel
@@ -77,7 +78,9 @@ def reviews_service_clear(service: Any) -> None:
 def test_nothing_is_connected_before_it_is_wanted(cluster: LocalCluster, reviews_service: Any) -> None:
     """Neither by the constructor nor by asking for the state without `try_to_connect`."""
     with (
-        kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig, ready_timeout=20) as lb,
+        kubelb.LoadBalancer(
+            "reviews.prod:grpc", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig), ready_timeout=20
+        ) as lb,
         balanced.insecure_channel(lb) as channel,
     ):
         told: list[Any] = []

@@ -81,12 +81,17 @@ def test_the_name_comes_from_the_target(server: Any) -> None:
     with LocalCluster() as cluster:
         cluster.service("reviews.prod:grpc", replicas=2, grpc=True, tls=True)
         with (
-            kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig, ready_timeout=20) as lb,
+            kubelb.LoadBalancer(
+                "reviews.prod:grpc", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig), ready_timeout=20
+            ) as lb,
             balanced.secure_channel(lb, balanced.TlsFiles(ca=cluster.ca_file)) as channel,
         ):
             assert channel.unary_unary("/kubelb.testing.Echo/Unary")(b"x", timeout=20) == b"x"
         with (
-            kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig, cluster_domain="other") as lb,
+            kubelb.LoadBalancer(
+                "reviews.prod:grpc",
+                discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig, cluster_domain="other"),
+            ) as lb,
             balanced.secure_channel(lb, balanced.TlsFiles(ca=cluster.ca_file)) as channel,
             pytest.raises(grpc.RpcError),
         ):

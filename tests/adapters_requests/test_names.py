@@ -9,6 +9,7 @@ import sys
 import pytest
 import requests
 from tests.adapters_requests.conftest import URL, Session
+from tests.spelled import spelled
 
 import kubelb
 from kubelb.adapters.requests import Adapter, mount
@@ -81,7 +82,10 @@ def test_mount_takes_exactly_the_names_of_its_service(cluster, service):
     """A session matches prefixes: neither a longer name nor one behind an @ gets in, and any port does."""
     svc = service(1)
     name = f"{svc.name}.{svc.namespace}"
-    with kubelb.LoadBalancer(svc.address, kubeconfig=cluster.kubeconfig) as lb, Session() as client:
+    with (
+        kubelb.LoadBalancer(svc.address, discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)) as lb,
+        Session() as client,
+    ):
         adapter = mount(client, lb)
         for host in (name, name.upper(), f"{name}:8080", f"{name}.svc", f"{name}.svc.cluster.local", f"{name}."):
             assert client.get(f"http://{host}/").status_code == 200
@@ -171,7 +175,7 @@ def test_hooks(session, service, balance):
 def test_what_is_refused_is_requests_own_error_too(session, cluster, service):
     """No endpoints is a ConnectionError, with service and reason; it pickles as kubelb's own."""
     svc = service(0)
-    lb = kubelb.LoadBalancer(svc.address, kubeconfig=cluster.kubeconfig)
+    lb = kubelb.LoadBalancer(svc.address, discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig))
     with lb, pytest.raises(kubelb.NoEndpoints) as caught:
         session(lb).get(f"http://{svc.name}.prod/")
     error = caught.value
@@ -195,7 +199,7 @@ def test_what_is_refused_is_requests_own_error_too(session, cluster, service):
 def test_waiting_for_the_first_endpoints(session, timeout, patience, refused, caught):
     """The caller's timeout that ends it is a Timeout, the load balancer's patience a ConnectionError."""
     options = {"kubeconfig": "/nonexistent", "ready_timeout": patience}
-    with kubelb.LoadBalancer("kube:///reviews.prod:http", **options) as lb, pytest.raises(refused) as error:
+    with kubelb.LoadBalancer("kube:///reviews.prod:http", **spelled(options)) as lb, pytest.raises(refused) as error:
         session(lb).get(URL, timeout=timeout)
     assert isinstance(error.value, caught)
 

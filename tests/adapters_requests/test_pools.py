@@ -58,7 +58,10 @@ def test_a_removed_endpoint_finishes_what_runs(cluster, service, end):
     """Its stream goes on; when that has ended, in any way, the last connection to it is closed."""
     svc = service(1)
     name = f"{svc.name}.{svc.namespace}"
-    with kubelb.LoadBalancer(svc.address, kubeconfig=cluster.kubeconfig) as lb, Session() as client:
+    with (
+        kubelb.LoadBalancer(svc.address, discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)) as lb,
+        Session() as client,
+    ):
         adapter = mount(client, lb)
         old = svc[0]
         assert client.get(f"http://{name}/").status_code == 200

@@ -79,7 +79,9 @@ def in_child():
     """How many endpoints a forked child comes to see of a service that grows after the fork."""
     with LocalCluster() as cluster:
         service = cluster.service("reviews.prod:http", replicas=1)
-        with kubelb.LoadBalancer("reviews.prod:http", kubeconfig=cluster.kubeconfig) as lb:
+        with kubelb.LoadBalancer(
+            "reviews.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)
+        ) as lb:
             lb.wait_ready(PATIENCE)
             seen, tell = os.pipe()
             child = os.fork()

@@ -337,7 +337,9 @@ def test_a_mapped_target_needs_no_namespace(
         assert list(found) == ["target", "targets", *(["DNS"] if place == "localhost" else []), "network", "mesh"]
         assert f"{place}:{port}" in found["targets"]["text"]
         assert "KUBELB_TARGETS" in found["target"]["text"]
-        with kubelb.LoadBalancer("reviews:http", kubeconfig=str(tmp_path / "none"), ready_timeout=20.0) as lb:
+        with kubelb.LoadBalancer(
+            "reviews:http", discovery=kubelb.DiscoveryOptions(kubeconfig=str(tmp_path / "none")), ready_timeout=20.0
+        ) as lb:
             assert lb.call(lambda attempt: attempt.endpoint.authority) == f"127.0.0.1:{port}"
     monkeypatch.setenv("KUBELB_TARGETS", "reviews")
     code, found = doctor(cluster, "reviews:http", kubeconfig=str(tmp_path / "none"))

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from kubelb import LoadBalancer
+from kubelb import DiscoveryOptions, LoadBalancer
 from kubelb.cli.app import app
 from kubelb.cli.endpoints.command import first, run_command, watch
 from kubelb.cli.endpoints.show import Look, Seen, heading
@@ -138,7 +138,7 @@ def test_another_nameserver(cluster: LocalCluster) -> None:
 
 def test_watching_lines(cluster: LocalCluster, service: Service, capsys: Any) -> None:
     """Each change is a line, and no line comes without one."""
-    lb = LoadBalancer("reviews.prod:http", kubeconfig=cluster.kubeconfig, telemetry=False)
+    lb = LoadBalancer("reviews.prod:http", discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig), telemetry=False)
     out: list[str] = []
     first_pod = service[0]
 
@@ -173,7 +173,7 @@ def test_watching_lines(cluster: LocalCluster, service: Service, capsys: Any) ->
 
 def test_watching_json(cluster: LocalCluster, service: Service, capsys: Any) -> None:
     """An object a line."""
-    lb = LoadBalancer("reviews.prod:http", kubeconfig=cluster.kubeconfig, telemetry=False)
+    lb = LoadBalancer("reviews.prod:http", discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig), telemetry=False)
     rounds = iter([True, False])
 
     def goes_on() -> bool:
@@ -194,7 +194,7 @@ def test_watching_on_a_terminal(cluster: LocalCluster, service: Service) -> None
     """A table that renews itself; the addresses are whole, however narrow it is."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=50, highlight=False)
-    lb = LoadBalancer("reviews.prod:http", kubeconfig=cluster.kubeconfig, telemetry=False)
+    lb = LoadBalancer("reviews.prod:http", discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig), telemetry=False)
     rounds = iter([True, False])
     with lb:
         watch(lb, first(lb), as_json=False, console=console, goes_on=lambda: next(rounds))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.spelled import spelled
+
 import kubelb
 from kubelb.testing import LocalCluster, Service
 
@@ -16,7 +18,7 @@ def serving(name: str, handler: Handler | None = None, **options: Any) -> Iterat
     with LocalCluster() as cluster:
         service = cluster.service(name, replicas=3, handler=handler)
         options = {"policy": "round_robin", **options}
-        with kubelb.LoadBalancer(f"{name}:http", kubeconfig=cluster.kubeconfig, **options) as lb:
+        with kubelb.LoadBalancer(f"{name}:http", **spelled(options, kubeconfig=cluster.kubeconfig)) as lb:
             yield service, lb
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 from tests.companions.pods import in_flight
+from tests.spelled import spelled
 from tests.waiting import until
 
 import kubelb
@@ -32,7 +33,7 @@ def serving(grpc: Register | bool, replicas: int = 3, **options: Any) -> Iterato
     """Pods, and a balancer that takes them in turn. At the end nothing may be in flight."""
     with LocalCluster() as cluster:
         service = cluster.service("companion.prod:grpc", replicas=replicas, grpc=grpc)
-        with kubelb.LoadBalancer(target(service), policy="round_robin", **options) as lb:
+        with kubelb.LoadBalancer(target(service), policy="round_robin", **spelled(options)) as lb:
             yield service, lb
             gc.collect()
             assert until(lambda: in_flight(lb) == 0), lb.balancer.states()

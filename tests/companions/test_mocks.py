@@ -42,7 +42,9 @@ version: 1
 @pytest.fixture
 def lb() -> Iterator[kubelb.LoadBalancer]:
     """As in the tests of an application: its cluster is not there."""
-    with kubelb.LoadBalancer("kube:///reviews.prod:http", kubeconfig="/nonexistent", ready_timeout=0.1) as lb:
+    with kubelb.LoadBalancer(
+        "kube:///reviews.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig="/nonexistent"), ready_timeout=0.1
+    ) as lb:
         yield lb
 
 

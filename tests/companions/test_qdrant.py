@@ -165,7 +165,9 @@ def test_http_asyncio() -> None:
             pods[0].kill()
             assert (await client.get_collections()).collections[0].name == "reviews"
             await client.close()
-        with kubelb.LoadBalancer("kube:///companion.prod", kubeconfig="/nonexistent", ready_timeout=0.1) as lb:
+        with kubelb.LoadBalancer(
+            "kube:///companion.prod", discovery=kubelb.DiscoveryOptions(kubeconfig="/nonexistent"), ready_timeout=0.1
+        ) as lb:
             client = AsyncQdrantClient(url=URL, transport=AsyncTransport(lb), check_compatibility=False)
             with pytest.raises(ResponseHandlingException) as caught:
                 await client.get_collections()

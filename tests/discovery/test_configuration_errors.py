@@ -1,8 +1,9 @@
 """A refusal before the first endpoint says whether time was short or something has to be mended."""
 
 import pytest
+from tests.spelled import spelled
 
-from kubelb import LoadBalancer, NotReady
+from kubelb import DiscoveryOptions, LoadBalancer, NotReady
 from kubelb.testing import LocalCluster
 
 from .nameserver import Nameserver
@@ -28,7 +29,7 @@ def test_a_kubeconfig_that_is_not_there(tmp_path, target):
     """
     with Nameserver(lambda asked: asked.answer(rcode="SERVFAIL")) as server:
         options = {"kubeconfig": str(tmp_path / "none"), "ready_timeout": 0.05}
-        with LoadBalancer(target, nameserver=at(server), **options) as lb:
+        with LoadBalancer(target, **spelled(options, nameserver=at(server))) as lb:
             lb.resync_now()
             wait_for(lambda: lb.health().kind == "credentials")
             said = refused(lb)
@@ -42,7 +43,9 @@ def test_a_token_that_may_not():
     with LocalCluster() as cluster:
         cluster.service("reviews.prod:http", replicas=1)
         cluster.api.forbid()
-        with LoadBalancer("kube:///reviews.prod:http", kubeconfig=cluster.kubeconfig, ready_timeout=0.05) as lb:
+        with LoadBalancer(
+            "kube:///reviews.prod:http", discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig), ready_timeout=0.05
+        ) as lb:
             lb.resync_now()
             wait_for(lambda: lb.health().kind == "forbidden")
             assert MENDED in refused(lb)

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from kubelb import LoadBalancer
+from kubelb import DiscoveryOptions, LoadBalancer
 from kubelb.discovery.dns.finding import Finding
 from kubelb.discovery.dns.reducer import Reducer
 from kubelb.discovery.kube.reducer import Reducer as SliceReducer
@@ -118,11 +118,11 @@ def test_how_families_are_written():
 def test_families_that_are_none(families):
     """Told with the value, the option and the cure."""
     with pytest.raises(ValueError, match=r"^families=.*: give \('IPv4', 'IPv6'\)"):
-        LoadBalancer("reviews.prod:http", families=families)
+        LoadBalancer("reviews.prod:http", discovery=DiscoveryOptions(families=families))
 
 
 @pytest.mark.parametrize("families", ["IPv4", 4, None])
 def test_families_of_another_kind(families):
     """A single text is no list of one."""
     with pytest.raises(TypeError, match=r"^families=.*: give \('IPv4', 'IPv6'\)"):
-        LoadBalancer("reviews.prod:http", families=families)
+        LoadBalancer("reviews.prod:http", discovery=DiscoveryOptions(families=families))

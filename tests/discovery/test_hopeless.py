@@ -6,8 +6,9 @@ import time
 
 import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, which calls would wait for
 import pytest
+from tests.spelled import spelled
 
-from kubelb import DeadlineExceeded, LoadBalancer, NeverSent, NoEndpoints, NotReady, UnknownService
+from kubelb import DeadlineExceeded, DiscoveryOptions, LoadBalancer, NeverSent, NoEndpoints, NotReady, UnknownService
 from kubelb.model import Outcome, Sent, Verdict
 from kubelb.service import service_of
 from kubelb.testing import LocalCluster
@@ -46,7 +47,7 @@ def ask(lb):
 def test_health_shows_what_the_balancer_knows(cluster, prefix, target, error, words):
     """The kind: discovery is well, no request can be sent, and health says that all is well."""
     options = {"kubeconfig": cluster.kubeconfig, "nameserver": cluster.dns.address}
-    with LoadBalancer(prefix + target, **options) as lb:
+    with LoadBalancer(prefix + target, **spelled(options)) as lb:
         with pytest.raises(error):
             lb.wait_ready(20.0)
         health = lb.health()
@@ -116,7 +117,7 @@ def test_only_the_first_call_waits(cluster, prefix):
     cluster.dns.down()
     options = {"kubeconfig": cluster.kubeconfig, "nameserver": cluster.dns.address}
     try:
-        with LoadBalancer(prefix + "reviews.prod:http", ready_timeout=20.0, **options) as lb:
+        with LoadBalancer(prefix + "reviews.prod:http", ready_timeout=20.0, **spelled(options)) as lb:
             lb.feed()
             wait_for(lambda: "not allowed" in lb.health().error and not lb.feed().source.waiting, 20.0)
             service_of(lb).readiness.timeout = 0.5
@@ -147,7 +148,9 @@ def test_calls_whose_time_is_shorter_than_the_wait(cluster):
     """The kind: no call ever comes to the end of the wait, so each waits its whole time. httpx has 5 s, as we have."""
     cluster.api.forbid()
     try:
-        with LoadBalancer("kube:///reviews.prod:http", ready_timeout=60.0, kubeconfig=cluster.kubeconfig) as lb:
+        with LoadBalancer(
+            "kube:///reviews.prod:http", ready_timeout=60.0, discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig)
+        ) as lb:
             lb.feed()
             wait_for(lambda: "not allowed" in lb.health().error, 20.0)
             for _ in range(2):

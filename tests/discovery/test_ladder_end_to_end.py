@@ -7,9 +7,10 @@ import time
 
 import kubernetes.client  # noqa: F401  on a busy machine that takes seconds, in which DNS would be ahead
 import pytest
+from tests.spelled import spelled
 from tests.stalls import elapsed
 
-from kubelb import LoadBalancer, NotReady, TargetError
+from kubelb import DiscoveryOptions, LoadBalancer, NotReady, TargetError
 from kubelb.clock import monotonic
 from kubelb.core.events import SourceChanged
 from kubelb.discovery.ladder.choice import PATIENCE
@@ -25,7 +26,7 @@ class Balancer(LoadBalancer):
         self.steps = []
         self.ahead = 0.0
         options = {"kubeconfig": cluster.kubeconfig, "nameserver": cluster.dns.address, **options}
-        super().__init__(target, clock=lambda: monotonic() + self.ahead, slow_start=None, **options)
+        super().__init__(target, clock=lambda: monotonic() + self.ahead, slow_start=None, **spelled(options))
         self.on_event(self._heard)
 
     def _heard(self, event):
@@ -370,7 +371,7 @@ def test_close_at_once_in_any_state(cluster, svc):
 def test_a_nameserver_is_an_address(nameserver):
     """Anything else is named with the cure."""
     with pytest.raises(TargetError, match=rf"nameserver={nameserver!r}: .*(give IP|port number)"):
-        LoadBalancer("reviews.prod:http", nameserver=nameserver)
+        LoadBalancer("reviews.prod:http", discovery=DiscoveryOptions(nameserver=nameserver))
 
 
 def test_the_nameserver_is_for_dns_targets_too(cluster, svc):
@@ -386,4 +387,4 @@ def test_the_nameserver_is_for_dns_targets_too(cluster, svc):
 def test_dns_does_not_know_nodes():
     """So a DNS name cannot be kept to the own one, and says so at once."""
     with pytest.raises(ValueError, match="traffic_policy='Local': DNS does not say"):
-        LoadBalancer("dns:///web:80", traffic_policy="Local")
+        LoadBalancer("dns:///web:80", discovery=DiscoveryOptions(traffic_policy="Local"))

@@ -67,7 +67,7 @@ def test_a_namespace_that_is_found_later(monkeypatch, tmp_path, seed):
     monkeypatch.delenv("KUBELB_NAMESPACE", raising=False)
     monkeypatch.setenv("KUBECONFIG", str(config))
     monkeypatch.setenv("KUBELB_TARGETS", "reviews.prod=127.0.0.1:8080")
-    with kubelb.LoadBalancer("reviews:http", seed=seed, ready_timeout=20.0) as lb:
+    with kubelb.LoadBalancer("reviews:http", discovery=kubelb.DiscoveryOptions(seed=seed), ready_timeout=20.0) as lb:
         assert lb.call(lambda attempt: attempt.endpoint.authority) == "127.0.0.1:8080"
         assert lb.health().source == "static"
         assert str(lb.target) == "reviews.prod:http"
@@ -148,7 +148,10 @@ def test_the_service_keeps_its_name(monkeypatch, place):
         monkeypatch.setenv("KUBELB_TARGETS", f"reviews.prod={place}:{port}")
         with (
             kubelb.LoadBalancer(
-                "reviews.prod:http", kubeconfig="/nonexistent", nameserver="127.0.0.1:9", seed=["127.0.0.1:9"]
+                "reviews.prod:http",
+                discovery=kubelb.DiscoveryOptions(
+                    kubeconfig="/nonexistent", nameserver="127.0.0.1:9", seed=["127.0.0.1:9"]
+                ),
             ) as lb,
             httpx.Client(mounts=mounts(lb)) as client,
         ):

@@ -3,7 +3,7 @@
 import pytest
 
 import kubelb
-from kubelb import LoadBalancer, NotReady, TargetError
+from kubelb import DiscoveryOptions, LoadBalancer, NotReady, TargetError
 from kubelb.adapters.hosts import service_hosts
 from kubelb.adapters.httpx import Transport
 from kubelb.discovery import namespace
@@ -136,7 +136,11 @@ def test_a_name_that_is_no_namespace_is_told_with_its_place(mounted, tmp_path, m
 
 def test_the_health_of_a_wrong_context_has_a_cure(mounted, tmp_path):
     """It is read on a thread of discovery: what is wrong with it is told by health, reason and cure apart."""
-    with LoadBalancer("reviews:http", kubeconfig=config(tmp_path / "c", "a", a="Bad NS"), ready_timeout=0.05) as lb:
+    with LoadBalancer(
+        "reviews:http",
+        discovery=DiscoveryOptions(kubeconfig=config(tmp_path / "c", "a", a="Bad NS")),
+        ready_timeout=0.05,
+    ) as lb:
         with pytest.raises(NotReady):
             lb.wait_ready(0.05)
         until(lambda: lb.health().error)
@@ -155,7 +159,7 @@ def test_hosts(mounted, tmp_path):
     full = {b"reviews", b"reviews.team-a", b"reviews.team-a.svc", b"reviews.team-a.svc.cluster.local"}
     with LoadBalancer("reviews:http") as lb:
         assert service_hosts(lb.target, lb.cluster_domain, None, lb.own_namespace) == full
-    with LoadBalancer("reviews:http", kubeconfig=str(tmp_path / "c")) as lb:
+    with LoadBalancer("reviews:http", discovery=DiscoveryOptions(kubeconfig=str(tmp_path / "c"))) as lb:
         assert service_hosts(lb.target, lb.cluster_domain, None, lb.own_namespace) == {b"reviews"}
     with LoadBalancer("reviews.team-a:http") as lb:
         assert service_hosts(lb.target, lb.cluster_domain, None, lb.own_namespace) == full - {b"reviews"}
@@ -171,7 +175,9 @@ def test_a_request_to_the_short_name(mounted):
     with LocalCluster() as cluster:
         cluster.service("reviews.default:http", replicas=1)
         with (
-            LoadBalancer("reviews:http", kubeconfig=cluster.kubeconfig, ready_timeout=60.0) as lb,
+            LoadBalancer(
+                "reviews:http", discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig), ready_timeout=60.0
+            ) as lb,
             httpx.Client(mounts={"http://reviews": Transport(lb)}, timeout=60.0) as client,
         ):
             assert client.get("http://reviews/x").status_code == 200
@@ -184,7 +190,9 @@ def test_a_request_to_the_short_name(mounted):
 
 def test_an_unknown_namespace_is_told_and_waited_for_once(mounted, tmp_path):
     """health() has the reason; the first call waits in vain, the next ones fail at once."""
-    with LoadBalancer("reviews:http", kubeconfig=str(tmp_path / "none"), ready_timeout=0.2) as lb:
+    with LoadBalancer(
+        "reviews:http", discovery=DiscoveryOptions(kubeconfig=str(tmp_path / "none")), ready_timeout=0.2
+    ) as lb:
         for _ in range(2):
             with pytest.raises(NotReady, match="the own namespace, and that is unknown"):
                 lb.call(lambda attempt: attempt)
@@ -201,7 +209,7 @@ def test_a_kubeconfig_that_comes_later_counts(mounted, tmp_path, monkeypatch, ca
     monkeypatch.setattr("kubelb.discovery.backoff.FIRST", 30.0 if asked else 0.05)
     monkeypatch.setenv("KUBELB_TARGETS", "reviews.late=127.0.0.1:8080")
     path = tmp_path / "later"
-    with LoadBalancer("reviews:http", kubeconfig=str(path), ready_timeout=0.2) as lb:
+    with LoadBalancer("reviews:http", discovery=DiscoveryOptions(kubeconfig=str(path)), ready_timeout=0.2) as lb:
         with pytest.raises(NotReady, match="there is no kubeconfig at"):
             lb.call(lambda attempt: attempt)
         assert lb._first_wait() == 0.0
@@ -221,7 +229,10 @@ def test_grpc_authority(mounted, tmp_path):
     from kubelb.adapters.grpc import insecure_channel
 
     path = config(tmp_path / "c", "a", a="ctx")
-    with LoadBalancer("reviews:http", kubeconfig=path) as lb, insecure_channel(lb) as channel:
+    with (
+        LoadBalancer("reviews:http", discovery=DiscoveryOptions(kubeconfig=path)) as lb,
+        insecure_channel(lb) as channel,
+    ):
         assert ("grpc.default_authority", "reviews") in channel._options
         service = service_of(lb)
         service.placing.find(service.tell, service._rename)

@@ -4,10 +4,11 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+from tests.spelled import spelled
 
 import kubelb
 from discovery.build import piece, row, wire
-from kubelb import LoadBalancer, NoEndpoints, NotReady
+from kubelb import DiscoveryOptions, LoadBalancer, NoEndpoints, NotReady
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Skipped
 from kubelb.discovery.dns.finding import Finding, screened_finding
 from kubelb.discovery.dns.source import DnsDiscovery
@@ -179,10 +180,12 @@ def test_a_load_balancer_of_nothing_else():
     """It refuses, with the reason and the cure; with the option it would dial. A seed is no way around."""
     with LoadBalancer("static:///0.0.0.0:1") as lb, pytest.raises(NoEndpoints, match="allow_special_addresses=True"):
         lb.wait_ready(0.0)
-    with LoadBalancer("static:///0.0.0.0:1", allow_special_addresses=True) as lb:
+    with LoadBalancer("static:///0.0.0.0:1", discovery=DiscoveryOptions(allow_special_addresses=True)) as lb:
         lb.wait_ready(0.0)
         assert lb.health().error == ""
-    with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80", "127.0.0.1:80"]) as lb:
+    with LoadBalancer(
+        "reviews.prod:http", discovery=DiscoveryOptions(seed=["169.254.169.254:80", "127.0.0.1:80"])
+    ) as lb:
         assert [view.address for view in lb.endpoints()] == ["127.0.0.1:80"]
 
 
@@ -201,20 +204,23 @@ def test_the_off_switch_does_not_open_the_way(monkeypatch, by_variable):
                     lb.call(lambda attempt: attempt.endpoint.authority)
             else:
                 assert lb.call(lambda attempt: attempt.endpoint.authority) == found
-    with LoadBalancer("static:///169.254.169.254:80", allow_special_addresses=True) as lb, kubelb.disabled():
+    with (
+        LoadBalancer("static:///169.254.169.254:80", discovery=DiscoveryOptions(allow_special_addresses=True)) as lb,
+        kubelb.disabled(),
+    ):
         assert lb.call(lambda attempt: attempt.endpoint.authority) == "169.254.169.254:80"
 
 
 def test_a_seed_that_is_refused_is_none(tmp_path):
     """Calls wait for the first sync as without one, and are told what discovery is stuck on."""
     options = {"kubeconfig": str(tmp_path / "none"), "ready_timeout": 0.05}
-    with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80"], **options) as lb:
+    with LoadBalancer("reviews.prod:http", **spelled(options, seed=["169.254.169.254:80"])) as lb:
         assert lb.balancer.version is None
         with pytest.raises(
             NotReady, match="no endpoints are known from endpointslices, by an error in the configuration: "
         ):
             lb.call(lambda attempt: attempt)
-    with LoadBalancer("reviews.prod:http", seed=["169.254.169.254:80", "127.0.0.1:9"], **options) as lb:
+    with LoadBalancer("reviews.prod:http", **spelled(options, seed=["169.254.169.254:80", "127.0.0.1:9"])) as lb:
         assert lb.call(lambda attempt: attempt.endpoint.authority) == "127.0.0.1:9"
 
 
@@ -235,7 +241,7 @@ def test_the_whole_way():
                 ],
             }
         )
-        with LoadBalancer("kube:///web.prod:http", kubeconfig=cluster.kubeconfig) as lb:
+        with LoadBalancer("kube:///web.prod:http", discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig)) as lb:
             lb.wait_ready(20.0)
             assert [view.address for view in lb.endpoints()] == ["127.0.0.5:80"]
             wait_for(lambda: "169.254.1.1 (link-local)" in lb.health().error, 20.0)

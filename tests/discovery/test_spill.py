@@ -4,6 +4,7 @@ import socket
 import time
 
 import pytest
+from tests.spelled import spelled
 
 from kubelb import LoadBalancer
 from kubelb.core.events import SpilledOver
@@ -70,7 +71,7 @@ def test_nothing_to_watch_over():
 class Balancer(LoadBalancer):
     def __init__(self, *args, **options):
         self.spills = []
-        super().__init__(*args, **options)
+        super().__init__(*args, **spelled(options))
         self.on_event(self._heard)
 
     def _heard(self, event):

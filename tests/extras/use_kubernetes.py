@@ -21,7 +21,7 @@ with LocalCluster() as cluster, tempfile.TemporaryDirectory() as folder:
     config = yaml.safe_load(Path(cluster.kubeconfig).read_text(encoding="utf-8"))
     in_yaml, with_oidc = Path(folder) / "config", Path(folder) / "oidc"
     in_yaml.write_text(yaml.safe_dump(config), encoding="utf-8")
-    with kubelb.LoadBalancer("reviews.prod:http", kubeconfig=str(in_yaml)) as lb:
+    with kubelb.LoadBalancer("reviews.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=str(in_yaml))) as lb:
         lb.wait_ready(10)
         assert len(lb.endpoints()) == 2
     config["users"][0]["user"] = OIDC

@@ -10,6 +10,7 @@ from tests.faults.by_hand import HAND, Acall, Call
 from tests.faults.clients import Client, Going
 from tests.faults.over_grpc import RPC, STREAM, AioStream, AioUnary, FutureCall, Gate, Stream, Unary
 from tests.faults.over_http import HTTP, AsyncHttpx, AsyncHttpx2, Httpx, Httpx2, Requests
+from tests.spelled import spelled
 from tests.waiting import until
 
 import kubelb
@@ -82,7 +83,7 @@ class Scene:
             "breaker": kubelb.CircuitBreaker(),
             "rng": Random(7),
         } | options
-        self.lb = kubelb.LoadBalancer(f"static:///{','.join(addresses)}", **options)
+        self.lb = kubelb.LoadBalancer(f"static:///{','.join(addresses)}", **spelled(options))
         self._all = self.lb.balancer.snapshot.endpoints
         self.states = self.lb.balancer.states()
         self.client = self.kind(self.lb)
@@ -90,7 +91,7 @@ class Scene:
 
     def discover(self, **options: Any) -> None:
         """The same by way of EndpointSlices, with everything as it is by default."""
-        self.lb = kubelb.LoadBalancer(self.service.address, kubeconfig=self.cluster.kubeconfig, **options)
+        self.lb = kubelb.LoadBalancer(self.service.address, **spelled(options, kubeconfig=self.cluster.kubeconfig))
         self.client = self.kind(self.lb)
         self.lb.wait_ready(20.0)
         self.client.connected(len(self.pods))

@@ -14,6 +14,7 @@ from tests.faults.asking import Allowed, Ask, How
 from tests.faults.http2_clients import QUICK
 from tests.faults.http2_pod import Pod, Told, answer
 from tests.faults.http2_rows import CODES
+from tests.spelled import spelled
 from tests.waiting import until
 
 import kubelb
@@ -36,7 +37,7 @@ def pods() -> Iterator[list[Pod]]:
 
 def balanced(*pods: Pod, **options: Any) -> kubelb.LoadBalancer:
     addresses = ",".join(pod.address for pod in pods)
-    return kubelb.LoadBalancer(f"static:///{addresses}", policy="round_robin", rng=Random(7), **options)
+    return kubelb.LoadBalancer(f"static:///{addresses}", policy="round_robin", rng=Random(7), **spelled(options))
 
 
 def states(lb: kubelb.LoadBalancer) -> list[str]:

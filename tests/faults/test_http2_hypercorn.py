@@ -19,6 +19,7 @@ import trustme
 from tests.faults.asking import Allowed, Ask, How
 from tests.faults.http2_clients import AsyncH2, SyncH2
 from tests.faults.over_http import AsyncHttpx, Httpx
+from tests.spelled import spelled
 
 import kubelb
 
@@ -90,7 +91,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., list[Server]]]:
 
 
 def balance(servers: list[Server], **options: Any) -> kubelb.LoadBalancer:
-    return kubelb.LoadBalancer(f"static:///{','.join(server.address for server in servers)}", **options)
+    return kubelb.LoadBalancer(f"static:///{','.join(server.address for server in servers)}", **spelled(options))
 
 
 @pytest.mark.parametrize("kind", [SyncH2, AsyncH2])

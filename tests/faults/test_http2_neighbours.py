@@ -17,6 +17,7 @@ from tests.faults.asking import Allowed, Ask, End, How
 from tests.faults.clients import Client
 from tests.faults.http2_clients import AsyncH2, AsyncH2x2, SyncH2, SyncH2x2
 from tests.faults.http2_pod import FIRST_WINDOW, MOST_STREAMS, Pod, Told
+from tests.spelled import spelled
 from tests.waiting import until
 
 import kubelb
@@ -33,7 +34,9 @@ def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
     made: list[tuple[Client, kubelb.LoadBalancer, tuple[Pod, ...]]] = []
 
     def make(*pods: Pod, limits: Any = None, **options: Any) -> Client:
-        lb = kubelb.LoadBalancer(f"static:///{','.join(pod.address for pod in pods)}", policy="round_robin", **options)
+        lb = kubelb.LoadBalancer(
+            f"static:///{','.join(pod.address for pod in pods)}", policy="round_robin", **spelled(options)
+        )
         kind = type("Kind", (request.param,), {"options": {"limits": limits} if limits else {}})
         made.append((kind(lb), lb, pods))
         return made[-1][0]

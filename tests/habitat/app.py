@@ -26,7 +26,11 @@ from kubelb.adapters.httpx import Transport
 from kubelb.adapters.requests import mount
 
 PATIENCE = 30.0
-lb = kubelb.LoadBalancer("web.prod:http", kubeconfig=os.environ["HABITAT_KUBECONFIG"], ready_timeout=PATIENCE)
+lb = kubelb.LoadBalancer(
+    "web.prod:http",
+    discovery=kubelb.DiscoveryOptions(kubeconfig=os.environ["HABITAT_KUBECONFIG"]),
+    ready_timeout=PATIENCE,
+)
 session = requests.Session()
 mount(session, lb)
 client = httpx.Client(mounts={"http://web.prod": Transport(lb)}, timeout=PATIENCE)

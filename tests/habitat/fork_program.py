@@ -31,7 +31,9 @@ client: httpx.Client
 
 def open_up(kubeconfig: str) -> None:
     global lb, client
-    lb = kubelb.LoadBalancer("web.prod:http", kubeconfig=kubeconfig, ready_timeout=LONG)
+    lb = kubelb.LoadBalancer(
+        "web.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=kubeconfig), ready_timeout=LONG
+    )
     mount(session, lb)
     client = httpx.Client(mounts={"http://web.prod": Transport(lb)}, timeout=LONG)
 

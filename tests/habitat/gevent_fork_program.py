@@ -21,7 +21,7 @@ import kubelb
 from kubelb.adapters.requests import mount
 
 warnings.simplefilter("ignore", DeprecationWarning)
-lb = kubelb.LoadBalancer("web.prod:http", kubeconfig=sys.argv[1], ready_timeout=45)
+lb = kubelb.LoadBalancer("web.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=sys.argv[1]), ready_timeout=45)
 session = requests.Session()
 mount(session, lb)
 

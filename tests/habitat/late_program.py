@@ -42,7 +42,9 @@ def said(job):
 alone = clients(static)
 print("static", [said(job) for job in alone.values()])
 if kubeconfig:
-    lb = kubelb.LoadBalancer("web.prod:http", kubeconfig=kubeconfig, ready_timeout=30)
+    lb = kubelb.LoadBalancer(
+        "web.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=kubeconfig), ready_timeout=30
+    )
     used = clients(lb)
     print("used", [said(job) for job in used.values()])
 if kind == "gevent":

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.spelled import spelled
 from tests.stalls import elapsed
 
 from kubelb import LoadBalancer
@@ -42,7 +43,7 @@ class Balancer(LoadBalancer):
         self.events: list[Event] = []
         self._patience: dict[str, Any] = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
         self._hold = hold
-        super().__init__(target, **options)
+        super().__init__(target, **spelled(options))
         self.on_event(self.events.append)
         if service_of(self).placing.options.nameserver is None:  # else the ladder, as it is
             service_of(self).placing.source = self._source  # type: ignore[method-assign,assignment]

@@ -69,7 +69,7 @@ def serve(client: httpx.Client, origin: str, newcomer: str) -> int:
 
 
 def main(target: str, kubeconfig: str, newcomer: str) -> int:
-    lb = kubelb.LoadBalancer(target, kubeconfig=kubeconfig)
+    lb = kubelb.LoadBalancer(target, discovery=kubelb.DiscoveryOptions(kubeconfig=kubeconfig))
     lb.wait_ready(PATIENCE)  # on a busy machine the kubernetes package alone takes seconds to be imported
     origin = f"http://{lb.target.service}.{lb.target.namespace}"
     client = httpx.Client(mounts={origin: Transport(lb)}, timeout=PATIENCE)

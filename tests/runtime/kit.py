@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tests.spelled import spelled
+
 from core.kit import pods
 from kubelb import LoadBalancer
 from kubelb.model import Endpoint, Health, Snapshot
@@ -65,7 +67,7 @@ class Scripted(LoadBalancer):
     make: Callable[[], Source]
 
     def __init__(self, target: str, **options: object) -> None:
-        super().__init__(target, **options)  # type: ignore[arg-type]
+        super().__init__(target, **spelled(options))  # type: ignore[arg-type]
         service_of(self).placing.source = lambda *_: self.make()  # type: ignore[method-assign]
 
 

@@ -9,6 +9,7 @@ import grpc
 import httpx
 import pytest
 import requests
+from tests.spelled import spelled
 
 import kubelb
 import kubelb.adapters.grpc
@@ -53,7 +54,7 @@ def test_dropped_by_any_user_and_from_any_source(soon: None, target: str, use: C
     """Neither a thread, a stream nor an appointment keeps it alive; the stream and the threads go, too."""
     with no_threads_left(), LocalCluster() as cluster:
         cluster.service("reviews.prod", replicas=2, headless=True)
-        lb = kubelb.LoadBalancer(target, **targets(cluster))
+        lb = kubelb.LoadBalancer(target, **spelled(targets(cluster)))
         lb.wait_ready()
         assert use(lb)
         held = ref(lb)
@@ -68,7 +69,7 @@ def test_dropped_under_a_channel(soon: None) -> None:
     with no_threads_left(), LocalCluster() as cluster:
         cluster.service("echo.prod:grpc", grpc=True)
         channel = kubelb.adapters.grpc.insecure_channel(
-            kubelb.LoadBalancer("kube:///echo.prod:grpc", **targets(cluster))
+            kubelb.LoadBalancer("kube:///echo.prod:grpc", **spelled(targets(cluster)))
         )
         assert isinstance(channel, grpc.Channel)
         assert channel.unary_unary("/kubelb.testing.Echo/Unary")(b"x", timeout=5.0) == b"x"
@@ -98,7 +99,7 @@ def test_who_is_used_is_not_dropped(soon: None) -> None:
     """A client that holds it is enough: many looks later it still hears of changes."""
     with LocalCluster() as cluster:
         svc = cluster.service("reviews.prod")
-        sees_all_of(kubelb.LoadBalancer("kube:///reviews.prod:http", **targets(cluster)), svc)
+        sees_all_of(kubelb.LoadBalancer("kube:///reviews.prod:http", **spelled(targets(cluster))), svc)
         gc.collect()
         until(lambda: cluster.api.watchers == 0)
 

@@ -8,6 +8,7 @@ import pickle
 from typing import Any
 
 import pytest
+from tests.spelled import spelled
 
 from kubelb import LoadBalancer, RoundRobin
 
@@ -29,7 +30,7 @@ TARGET = "reviews.prod:http"
 def test_options_of_another_kind(options: dict[str, Any], said: str) -> None:
     """Each is named."""
     with pytest.raises(TypeError, match=said):
-        LoadBalancer(TARGET, **options)
+        LoadBalancer(TARGET, **spelled(options))
 
 
 @pytest.mark.parametrize("timeout", ["5", None, -1.0, float("nan")])

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.spelled import spelled
 from tests.stalls import elapsed
 
 from core.kit import pod, pods
-from kubelb import LoadBalancer
+from kubelb import DiscoveryOptions, LoadBalancer
 from kubelb.clock import monotonic
 from kubelb.core.table import Difference
 from kubelb.errors import Closed, NoEndpoints, NotReady, TargetError, UnknownService
@@ -176,7 +177,7 @@ def test_a_seed_serves_until_the_first_sync_and_no_longer() -> None:
         lb.wait_ready()
         lb.close()
     with pytest.raises(TargetError):
-        LoadBalancer("svc.ns", seed="10.0.0.1:80")
+        LoadBalancer("svc.ns", discovery=DiscoveryOptions(seed="10.0.0.1:80"))
 
 
 def test_a_seed_serves_while_discovery_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,12 +242,12 @@ def test_two_threads_open_one_source() -> None:
 def test_options_out_of_range_are_refused() -> None:
     """By name, with what to give."""
     with pytest.raises(ValueError, match="traffic_policy"):
-        LoadBalancer(STATIC, traffic_policy="local")
+        LoadBalancer(STATIC, discovery=DiscoveryOptions(traffic_policy="local"))
     with pytest.raises(ValueError, match="max_stale"):
-        LoadBalancer(STATIC, max_stale=0)
+        LoadBalancer(STATIC, discovery=DiscoveryOptions(max_stale=0))
     for port in (0, 65536, "http", True, 80.0):
         with pytest.raises(ValueError, match=f"fallback_port={port!r}: give a number"):
-            LoadBalancer(STATIC, fallback_port=port)  # type: ignore[arg-type]
+            LoadBalancer(STATIC, discovery=DiscoveryOptions(fallback_port=port))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="policy"):
         LoadBalancer(STATIC, policy="best")
     for patience in (-1, math.nan, "5", None):
@@ -254,7 +255,7 @@ def test_options_out_of_range_are_refused() -> None:
             LoadBalancer(STATIC, ready_timeout=patience)  # type: ignore[arg-type]
     for domain in ("", ".cluster.local", "cluster..local", "clüster.local", None):
         with pytest.raises(TargetError, match=f"cluster_domain={domain!r}: give"):
-            LoadBalancer(STATIC, cluster_domain=domain)  # type: ignore[arg-type]
+            LoadBalancer(STATIC, discovery=DiscoveryOptions(cluster_domain=domain))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -270,15 +271,15 @@ def test_options_out_of_range_are_refused() -> None:
 def test_options_of_another_type_are_refused(option: str, value: Any, cure: str) -> None:
     """When the load balancer is made, not by its first request or on a thread of its own."""
     with pytest.raises((TypeError, ValueError), match=f"{option}={value!r}: give .*{cure}"):
-        LoadBalancer("svc.ns:http", **{option: value})
-    LoadBalancer("svc.ns:http", kubeconfig=Path("/nowhere")).close()  # type: ignore[arg-type]  # as `open` takes it
+        LoadBalancer("svc.ns:http", **spelled({option: value}))
+    LoadBalancer("svc.ns:http", discovery=DiscoveryOptions(kubeconfig=Path("/nowhere"))).close()  # type: ignore[arg-type]  # as `open` takes it
 
 
 @pytest.mark.parametrize("seed", [[], 5, ["10.0.0.1"], [b"10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.1:80"]])
 def test_a_seed_that_is_none_is_named(seed: Any) -> None:
     """The option, and what was wrong with it."""
     with pytest.raises(TargetError, match=r"seed=.*: give 'ip:port' texts, one at least, or None"):
-        LoadBalancer("svc.ns", seed=seed)
+        LoadBalancer("svc.ns", discovery=DiscoveryOptions(seed=seed))
 
 
 def test_waiting_without_an_end() -> None:

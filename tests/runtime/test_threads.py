@@ -40,7 +40,9 @@ def test_discovery(begun):
         cluster.service("reviews.prod", replicas=1)
         target = cluster.dns.target("reviews.prod", "http")
         with (
-            kubelb.LoadBalancer("kube:///reviews.prod:http", kubeconfig=cluster.kubeconfig) as slices,
+            kubelb.LoadBalancer(
+                "kube:///reviews.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)
+            ) as slices,
             kubelb.LoadBalancer(target) as names,
         ):
             slices.wait_ready()

@@ -141,7 +141,12 @@ def test_local_cluster():
     assert said.startswith("`async with` a LocalCluster")
 
     async def main() -> int:
-        with LocalCluster() as cluster, kubelb.LoadBalancer("reviews.prod:http", kubeconfig=cluster.kubeconfig) as lb:
+        with (
+            LocalCluster() as cluster,
+            kubelb.LoadBalancer(
+                "reviews.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig)
+            ) as lb,
+        ):
             cluster.service("reviews.prod:http")
             return await trio.to_thread.run_sync(lb.call, lambda attempt: attempt.number)
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.spelled import spelled
+
 import kubelb
 from kubelb.core.events import Event
 from kubelb.service import service_of
@@ -124,5 +126,5 @@ class Watched(kubelb.LoadBalancer):
 
     def __init__(self, evidence: Evidence, target: str, **options: Any) -> None:
         self.evidence = evidence
-        super().__init__(target, **options)
+        super().__init__(target, **spelled(options))
         self.on_event(evidence.event)

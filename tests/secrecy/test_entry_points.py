@@ -254,7 +254,7 @@ def test_the_content_of_a_kubeconfig_in_place_of_its_path(evidence: Evidence, tm
         Path(content),
     ):
         with pytest.raises((TypeError, ValueError), match="kubeconfig=") as caught:
-            kubelb.LoadBalancer(TARGET, kubeconfig=given)
+            kubelb.LoadBalancer(TARGET, discovery=kubelb.DiscoveryOptions(kubeconfig=given))
         evidence.add("the constructor", f"{caught.value!s} {caught.value!r} {caught.value.__context__!r}")
     for command in ("doctor", "endpoints"):
         done = CliRunner().invoke(app, [command, TARGET, "--kubeconfig", content])
@@ -296,10 +296,10 @@ def test_a_target_with_a_password(text: str, evidence: Evidence) -> None:
         lambda: parse_target(text),
         lambda: kubelb.LoadBalancer(text),
         lambda: parse_nameserver(text),
-        lambda: kubelb.LoadBalancer(TARGET, nameserver=text),
-        lambda: kubelb.LoadBalancer(TARGET, seed=[text]),
-        lambda: kubelb.LoadBalancer(TARGET, seed=text),
-        lambda: kubelb.LoadBalancer(TARGET, cluster_domain=text),
+        lambda: kubelb.LoadBalancer(TARGET, discovery=kubelb.DiscoveryOptions(nameserver=text)),
+        lambda: kubelb.LoadBalancer(TARGET, discovery=kubelb.DiscoveryOptions(seed=[text])),
+        lambda: kubelb.LoadBalancer(TARGET, discovery=kubelb.DiscoveryOptions(seed=text)),
+        lambda: kubelb.LoadBalancer(TARGET, discovery=kubelb.DiscoveryOptions(cluster_domain=text)),
     ):
         with pytest.raises(TargetError) as caught:
             way()

@@ -36,8 +36,12 @@ class SyncHalf:
         self._ledger = ledger
         self._over = threading.Event()
         self.balancers = {
-            "web": kubelb.LoadBalancer("web.prod:http", kubeconfig=places.kubeconfig),
-            "rpc": kubelb.LoadBalancer("rpc.prod:grpc", kubeconfig=places.kubeconfig),
+            "web": kubelb.LoadBalancer(
+                "web.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=places.kubeconfig)
+            ),
+            "rpc": kubelb.LoadBalancer(
+                "rpc.prod:grpc", discovery=kubelb.DiscoveryOptions(kubeconfig=places.kubeconfig)
+            ),
             "pages": kubelb.LoadBalancer("static:///" + ",".join(places.pages)),
         }
         self._open: list[Any] = []

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from tests.spelled import spelled
 
 from kubelb import LoadBalancer
 from kubelb.adapters.httpx import Transport
@@ -42,7 +43,7 @@ class Watched(LoadBalancer):
 
     def __init__(self, name: str, target: str, say: Say, **options: Any) -> None:
         self._name, self._say = name, say
-        super().__init__(target, telemetry=False, **options)
+        super().__init__(target, telemetry=False, **spelled(options))
         self.on_event(self._heard)
 
     def _heard(self, event: Event) -> None:

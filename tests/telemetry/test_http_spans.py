@@ -10,6 +10,7 @@ import requests
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
+from tests.spelled import spelled
 
 import kubelb
 from kubelb.adapters.httpx import AsyncTransport, Transport
@@ -24,7 +25,7 @@ DURATION = "http.client.request.duration"
 def balancer(sdk: Sdk, pods: Service, **options: Any) -> kubelb.LoadBalancer:
     options.setdefault("telemetry", sdk.telemetry())
     target = "static:///" + ",".join(pod.address for pod in pods)
-    return kubelb.LoadBalancer(target, policy="round_robin", **options)
+    return kubelb.LoadBalancer(target, policy="round_robin", **spelled(options))
 
 
 def by_httpx(lb: kubelb.LoadBalancer, method: str = "GET", url: str = URL, **given: Any) -> int:

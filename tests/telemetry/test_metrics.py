@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.spelled import spelled
 
 import kubelb
 from core.kit import Clock, pods
-from kubelb import CircuitBreaker, Endpoint, LoadBalancer, Retry, RetryBudget, Snapshot
+from kubelb import CircuitBreaker, DiscoveryOptions, Endpoint, LoadBalancer, Retry, RetryBudget, Snapshot
 from kubelb.core import events
 from kubelb.model import Changes
 from kubelb.telemetry.looking import ROWS
@@ -39,7 +40,7 @@ def total(sdk: Sdk, name: str) -> float:
 
 def balancer(sdk: Sdk, target: str = TWO, **options: Any) -> LoadBalancer:
     options.setdefault("telemetry", sdk.telemetry())
-    return LoadBalancer(target, policy="round_robin", clock=Clock(), rng=random.Random(1), **options)
+    return LoadBalancer(target, policy="round_robin", clock=Clock(), rng=random.Random(1), **spelled(options))
 
 
 def test_requests_picks_and_outcomes(sdk: Sdk) -> None:
@@ -155,9 +156,13 @@ def test_a_name_that_is_found_later(sdk: Sdk, tmp_path: Path, monkeypatch: pytes
     config = tmp_path / "config"
     config.write_text("{current-context: a, contexts: [{name: a, context: {cluster: c, namespace: prod}}]}")
     told: list[events.Event] = []
-    other = kubelb.LoadBalancer("reviews:http", kubeconfig=str(config), telemetry=kubelb.Telemetry(service="mine"))
+    other = kubelb.LoadBalancer(
+        "reviews:http",
+        discovery=kubelb.DiscoveryOptions(kubeconfig=str(config)),
+        telemetry=kubelb.Telemetry(service="mine"),
+    )
     options = {"kubeconfig": str(config), "telemetry": sdk.telemetry(""), "breaker": CircuitBreaker()}
-    with other, LoadBalancer("reviews:http", **options) as lb:
+    with other, LoadBalancer("reviews:http", **spelled(options)) as lb:
         lb.on_event(told.append)
         lb.wait_ready(20.0)
         with suppress(ConnectionRefusedError):
@@ -352,7 +357,9 @@ def test_ten_thousand_endpoints_are_looked_at_quickly(sdk: Sdk) -> None:
 def test_an_api_server_that_is_away(sdk: Sdk, cluster: Any, pods: Service) -> None:
     """Its failures by kind, the source it was, the age of what is known; and its return."""
     lb = LoadBalancer(
-        "reviews.prod:http", kubeconfig=cluster.kubeconfig, max_stale=0.01, telemetry=sdk.telemetry("reviews.prod:http")
+        "reviews.prod:http",
+        discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig, max_stale=0.01),
+        telemetry=sdk.telemetry("reviews.prod:http"),
     )
     with lb:
         lb.wait_ready()

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
+from tests.spelled import spelled
 
 import kubelb
 from kubelb.adapters import grpc as balanced
@@ -28,7 +29,7 @@ METADATA = (("x-mine", "yes"), ("traceparent", "00-" + "1" * 32 + "-" + "2" * 16
 
 def balancer(sdk: Sdk, pods: Service, **options: Any) -> kubelb.LoadBalancer:
     target = "static:///" + ",".join(pod.address for pod in pods)
-    return kubelb.LoadBalancer(target, policy="round_robin", telemetry=sdk.telemetry(), **options)
+    return kubelb.LoadBalancer(target, policy="round_robin", telemetry=sdk.telemetry(), **spelled(options))
 
 
 def asked(kind: str) -> Any:
@@ -131,7 +132,9 @@ def test_attempt_after_attempt(sdk: Sdk, rpc_pods: Service, way: Callable[..., A
 @pytest.mark.parametrize("way", [sync, soon])
 def test_the_address_of_a_service(sdk: Sdk, cluster: Any, rpc_pods: Service, way: Callable[..., Any]) -> None:
     """Its name, and its port where that is a number."""
-    lb = kubelb.LoadBalancer("rpc.prod:grpc", kubeconfig=cluster.kubeconfig, telemetry=sdk.telemetry(""))
+    lb = kubelb.LoadBalancer(
+        "rpc.prod:grpc", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig), telemetry=sdk.telemetry("")
+    )
     with lb:
         assert way(lb, "unary_unary") == b"a"
     (duration,) = sdk.durations(DURATION)

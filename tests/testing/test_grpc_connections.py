@@ -132,7 +132,9 @@ def test_http_has_no_word_for_it(cluster: LocalCluster) -> None:
 @pytest.mark.slow
 def test_kubelb_goes_round_a_goaway(cluster: LocalCluster, svc: Service) -> None:
     """Under load, each pod in turn: nothing of it is seen by calls that may be repeated, and all pods stay in use."""
-    lb = kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig, policy="round_robin")
+    lb = kubelb.LoadBalancer(
+        "reviews.prod:grpc", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig), policy="round_robin"
+    )
     with lb, balanced.insecure_channel(lb, idempotent=True) as channel:
         echo = channel.unary_unary(ECHO)
         for number in range(30):
@@ -158,19 +160,19 @@ def test_client_certificates(cluster: LocalCluster, grpc_: bool) -> None:
 
         from kubelb.adapters.httpx import Transport
 
-        lb = kubelb.LoadBalancer("reviews.prod:http", kubeconfig=cluster.kubeconfig)
+        lb = kubelb.LoadBalancer("reviews.prod:http", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig))
         with lb, httpx.Client(transport=Transport(lb, verify=cluster.ca_file, cert=(cert, key))) as client:
             assert client.get("https://reviews.prod/").status_code == 200
         with httpx.Client(transport=Transport(lb, verify=cluster.ca_file)) as client, pytest.raises(httpx.HTTPError):
             client.get("https://reviews.prod/")
         return
-    lb = kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig)
+    lb = kubelb.LoadBalancer("reviews.prod:grpc", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig))
     files = balanced.TlsFiles(ca=cluster.ca_file, cert=cert, key=key)
     with lb, balanced.secure_channel(lb, files, idempotent=True) as channel:
         for pod in svc:
             assert channel.unary_unary(ECHO)(b"x", timeout=20) == b"x"
             pod.goaway()
-    lb = kubelb.LoadBalancer("reviews.prod:grpc", kubeconfig=cluster.kubeconfig)
+    lb = kubelb.LoadBalancer("reviews.prod:grpc", discovery=kubelb.DiscoveryOptions(kubeconfig=cluster.kubeconfig))
     files = balanced.TlsFiles(ca=cluster.ca_file)
     with lb, balanced.secure_channel(lb, files) as channel, pytest.raises(grpc.RpcError):
         channel.unary_unary(ECHO)(b"x", timeout=5)

@@ -15,6 +15,7 @@ from contextlib import closing
 import httpx
 import pytest
 from tests.guard import loopback
+from tests.spelled import spelled
 
 from kubelb import LoadBalancer
 from kubelb.adapters.httpx import Transport
@@ -158,7 +159,7 @@ def test_a_fallback_on_the_cluster_ip_reaches_a_pod(services: LocalCluster, targ
         target = services.dns.target("reviews.prod", "http" if target == "srv" else port)
     options = {"kubeconfig": services.kubeconfig, "nameserver": services.dns.address}
     with (
-        LoadBalancer(target, ready_timeout=20.0, **options) as lb,
+        LoadBalancer(target, ready_timeout=20.0, **spelled(options)) as lb,
         httpx.Client(transport=Transport(lb, hosts=["reviews.prod"])) as client,
     ):
         answered = client.get("http://reviews.prod/")

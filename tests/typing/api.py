@@ -38,11 +38,13 @@ def construct() -> kubelb.LoadBalancer:
         limits=kubelb.ConcurrencyLimits(max_requests=1024, max_requests_per_endpoint=100, observe=True),
         breaker=kubelb.CircuitBreaker(failure_rate=0.5, slow_call_duration=2.0, per_service=False),
         slow_start=kubelb.SlowStart(window=10.0),
-        zone="eu-1a",
-        seed=["10.0.0.1:80"],
-        fallback_port=8080,
-        families=("IPv6", "IPv4"),
-        nameserver="10.96.0.10:53",
+        discovery=kubelb.DiscoveryOptions(
+            zone="eu-1a",
+            seed=["10.0.0.1:80"],
+            fallback_port=8080,
+            families=("IPv6", "IPv4"),
+            nameserver="10.96.0.10:53",
+        ),
         telemetry=kubelb.Telemetry(service="reviews", tracer_provider=trace.get_tracer_provider()),
         rng=random.Random(1),
     )
@@ -224,7 +226,7 @@ def tests(kubelb_cluster: LocalCluster) -> None:
     service.scale(5)
     dns: Dns = kubelb_cluster.dns
     dns.fail("SERVFAIL", times=2)
-    kubelb.LoadBalancer(dns.target(service.name, "http"), fallback_port=8080)
+    kubelb.LoadBalancer(dns.target(service.name, "http"), discovery=kubelb.DiscoveryOptions(fallback_port=8080))
 
 
 def rpc_tests(kubelb_cluster: LocalCluster) -> list[float | None]:

@@ -72,7 +72,7 @@ class disabled:  # noqa: N801  # used as a verb: `with kubelb.disabled()`
     counts before both. Where there is none they raise NoEndpoints.
 
     >>> import kubelb
-    >>> lb = kubelb.LoadBalancer("reviews.prod:http", fallback_port=80)
+    >>> lb = kubelb.LoadBalancer("reviews.prod:http", discovery=kubelb.DiscoveryOptions(fallback_port=80))
     >>> with kubelb.disabled():
     ...     lb.call(lambda attempt: attempt.endpoint.authority)
     'reviews.prod.svc.cluster.local:80'
