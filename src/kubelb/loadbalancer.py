@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.health.breaker import CircuitBreaker
@@ -26,20 +26,24 @@ from kubelb.telemetry.options import Telemetry
 
 __all__ = ["LoadBalancer"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _takes_old_keywords(init: Callable[..., None]) -> Callable[..., None]:
-    """Options of discovery as keywords of their own, for as long as something still gives them so."""
+def _names_moved_options(init: Callable[P, None]) -> Callable[P, None]:
+    """Each option of discovery was once a keyword of its own: one that is given so is named, with its new place."""
 
     @wraps(init)
-    def translating(*args: Any, **options: Any) -> None:
-        moved = {name: options.pop(name) for name in DiscoveryOptions.__slots__ if name in options}
-        if moved:
-            options["discovery"] = DiscoveryOptions(**moved)
+    def checked(*args: P.args, **options: P.kwargs) -> None:
+        if moved := [name for name in DiscoveryOptions.__slots__ if name in options]:
+            given = ", ".join(f"{name}=..." for name in moved)
+            raise TypeError(
+                f"LoadBalancer({given}): options of discovery are one value now; "
+                f"give LoadBalancer(..., discovery=kubelb.DiscoveryOptions({given}))"
+            )
         init(*args, **options)
 
-    return translating
+    return checked
 
 
 class LoadBalancer:
@@ -73,7 +77,7 @@ class LoadBalancer:
     >>> lb.close()
     """
 
-    @_takes_old_keywords
+    @_names_moved_options
     def __init__(
         self,
         target: str | Discovery,
