@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -20,6 +21,7 @@ from kubelb.adapters import httpx2 as adapter2
 from kubelb.adapters import requests as adapter3
 from kubelb.adapters.grpc import aio as rpc_adapter_aio
 from kubelb.core import Balancer, EndpointState
+from kubelb.core.events import Event
 from kubelb.testing import Backend, Dns, LocalCluster, ReceivedCall, check_policy
 
 
@@ -68,6 +70,40 @@ def look(lb: kubelb.LoadBalancer) -> str:
     views: tuple[kubelb.EndpointView, ...] = lb.endpoints()
     circuits = f"{views[0].circuit} {health.circuit}"
     return f"{health.source} {health.age} {health.fallback} {views[0].address} {views[0].latency} {circuits}"
+
+
+def listen(lb: kubelb.LoadBalancer) -> None:
+    told: list[Event] = []
+    take_back: Callable[[], None] = lb.on_event(told.append)
+    take_back()
+
+    @lb.on_event
+    def names(event: Event) -> None:
+        print(event.service)
+
+    names()
+
+
+class Registry:
+    def start(self, notify: Callable[[], None]) -> None:
+        notify()
+
+    def poll(self, now: float) -> tuple[kubelb.Snapshot | None, float | None]:
+        return kubelb.Snapshot(1, (kubelb.Endpoint("10.0.0.1", 80),)), now + 1.0
+
+    def health(self) -> kubelb.Health:
+        return kubelb.Health("registry", synced=True, age=0.0)
+
+    def resync_now(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def discover() -> tuple[object, ...]:
+    source: kubelb.Discovery = Registry()
+    lb = kubelb.LoadBalancer(source, retry=None)
+    zone: str | None = kubelb.DiscoveryOptions(zone="eu-1a").zone
+    return lb.target, zone, adapter.Transport(source), rpc_adapter.insecure_channel(Registry())
 
 
 def judge(result: object, error: Exception | None) -> kubelb.Outcome | None:
