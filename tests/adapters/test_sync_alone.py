@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from kubelb import lazily
-from kubelb.core.policies import RoundRobin
 
 ASYNC_ONLY = "asyncio", "anyio._core", "anyio.abc", "concurrent.futures", "typing_extensions", "subprocess"
 """What httpx alone does not load for a sync client either. (Its httpcore asks whether anyio is there.)"""

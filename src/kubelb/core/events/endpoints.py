@@ -75,8 +75,15 @@ class EjectionSpared(Event):
         return self._key(self.endpoint)
 
 
+BACK = "probe", "correlated", "too few are left", "the policy picks others"
+
+
 class Returned(Event):
-    """An ejected endpoint is back; `why` is ``"probe"``, ``"correlated"`` or ``"too few are left"``."""
+    """An ejected endpoint is back.
+
+    `why` is ``"probe"``, ``"correlated"``, ``"too few are left"`` or, of one that the policy would never pick, which
+    no probe can reach, ``"the policy picks others"``.
+    """
 
     endpoint: str
     why: str
@@ -88,7 +95,7 @@ class Returned(Event):
         "{ejection}",
         "Ejected endpoints that came back.",
         (
-            Attribute("kubelb.ejection.end", "why", ("probe", "correlated", "too few are left"), "why it is back"),
+            Attribute("kubelb.ejection.end", "why", BACK, "why it is back"),
             OBSERVED,
         ),
     )
