@@ -10,14 +10,13 @@ again. An adapter takes it by `service_of(lb)` and keeps it; users need not know
 
 import contextlib
 import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import ref
 
 from kubelb.clock import Clock
 from kubelb.core.balancer import Balancer
-from kubelb.core.events import EndpointsChanged, Event
+from kubelb.core.events import Event
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
@@ -29,11 +28,9 @@ from kubelb.core.retry.budget import BudgetState
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.options import DiscoveryOptions
-from kubelb.discovery.own import is_discovery
-from kubelb.errors import NoEndpoints, NotReady
+from kubelb.errors import NotReady
 from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import shown
-from kubelb.records import replace
 from kubelb.runtime.calls import Calls
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.fork import settled
@@ -41,19 +38,19 @@ from kubelb.runtime.greenlets import look
 from kubelb.runtime.hinting import seconds
 from kubelb.runtime.life import Life
 from kubelb.runtime.links import Links
-from kubelb.runtime.listening import Changed, Listeners
+from kubelb.runtime.listening import Changed, Listeners, changed
 from kubelb.runtime.loops import refuse_trio
 from kubelb.runtime.opening import Opening
-from kubelb.runtime.placing import OwnPlacing, Placing
+from kubelb.runtime.placing import placing_of
 from kubelb.runtime.readiness import Readiness
 from kubelb.runtime.standing import Standing
 from kubelb.runtime.switch import announce, off, switched_off
 from kubelb.runtime.weakly import weakly
 from kubelb.runtime.worker import worker
 from kubelb.target import Target
-from kubelb.telemetry.heard import Hear, Heard
-from kubelb.telemetry.logs import LogSink
+from kubelb.telemetry.heard import Hear
 from kubelb.telemetry.options import Telemetry
+from kubelb.telemetry.telling import Telling
 from kubelb.telemetry.watch import Watch
 
 __all__ = ["Service", "service_of"]
@@ -81,7 +78,7 @@ class Service(Calls):
         clock: Clock,
         rng: random.Random | None,
     ) -> None:
-        self.placing = _placing(target, discovery, clock)
+        self.placing = placing_of(target, discovery, clock)
         self.cluster_domain = self.placing.cluster_domain
         self.own_namespace = self.placing.own_namespace
         check_kind("retry", retry, Retry)
@@ -91,9 +88,8 @@ class Service(Calls):
         self.always_flow = self.retry.retry is not None
         self._off = switched_off()
         self._clock = clock
-        self._log = LogSink(clock, _later)
-        self._heard = Heard()
         self.watch = Watch(self.target, telemetry, clock)
+        self._telling = Telling(self.watch, clock, _later)
         self.balancer = Balancer(
             policy,
             service=str(self.target),
@@ -126,7 +122,7 @@ class Service(Calls):
                 self._publish(snapshot)
         self.placing.preload()
         if self._off:
-            announce(str(self.target), self._portless())
+            announce(str(self.target), self.placing.portless(self.balancer.snapshot))
         self.watch.open(self, self._budget)
         self._life = Life(weakly(self._start_anew), weakly(self._new_locks), weakly(self.opening.too_late))
 
@@ -161,25 +157,11 @@ class Service(Calls):
         feed = self.opening.now
         source = self._fixed or (feed.source if feed else None)
         health = source.health() if source else self.placing.health(feed.problem if feed else "")
-        counts = Counter(view.state for view in self.endpoints())
-        error, cure = self._standing.trouble()
-        if error and (not health.error or error in health.error):
-            health = replace(health, error=health.error or error, cure=health.cure or cure)
-        if self.opening.broken:
-            health = replace(health, error=self.opening.broken, cure="patch first")
-        return replace(health, counts=dict(sorted(counts.items())), circuit=self.balancer.circuit)
+        return self._standing.health(health, self.opening.broken)
 
     def plain_endpoint(self) -> Endpoint:
         """Return the Service by its own name, for calls that go past kubelb; NoEndpoints where it has no port."""
         return self.placing.plain_endpoint(self.balancer.snapshot)
-
-    def _portless(self) -> str:
-        """Why calls that need an address of kubelb's are refused while it is switched off; "" where they are not."""
-        try:
-            self.plain_endpoint()
-        except NoEndpoints as error:
-            return error.reason
-        return ""
 
     # Readiness
 
@@ -265,38 +247,20 @@ class Service(Calls):
 
     def on_event(self, hear: Hear) -> Callable[[], None]:
         """See `LoadBalancer.on_event`."""
-        return self._heard.add(hear)
+        return self._telling.on_event(hear)
 
     def tell(self, event: Event) -> None:
         """Report something that happened: to the log, to the counters and to callables of the user's."""
-        # One load balancer has one name: a source may be for another target, and an event may have an older name.
-        if event.service != self.balancer.service:
-            event = event.named(self.balancer.service)
         self.readiness.heard(event)
-        self._log(event)
-        self.watch.count(event)
-        self._heard.tell(event)
+        self._telling.tell(event, self.balancer.service)
 
     _emit = tell
 
     def _publish(self, snapshot: Snapshot) -> None:
         difference = self.balancer.update(snapshot)
-        added, removed = ([state.endpoint for state in each] for each in (difference.added, difference.removed))
         if difference.removed:
             self.watch.leave(difference.removed)
-        self.tell(
-            EndpointsChanged(
-                str(self.target),
-                snapshot.version,
-                len(snapshot.endpoints),
-                len(snapshot.parked),
-                tuple(endpoint.authority for endpoint in added),
-                tuple(endpoint.authority for endpoint in removed),
-                snapshot.problem,
-                tuple(endpoint.pod for endpoint in added),
-                tuple(endpoint.pod for endpoint in removed),
-            )
-        )
+        self.tell(changed(str(self.target), snapshot, difference))
         self._listeners.tell(difference)
 
     # What a process tells
@@ -304,7 +268,7 @@ class Service(Calls):
     def _start_anew(self) -> None:
         """In a forked child, on next use: nothing is in flight here."""
         self._new_locks()
-        self._log.after_fork_in_child()
+        self._telling.after_fork_in_child()
         self.balancer.forget_in_flight()
         self.watch.after_fork_in_child(self)
         if self._budget:
@@ -315,17 +279,6 @@ class Service(Calls):
     def _new_locks(self) -> None:
         self.opening.new_lock()
         self._listeners.new_lock()
-
-
-def _placing(target: str | Discovery, options: DiscoveryOptions | None, clock: Clock) -> Placing:
-    if options is not None and not isinstance(options, DiscoveryOptions):
-        cure = "; a Discovery of your own goes in the place of the target" if is_discovery(options) else ""
-        raise TypeError(f"discovery={shown(options)}: give a kubelb.DiscoveryOptions(...), or None{cure}")
-    if isinstance(target, str) or not is_discovery(target):
-        return Placing(target, options or DiscoveryOptions(), clock)  # type: ignore[arg-type]
-    if options is not None:
-        raise TypeError(f"discovery=...: {shown(target)} in the place of a target takes none of these options")
-    return OwnPlacing(target, clock)
 
 
 class _Served(Protocol):

@@ -94,7 +94,14 @@ def test_a_lock_held_by_another_thread_does_not_hang_the_child() -> None:
         taken, go_on = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with opening._lock, lb.balancer._lock, budget._lock, lb._log._lock, feed._lock, feed._worker._wakeup:
+            with (
+                opening._lock,
+                lb.balancer._lock,
+                budget._lock,
+                lb._telling._log._lock,
+                feed._lock,
+                feed._worker._wakeup,
+            ):
                 taken.set()
                 go_on.wait(20)
 

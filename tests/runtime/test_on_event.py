@@ -130,7 +130,7 @@ def test_no_lock_is_held() -> None:
             lb.health()
             service = service_of(lb)
             service.feed()
-            for lock in (service.opening._lock, service.balancer._lock, service._log._lock):
+            for lock in (service.opening._lock, service.balancer._lock, service._telling._log._lock):
                 with lock:
                     pass
 

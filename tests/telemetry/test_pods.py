@@ -15,6 +15,7 @@ from kubelb.adapters.grpc import insecure_channel
 from kubelb.adapters.httpx import AsyncTransport, Transport
 from kubelb.adapters.requests import answered_by, mount
 from kubelb.model import Endpoint, Snapshot
+from kubelb.service import service_of
 from kubelb.testing import Service
 from telemetry.kit import Sdk, said
 
@@ -97,7 +98,7 @@ def test_the_log_names_it(sdk: Sdk, pods: Service, heard: pytest.LogCaptureFixtu
         for _ in range(100):
             lb.call(ask)
         assert POD not in str(sdk.reader.get_metrics_data().to_json())
-        lb._log._churn.flush()
+        service_of(lb)._telling._log._churn.flush()
     lines = [record.getMessage() for record in heard.records]
     assert sum(f"10.0.0.0:80 ({POD}0) ejected" in line for line in lines) == 1
     for line in lines:

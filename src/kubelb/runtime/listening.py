@@ -5,11 +5,29 @@ from collections.abc import Callable
 from typing import TypeAlias
 from weakref import WeakMethod
 
+from kubelb.core.events import EndpointsChanged
 from kubelb.core.table import Difference
+from kubelb.model import Snapshot
 
-__all__ = ["Changed", "Listeners"]
+__all__ = ["Changed", "Listeners", "changed"]
 
 Changed: TypeAlias = Callable[[Difference], None]
+
+
+def changed(service: str, snapshot: Snapshot, difference: Difference) -> EndpointsChanged:
+    """Return the event that tells of a snapshot."""
+    added, removed = ([state.endpoint for state in each] for each in (difference.added, difference.removed))
+    return EndpointsChanged(
+        service,
+        snapshot.version,
+        len(snapshot.endpoints),
+        len(snapshot.parked),
+        tuple(endpoint.authority for endpoint in added),
+        tuple(endpoint.authority for endpoint in removed),
+        snapshot.problem,
+        tuple(endpoint.pod for endpoint in added),
+        tuple(endpoint.pod for endpoint in removed),
+    )
 
 
 class Listeners:

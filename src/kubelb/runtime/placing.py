@@ -16,16 +16,17 @@ from kubelb.discovery.mapped import VARIABLE as TARGETS
 from kubelb.discovery.mapped import mapped
 from kubelb.discovery.namespace import in_own_namespace, placed
 from kubelb.discovery.options import DiscoveryOptions, seed_endpoints
-from kubelb.discovery.own import OwnDiscovery, name_of
+from kubelb.discovery.own import OwnDiscovery, is_discovery, name_of
 from kubelb.discovery.plain import plain_endpoint
 from kubelb.discovery.select import Reached, check_target, preload, source_for
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.errors import NoEndpoints, TargetError
 from kubelb.model import Endpoint, Health, Snapshot
+from kubelb.printable import shown
 from kubelb.records import replace
 from kubelb.target import CLUSTER_DOMAIN, Target, domain_of, parse_target
 
-__all__ = ["OwnPlacing", "Placing"]
+__all__ = ["OwnPlacing", "Placing", "placing_of"]
 
 SOURCES = {"": "endpointslices", "kube": "endpointslices", "dns": "dns", "dns+srv": "dns+srv", "static": "static"}
 """Where endpoints will come from, for as long as there is no source that says so itself."""
@@ -123,6 +124,14 @@ class Placing:
             return snapshot.endpoints[0]
         return plain_endpoint(self.place, self.cluster_domain, self.options.fallback_port)
 
+    def portless(self, snapshot: Snapshot | None) -> str:
+        """Return why calls that need an address are refused while kubelb is switched off; "" where they are not."""
+        try:
+            self.plain_endpoint(snapshot)
+        except NoEndpoints as error:
+            return error.reason
+        return ""
+
 
 class OwnPlacing(Placing):
     """Of a Discovery of the user's own: it is where endpoints come from, and there is no name to look for."""
@@ -153,3 +162,15 @@ class OwnPlacing(Placing):
         """Raise NoEndpoints: there is no Service."""
         reason = "kubelb is switched off, and a Discovery of one's own is no Service that could be called by its name"
         raise NoEndpoints(str(self.target), reason)
+
+
+def placing_of(target: str | Discovery, options: DiscoveryOptions | None, clock: Clock) -> Placing:
+    """Return where endpoints are looked for; TypeError for options of another kind, or beside a Discovery."""
+    if options is not None and not isinstance(options, DiscoveryOptions):
+        cure = "; a Discovery of your own goes in the place of the target" if is_discovery(options) else ""
+        raise TypeError(f"discovery={shown(options)}: give a kubelb.DiscoveryOptions(...), or None{cure}")
+    if isinstance(target, str) or not is_discovery(target):
+        return Placing(target, options or DiscoveryOptions(), clock)  # type: ignore[arg-type]
+    if options is not None:
+        raise TypeError(f"discovery=...: {shown(target)} in the place of a target takes none of these options")
+    return OwnPlacing(target, clock)

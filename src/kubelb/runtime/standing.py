@@ -3,14 +3,16 @@
 Read by those that look (a user, discovery that has to choose), and never on the path of a request.
 """
 
+from collections import Counter
 from collections.abc import Collection
 
 from kubelb.core.balancer import Balancer
 from kubelb.core.reach import reached
 from kubelb.core.state import EndpointState
 from kubelb.core.view import EndpointView
-from kubelb.model import Address
+from kubelb.model import Address, Health
 from kubelb.printable import printable
+from kubelb.records import replace
 from kubelb.runtime.links import REFUSED, UNREACHABLE, Links
 
 __all__ = ["Standing"]
@@ -33,6 +35,19 @@ class Standing:
             view._replace(reasons=(*view.reasons, words[view.address])) if view.address in words else view
             for view in views
         )
+
+    def health(self, said: Health, broken: str) -> Health:
+        """Return what discovery says of itself, with what is known here: counts, trouble, the service's circuit.
+
+        `broken`: why nothing can work any more, "" where it can.
+        """
+        counts = Counter(view.state for view in self.views())
+        error, cure = self.trouble()
+        if error and (not said.error or error in said.error):
+            said = replace(said, error=said.error or error, cure=said.cure or cure)
+        if broken:
+            said = replace(said, error=broken, cure="patch first")
+        return replace(said, counts=dict(sorted(counts.items())), circuit=self._balancer.circuit)
 
     def trouble(self) -> tuple[str, str]:
         """Return error and cure where discovery is well and no request can be sent; else two empty texts."""
