@@ -8,9 +8,8 @@ import pytest
 from tests.adapters_grpc.aio_kit import eventually, on_loop
 from tests.adapters_grpc.conftest import in_flight
 
-import kubelb
 from kubelb.adapters.grpc import aio
-from kubelb.service import service_of
+from kubelb.service import Service
 
 
 @on_loop
@@ -51,7 +50,7 @@ async def test_a_close_that_is_cancelled(server: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-        def closed(lb: kubelb.LoadBalancer = channel.lb) -> bool:
-            return service_of(lb).opening.closed
+        def closed(service: Service = channel.lb) -> bool:
+            return service.opening.closed
 
         assert await eventually(closed), f"turn {turns}"
