@@ -108,6 +108,10 @@ class LoadBalancer:
             clock=clock,
             rng=rng,
         )
+        # What is on the path of a request is bound here without the frame between, which is a tenth of what it costs.
+        for name in ("call", "acall"):
+            if getattr(type(self), name) is getattr(LoadBalancer, name):  # none of a subclass's own
+                vars(self)[name] = getattr(self._service, name)
 
     @property
     def target(self) -> Target:

@@ -91,28 +91,17 @@ class Calls:
     _off = False
     """Whether the environment switches it off (see `switch.py`)."""
 
-    def plain_endpoint(self) -> Endpoint:
-        """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown."""
-        raise NotImplementedError
-
-    def feed(self) -> Feed | None:
-        """Begin discovery if it has not begun; returns what tells of news, None where there will be none."""
-        raise NotImplementedError
-
-    def _emit(self, event: Event) -> None:
-        raise NotImplementedError
-
-    def _first_wait(self) -> float:
-        """Seconds to wait for the first endpoints; none where a call has waited for the same in vain."""
-        raise NotImplementedError
-
-    def _gave_up(self) -> None:
-        """A call has waited in vain."""
-        raise NotImplementedError
-
-    def health(self) -> Health:
-        """Return how well the service is known."""
-        raise NotImplementedError
+    plain_endpoint: Callable[[], Endpoint]
+    """Return the Service itself, by its own name; raises NoEndpoints where its port is unknown."""
+    feed: Callable[[], Feed | None]
+    """Begin discovery if it has not begun; returns what tells of news, None where there will be none."""
+    health: Callable[[], Health]
+    """Return how well the service is known."""
+    _emit: Callable[[Event], None]
+    _first_wait: Callable[[], float]
+    """Return the seconds to wait for the first endpoints; none where a call has waited for the same in vain."""
+    _gave_up: Callable[[], None]
+    """A call has waited in vain."""
 
     def call(
         self,
