@@ -19,6 +19,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from kubelb.model import Endpoint
+from kubelb.records import record
 
 __all__ = ["NOBODY", "Choice", "Mode", "View", "decide", "mark"]
 
@@ -32,7 +33,8 @@ ZONE_HINTED = 32
 ZONE_MINE = 64
 
 
-class View(NamedTuple):
+@record(frozen=True, slots=True)
+class View:
     """Where the caller is and what counts as ready for it. "" is unknown: no endpoint is there, no hint names it."""
 
     node: str = ""

@@ -31,9 +31,9 @@ epoch than it noted, and does not sleep at all; nor can one that is about to fal
 import threading
 from bisect import insort
 from collections.abc import Callable
-from typing import NamedTuple
 
 from kubelb.clock import Clock
+from kubelb.records import record
 
 __all__ = ["AWAY", "HUNG", "JITTER", "PROBE", "RAMP", "WINDOW", "Comeback"]
 
@@ -51,7 +51,8 @@ JITTER = 1.0
 """Seconds within which those that were roused come."""
 
 
-class _Failing(NamedTuple):
+@record(frozen=True, slots=True)
+class _Failing:
     """A stream whose requests fail."""
 
     away: bool

@@ -8,7 +8,6 @@ A list has an end, whatever the server says: so many pages, so many bytes, so ma
 """
 
 from collections.abc import Generator
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,6 +20,7 @@ from kubelb.discovery.kube.stranger import between
 from kubelb.discovery.kube.stranger import page as page_of
 from kubelb.discovery.kube.wire import Slice, SliceList, decode_list, decode_named, decode_slice
 from kubelb.printable import shown
+from kubelb.records import record
 
 __all__ = ["Listed", "fetch"]
 
@@ -39,7 +39,8 @@ UNKNOWN = ""
 """Among the names of slices that could not be read: one whose name could not be read either."""
 
 
-class Listed(NamedTuple):
+@record(frozen=True, slots=True)
+class Listed:
     """What there was, and when; `unread` are the names of slices that make no sense."""
 
     version: str

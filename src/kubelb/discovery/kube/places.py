@@ -8,10 +8,11 @@ No lock: each step is a single operation on a dict, so it is right in threads, i
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from weakref import ref
 
 from kubelb.discovery.kube.access import Locator
+from kubelb.records import record
 
 __all__ = ["CURE", "UNPLACED", "Place", "after_fork_in_child", "join", "tell", "zone_of"]
 
@@ -23,7 +24,8 @@ CURE = (
 )
 
 
-class Place(NamedTuple):
+@record(frozen=True, slots=True)
+class Place:
     """A node of a cluster, the cluster named by the way to it."""
 
     locator: Locator

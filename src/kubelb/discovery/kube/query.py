@@ -5,8 +5,9 @@ version without ``resourceVersionMatch`` but with a ``limit`` means *exactly* th
 the limit where there is a watch cache; "" is the newest there is.
 """
 
-from typing import NamedTuple
 from urllib.parse import quote, urlencode
+
+from kubelb.records import record
 
 __all__ = ["Query"]
 
@@ -16,7 +17,8 @@ each comma takes three bytes on the wire."""
 _LABEL = "kubernetes.io/service-name"
 
 
-class Query(NamedTuple):
+@record(frozen=True, slots=True)
+class Query:
     """The slices of one Service, or of several in one namespace."""
 
     namespace: str

@@ -18,7 +18,7 @@ The work for one event is that of one slice; see `family.py`.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kubelb.discovery.kube.choose import READY, ZONE_HINTED, Mode, View
 from kubelb.discovery.kube.dedupe import rank
@@ -31,6 +31,7 @@ from kubelb.discovery.kube.versions import Seen
 from kubelb.discovery.kube.wire import Slice
 from kubelb.discovery.special import CURE, special
 from kubelb.model import Address, Changes, Endpoint, Snapshot
+from kubelb.records import record, replace
 
 __all__ = ["HOLD", "Reducer"]
 
@@ -47,7 +48,8 @@ _WARNINGS = 1000
 Endpoints = tuple[Endpoint, ...]
 
 
-class Known(NamedTuple):
+@record(frozen=True, slots=True)
+class Known:
     """What is kept of a slice beside its rows."""
 
     family: str
@@ -191,7 +193,7 @@ class Reducer:
         refused: set[str] | None = None if self._allow_special_addresses else set()
         rows = read_rows(piece, port, before=before, share=share, skipped=self._skip, refused=refused) if port else {}
         if refused:
-            self._note(name, known._replace(refused=frozenset(refused)))
+            self._note(name, replace(known, refused=frozenset(refused)))
             for ip in refused:
                 self._skip(ip, f"it is {special(ip)} and no pod's address; {CURE}")
         family.put(name, rows, rank(piece.changed, piece.metadata.resource_version), now)
@@ -234,7 +236,7 @@ class Reducer:
         present = [zone for zone, count in self._zones.items() if count > 0]
         if not self._learn or not present or self.view.zone in present:
             return
-        self.view = self.view._replace(zone=min(present, key=lambda zone: (-self._zones[zone], zone)))
+        self.view = replace(self.view, zone=min(present, key=lambda zone: (-self._zones[zone], zone)))
         for family in self._families.values():
             family.look(self.view)
 
@@ -247,7 +249,7 @@ class Reducer:
         """Take the own node's zone from another service's slices, where this one's do not tell; whether it is news."""
         if not self._learn or not zone or zone == self.view.zone or self.seen_zone:
             return False
-        self.view = self.view._replace(zone=zone)
+        self.view = replace(self.view, zone=zone)
         for family in self._families.values():
             family.look(self.view)
         return True
@@ -269,7 +271,7 @@ class Reducer:
 
     def spread(self, spread: bool) -> None:
         """Leave topology hints, or follow them again."""
-        self.view = self.view._replace(spread=spread)
+        self.view = replace(self.view, spread=spread)
         for family in self._families.values():
             family.look(self.view)
 

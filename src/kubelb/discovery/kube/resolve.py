@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kubelb.clock import monotonic
 from kubelb.discovery.kube.lifeline import CutError, Lifeline
+from kubelb.records import record, replace
 from kubelb.threads import begin
 
 __all__ = ["FRESH", "Address", "after_fork_in_child", "forget", "resolve"]
@@ -26,7 +27,8 @@ class Address(NamedTuple):
     sockaddr: tuple[object, ...]
 
 
-class _Found(NamedTuple):
+@record(frozen=True, slots=True)
+class _Found:
     when: float
     addresses: tuple[Address, ...]
 
@@ -65,7 +67,7 @@ def forget(host: str, port: int) -> None:
     with _lock:
         found = _known.get((host, port))
         if found is not None:
-            _known[host, port] = found._replace(when=float("-inf"))
+            _known[host, port] = replace(found, when=float("-inf"))
 
 
 def after_fork_in_child() -> None:

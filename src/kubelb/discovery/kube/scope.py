@@ -10,14 +10,16 @@ that all of them have applied. So it can only say something twice, which a desk 
 stream watches its own services, the neighbours know nothing of it, and a later watch tries again.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from kubelb.discovery.kube.diagnose import Trouble
+from kubelb.records import record
 
 __all__ = ["Fixed", "Scope", "Wide"]
 
 
-class Wide(NamedTuple):
+@record(frozen=True, slots=True)
+class Wide:
     """What a watch is to be of."""
 
     services: tuple[str, ...]

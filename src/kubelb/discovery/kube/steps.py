@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
+
+from kubelb.records import record
 
 __all__ = ["PAUSE", "READ", "RESYNC", "ROUSED", "Answer", "Failure", "Get", "Phase", "Reply", "Sleep", "Step"]
 
 
-class Get(NamedTuple):
+@record(frozen=True, slots=True)
+class Get:
     """GET a path. The body of a watch that is answered 200 is still to be read; any other body comes with the Reply."""
 
     path: str
@@ -18,7 +21,8 @@ class Get(NamedTuple):
     """Seconds of what an answer may take that went into the pages before it."""
 
 
-class Sleep(NamedTuple):
+@record(frozen=True, slots=True)
+class Sleep:
     """Wait; a resync may end it sooner unless `through`."""
 
     seconds: float
@@ -47,7 +51,8 @@ ROUSED: Final = _Word.ROUSED
 """An answer to Sleep: another stream was answered, so the server is there again."""
 
 
-class Reply(NamedTuple):
+@record(frozen=True, slots=True)
+class Reply:
     """An answer of the server, or of something in between."""
 
     status: int
@@ -72,7 +77,8 @@ class Phase(Enum):
     STREAM = "watching"
 
 
-class Failure(NamedTuple):
+@record(frozen=True, slots=True)
+class Failure:
     """No answer, or the end of one that was being read."""
 
     phase: Phase
