@@ -13,10 +13,12 @@ derives from a record find `__dataclass_fields__`, which is made then, and `insp
 Pickles, copies and ``match`` work as ever. Type checkers take `record` for `dataclasses.dataclass` itself, which is why
 the two words have to be said.
 
-What is left out, and is an error where it is easy to see: any other option, `field(init=False)`, keyword-only fields.
+What is left out: any other option but `kw_only`, which then is of all fields, the inherited ones too; `InitVar`; other
+arguments of `field`.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import attrgetter
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,32 +33,48 @@ _MISSING: Any = object()
 class _Field:
     """What `field` says about one field."""
 
-    __slots__ = ("compare", "default", "default_factory", "repr")
+    __slots__ = ("compare", "default", "default_factory", "init", "repr")
 
-    def __init__(self, default: Any, default_factory: Any, repr: bool, compare: bool) -> None:  # noqa: A002
+    def __init__(self, default: Any, default_factory: Any, init: bool, repr: bool, compare: bool) -> None:  # noqa: A002
         self.default = default
+        self.init = init
         self.default_factory = default_factory
         self.repr = repr
         self.compare = compare
 
 
-_PLAIN = _Field(_MISSING, _MISSING, True, True)
+_PLAIN = _Field(_MISSING, _MISSING, True, True, True)
 
 
-def _field(*, default: Any = _MISSING, default_factory: Any = _MISSING, repr: bool = True, compare: bool = True) -> Any:  # noqa: A002
-    return _Field(default, default_factory, repr, compare)
+def _field(
+    *,
+    default: Any = _MISSING,
+    default_factory: Any = _MISSING,
+    init: bool = True,
+    repr: bool = True,  # noqa: A002
+    compare: bool = True,
+) -> Any:
+    return _Field(default, default_factory, init, repr, compare)
 
 
 class Shape:
     """The fields of one class, ready for the methods that all records share."""
 
-    __slots__ = ("defaults", "fields", "key", "makers", "names", "owner", "post", "puts", "shown", "types")
+    __slots__ = (
+        *("closed", "defaults", "fields", "key", "kw_only", "makers", "names", "owner", "places", "post", "puts"),
+        *("shown", "types"),
+    )
 
     owner: type
     puts: tuple[tuple[str, Callable[[Any, Any], None]], ...]
     """Each name, and what sets it past the frozen `__setattr__`."""
 
-    def __init__(self, fields: dict[str, _Field], types: dict[str, Any], *, post: bool) -> None:
+    def __init__(self, fields: dict[str, _Field], types: dict[str, Any], *, kw_only: bool, post: bool) -> None:
+        self.closed = frozenset(name for name, each in fields.items() if not each.init)
+        """What cannot be given."""
+        self.places = () if kw_only else tuple(name for name in fields if name not in self.closed)
+        """What can be given by position."""
+        self.kw_only = kw_only
         self.fields = fields
         self.types = types
         self.post = post
@@ -84,14 +102,14 @@ def _init(self: Any, /, *given: Any, **named: Any) -> None:
     shape: Shape = self.__record__
     values = shape.defaults.copy()
     if given:
-        values.update(zip(shape.names, given, strict=False))
+        values.update(zip(shape.places, given, strict=False))
     values.update(named)
     for name, make in shape.makers:
         if name not in values:
             values[name] = make()
     puts = shape.puts
-    twice = given and named and not named.keys().isdisjoint(shape.names[: len(given)])
-    if len(values) != len(puts) or len(given) > len(puts) or twice:
+    twice = given and named and not named.keys().isdisjoint(shape.places[: len(given)])
+    if len(values) != len(puts) or len(given) > len(shape.places) or twice or (named and named.keys() & shape.closed):
         raise _wrong(self, given, named)
     try:
         for name, put in puts:
@@ -107,12 +125,12 @@ def _wrong(self: Any, given: tuple[Any, ...], named: dict[str, Any]) -> TypeErro
     shape: Shape = self.__record__
     what, names = f"{type(self).__qualname__}.__init__()", shape.names
     for name in named:
-        if name not in names:
+        if name not in names or name in shape.closed:
             return TypeError(f"{what} got an unexpected keyword argument {name!r}")
-        if name in names[: len(given)]:
+        if name in shape.places[: len(given)]:
             return TypeError(f"{what} got multiple values for argument {name!r}")
-    if len(given) > len(names):
-        return TypeError(f"{what} takes {len(names)} arguments but {len(given)} were given")
+    if len(given) > len(shape.places):
+        return TypeError(f"{what} takes {len(shape.places)} positional arguments but {len(given)} were given")
     known = {*shape.defaults, *dict(shape.makers), *named, *names[: len(given)]}
     missing = ", ".join(repr(name) for name in names if name not in known)
     return TypeError(f"{what} is missing required arguments: {missing}")
@@ -168,7 +186,7 @@ def _replace(record: Any, /, **changes: Any) -> Any:
         import dataclasses
 
         return dataclasses.replace(record, **changes)
-    return type(record)(**{name: getattr(record, name) for name in shape.names} | changes)
+    return type(record)(**{name: getattr(record, name) for name in shape.names if name not in shape.closed} | changes)
 
 
 class _Later:
@@ -216,10 +234,10 @@ def _twin(shape: Shape) -> type:
     def said(each: _Field) -> Any:
         given = {"default": each.default, "default_factory": each.default_factory}
         given = {name: value for name, value in given.items() if value is not _MISSING}
-        return dataclasses.field(repr=each.repr, compare=each.compare, **given)
+        return dataclasses.field(init=each.init, repr=each.repr, compare=each.compare, **given)
 
     fields = [(name, shape.types[name], said(each)) for name, each in shape.fields.items()]
-    return dataclasses.make_dataclass(shape.owner.__name__, fields, frozen=True)
+    return dataclasses.make_dataclass(shape.owner.__name__, fields, frozen=True, kw_only=shape.kw_only)
 
 
 _SHARED: dict[str, Any] = {
@@ -234,13 +252,13 @@ _SHARED: dict[str, Any] = {
 }
 
 
-def _record(*, frozen: bool, slots: bool) -> Callable[[type[T]], type[T]]:
+def _record(*, frozen: bool, slots: bool, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
     if not (frozen and slots):
         raise TypeError("a record is frozen and has slots; for anything else there are dataclasses")
-    return _made
+    return partial(_made, kw_only=kw_only)
 
 
-def _made(cls: type[T]) -> type[T]:
+def _made(cls: type[T], *, kw_only: bool) -> type[T]:
     """The class again, with slots, the shared methods where it has none of its own, and its shape."""
     fields, types = dict[str, _Field](), dict[str, Any]()
     for base in cls.__mro__[-1:0:-1]:
@@ -251,10 +269,10 @@ def _made(cls: type[T]) -> type[T]:
     own = {name: kind for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)}
     for name in own:
         given = namespace.pop(name, _MISSING)  # a slot cannot stand beside its default
-        plain = _PLAIN if given is _MISSING else _Field(given, _MISSING, True, True)
+        plain = _PLAIN if given is _MISSING else _Field(given, _MISSING, True, True, True)
         fields[name] = given if isinstance(given, _Field) else plain
     types |= own
-    shape = Shape(fields, types, post=hasattr(cls, "__post_init__"))
+    shape = Shape(fields, types, kw_only=kw_only, post=hasattr(cls, "__post_init__"))
     for name in ("__dict__", "__weakref__"):
         namespace.pop(name, None)
     hashed = namespace.get("__hash__") or ("__hash__" in namespace and "__eq__" not in namespace)
@@ -263,7 +281,7 @@ def _made(cls: type[T]) -> type[T]:
         namespace["__hash__"] = _hash
     namespace |= {
         "__slots__": tuple(own),
-        "__match_args__": shape.names,
+        "__match_args__": shape.places,
         "__record__": shape,
         "__signature__": _Signature(shape),
         "__dataclass_fields__": _Fields(shape),

@@ -6,7 +6,8 @@ look there. For a policy without one they look at nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from kubelb.records import record
 
 __all__ = ["KeySource"]
 
@@ -14,7 +15,7 @@ NO_NAME = frozenset(" :;,=\t\r\n")
 """What no name of a header or a cookie contains."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class KeySource:
     """A header, a cookie, the path: the first of those named that a request has.
 

@@ -6,12 +6,15 @@ range, so that the error that names a number out of range names them too: ``if n
 
 import math
 from collections.abc import Awaitable
-from inspect import isawaitable
+from types import GeneratorType
 from typing import Any, TypeGuard, TypeVar
 
 __all__ = ["awaitable", "check_flags", "check_kind", "number", "whole"]
 
 T = TypeVar("T")
+
+OF_A_COROUTINE = 0x100
+"""`inspect.CO_ITERABLE_COROUTINE`: a generator that `types.coroutine` has made awaitable."""
 
 
 def number(value: object) -> float:
@@ -44,7 +47,8 @@ def check_kind(name: str, value: object, kind: type) -> None:
 
 def awaitable(fn: object, made: Awaitable[T]) -> Awaitable[T]:
     """Return what an async function has returned; raises TypeError where it cannot be awaited."""
-    if isawaitable(made):
+    generator = isinstance(made, GeneratorType) and made.gi_code.co_flags & OF_A_COROUTINE
+    if isinstance(made, Awaitable) or generator:  # as `inspect.isawaitable`, whose module is dear to import
         return made
     name: Any = getattr(fn, "__qualname__", None) or type(fn).__name__
     raise TypeError(

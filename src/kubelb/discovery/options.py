@@ -16,7 +16,7 @@ __all__ = ["FAMILIES", "DiscoveryOptions", "parse_families", "seed_endpoints"]
 FAMILIES = "IPv4", "IPv6"
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True, slots=True, kw_only=True)
 class DiscoveryOptions:
     """How endpoints are looked for, and which of them are used: ``LoadBalancer(target, discovery=...)``.
 

@@ -12,12 +12,12 @@ Where all are new there are no elders to compare with, and nothing is held back.
 
 import math
 import random
-from dataclasses import dataclass
 
 from kubelb.core.options import number
 from kubelb.core.policies.base import Picker, Wrapping
 from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
+from kubelb.records import record
 
 __all__ = ["SlowStart", "SlowStartPicker"]
 
@@ -25,7 +25,7 @@ TRIES = 3
 """Times the picker is asked again at most: as many as there are newcomers to an elder."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SlowStart:
     """`window` in seconds (30.0) until a newcomer has its full share, which starts at `min_share` (0.1).
 

@@ -10,13 +10,13 @@ around what is wrapped through every change of the set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 
 from kubelb.core.keys import KeySource
 from kubelb.core.members import Members
 from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
+from kubelb.records import record
 
 __all__ = ["Needs", "Picker", "Policy", "Wrapping"]
 
@@ -26,7 +26,7 @@ DRAWS = 4
 _NONE: Mapping[EndpointState, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Needs:
     """What a policy wants of others: of adapters, which read requests, and of the balancer, which keeps statistics.
 

@@ -7,7 +7,6 @@ drawn with it, as Envoy does, the busier of two hosts still gets a quarter of th
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 
 from kubelb.core.members import Members
@@ -15,6 +14,7 @@ from kubelb.core.policies.base import Needs, Picker, Policy
 from kubelb.core.policies.two import two_that_fit
 from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
+from kubelb.records import record
 
 __all__ = ["LeastRequest"]
 
@@ -22,7 +22,7 @@ SCAN_UP_TO = 4
 """A scan of four costs what two draws do, and finds the least."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LeastRequest(Policy):
     """The endpoint with fewer requests in flight.
 

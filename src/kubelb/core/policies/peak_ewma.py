@@ -15,7 +15,6 @@ Two cases have no number to compare:
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import exp
 
 from kubelb.core.members import Members
@@ -25,6 +24,7 @@ from kubelb.core.policies.random import RandomPicker
 from kubelb.core.policies.two import two_that_fit
 from kubelb.core.state import NEVER, EndpointState, Usable
 from kubelb.model import Request
+from kubelb.records import record
 
 __all__ = ["PeakEwma"]
 
@@ -32,7 +32,7 @@ UNKNOWN = 1e6
 """Seconds charged per request in flight on an endpoint that has never answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PeakEwma(Policy):
     """The endpoint with the lesser expected wait, of two distinct random candidates.
 

@@ -6,17 +6,17 @@ service times, against 2.6 for two random choices (Mitzenmacher 2001).
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kubelb.core.members import Members
 from kubelb.core.policies.base import Picker, Policy
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
+from kubelb.records import record
 
 __all__ = ["Random"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Random(Policy):
     """Every endpoint with the same chance.
 

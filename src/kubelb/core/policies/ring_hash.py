@@ -21,7 +21,6 @@ import random
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -34,6 +33,7 @@ from kubelb.core.policies.ring import BITS, SLOTS, Digest, Ring
 from kubelb.core.policies.weights import weights_of
 from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
+from kubelb.records import field, record
 
 __all__ = ["RingHash"]
 
@@ -55,7 +55,7 @@ def _xxhash64() -> Digest:
     return xxh64_intdigest
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RingHash(Policy):
     """The endpoint that a request's key belongs to; the next one on the ring where that has too much in flight.
 

@@ -8,7 +8,6 @@ endpoints at each change would cost 5 ms. The counter is an `itertools.count`, w
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from math import gcd
 
@@ -16,11 +15,12 @@ from kubelb.core.members import Members
 from kubelb.core.policies.base import Picker, Policy
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
+from kubelb.records import record
 
 __all__ = ["RoundRobin", "coprime_stride"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RoundRobin(Policy):
     """Every endpoint in turn, from a random start.
 

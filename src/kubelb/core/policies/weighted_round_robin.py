@@ -15,7 +15,6 @@ Two things differ from gRPC's own, and neither changes a share:
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from math import ceil, fsum
 
@@ -25,6 +24,7 @@ from kubelb.core.policies.round_robin import RoundRobin, coprime_stride
 from kubelb.core.policies.weights import weights_of
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
+from kubelb.records import record
 
 __all__ = ["WeightedRoundRobin"]
 
@@ -33,7 +33,7 @@ FULL = 65535
 OFFSET = 32767
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WeightedRoundRobin(Policy):
     """Every endpoint in turn, in proportion to `Endpoint.weight`; round robin where all weights are equal.
 
