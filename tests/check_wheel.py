@@ -1,7 +1,9 @@
 """The wheel as a user gets it: `python tests/check_wheel.py dist`.
 
 Installs it alone into an empty environment: `import kubelb` must work, and whatever needs an extra must say in an
-ImportError which pip command brings it. The sdist must hold what is needed to test it.
+ImportError which pip command brings it. Then with each extra by itself, in the newest versions that there are, and uses
+it (`tests/extras`; with the lowest ones `make matrix` does). Both must be complete: the wheel has each file of the
+package, and the sdist each file of the repository.
 """
 
 import subprocess
@@ -9,7 +11,12 @@ import sys
 import tarfile
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
+
+from extras import __main__ as extras
+
+ROOT = Path(__file__).parents[1]
 
 MISSING = {
     "import kubelb.adapters.httpx": "kubelb[httpx]",
@@ -37,10 +44,7 @@ else:
 def main(dist: Path) -> int:
     (wheel,) = dist.glob("*.whl")
     (sdist,) = dist.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    for needed in ("LICENSE", "README.md", "CHANGELOG.md", "src/kubelb/py.typed", "tests/conftest.py", "mkdocs.yml"):
-        assert needed in names, f"{sdist.name} lacks {needed}"
+    complete(wheel, sdist)
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = str(Path(folder) / "bin" / "python")
@@ -56,7 +60,21 @@ def main(dist: Path) -> int:
         assert demo.returncode == 2, demo
         assert "pip install" in demo.stderr, demo
     print(f"{wheel.name} and {sdist.name} are whole")
-    return 0
+    return extras.main(wheel=wheel)
+
+
+def complete(wheel: Path, sdist: Path) -> None:
+    """Compare both with what is in the repository, or in the sdist that this is run from."""
+    files = (path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*") if path.is_file())
+    package = {name for name in files if "__pycache__" not in name}
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    lacking = sorted({*package, *done.stdout.splitlines()} - names)
+    assert not lacking, f"{sdist.name} lacks {lacking}"
+    with zipfile.ZipFile(wheel) as packed:
+        lacking = sorted(package - {f"src/{name}" for name in packed.namelist()})
+    assert not lacking, f"{wheel.name} lacks {lacking}"
 
 
 def run(python: str, code: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 __all__ = ["NAME", "__version__", "loaded"]
 
 __version__ = "0.1.0"
+"""The only place that says it: the build reads it here."""
 NAME = __name__.rpartition(".")[0]
 """``"kubelb"``, or what it was vendored as."""
 

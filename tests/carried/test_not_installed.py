@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipapp
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,12 @@ def test_it_works_where_it_is_not_installed(carried, dependencies: Path, tmp_pat
 
 
 def test_the_version_is_told_once():
-    """The code's own is that of the distribution: what is released says what it is."""
+    """The code's own is that of the distribution, which is built by it: what is released says what it is."""
     text = (SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'\nversion = "{kubelb.__version__}"\n' in text
+    config = tomllib.loads(text)
+    assert config["project"]["dynamic"] == ["version"]
+    assert config["tool"]["hatch"]["version"] == {"path": "src/kubelb/itself.py"}
+    assert version("kubelb") == kubelb.__version__
+    telling = [path for path in SOURCE.rglob("*.py") if f'"{kubelb.__version__}"' in path.read_text(encoding="utf-8")]
+    assert telling == [SOURCE / "itself.py"]
+    assert f'"{kubelb.__version__}"' not in text

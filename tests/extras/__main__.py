@@ -3,6 +3,8 @@
 `pip install kubelb[httpx]` brings httpx and what kubelb itself needs, nothing of the other extras. So each gets an
 environment with that alone, in which the program `use_EXTRA.py` does on loopback what the extra is for; a bound that is
 not true, or a package that only another extra brings, breaks it. `base` is kubelb without any. `make matrix` runs this.
+
+`make package` does the same with the wheel, as a user installs it on that day: with the newest dependencies.
 """
 
 import os
@@ -22,10 +24,10 @@ TOGETHER = ["all"]
 """Extras that are others together: the tests of the matrix run with the lowest of those."""
 
 
-def main(python: str = sys.executable) -> int:
-    print(f"\n==> each extra alone, with the lowest dependencies: {python}", flush=True)
+def main(python: str = sys.executable, wheel: Path | None = None) -> int:
+    print(f"\n==> each extra alone, with the {'newest' if wheel else 'lowest'} dependencies: {python}", flush=True)
     with ThreadPoolExecutor(2) as pool:
-        runs = dict(zip(extras(), pool.map(lambda extra: run(extra, python), extras()), strict=True))
+        runs = dict(zip(extras(), pool.map(lambda extra: run(extra, python, wheel), extras()), strict=True))
     for extra, (code, said) in runs.items():
         print(f"{extra:12} {said if code else said.splitlines()[-1]}", flush=True)
     failed = [extra for extra, (code, _) in runs.items() if code]
@@ -39,18 +41,18 @@ def extras() -> list[str]:
     return [BASE, *(name for name in project["optional-dependencies"] if name not in TOGETHER)]
 
 
-def run(extra: str, path: str) -> tuple[int, str]:
+def run(extra: str, path: str, wheel: Path | None = None) -> tuple[int, str]:
     """Make the environment and use it; returns the exit code and what was said."""
-    folder = ROOT / ".venvs" / f"extra-{extra}"
+    folder = ROOT / ".venvs" / f"{'wheel' if wheel else 'extra'}-{extra}"
     python = folder / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
-    wanted = "." if extra == BASE else f".[{extra}]"
+    options = "" if extra == BASE else f"[{extra}]"
+    wanted = (
+        [f"{wheel.resolve()}{options}"] if wheel else ["--resolution", "lowest-direct", "--editable", f".{options}"]
+    )
     steps = [
         [*uv, "venv", "--quiet", "--no-python-downloads", "--python", path, str(folder)],
-        [
-            *[*uv, "pip", "install", "--quiet", "--python", str(python), "--resolution", "lowest-direct"],
-            *["--editable", wanted],
-        ],
+        [*uv, "pip", "install", "--quiet", "--python", str(python), *wanted],
         [str(python), "-W", "error", str(HERE / f"use_{extra}.py")],
     ]
     said = ""
