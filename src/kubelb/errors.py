@@ -76,7 +76,8 @@ class NoEndpoints(LoadBalancerError):
 class Unusable(LoadBalancerError):
     """There are endpoints, and just now none of them can take this request; the reason says why.
 
-    No connection to any is ready (gRPC), each is at its limit, or circuits are open: each one's, or the service's.
+    No connection to any is ready (gRPC), each is at its limit, circuits are open (each one's, or the service's), or the
+    policy picks none of those there are.
     """
 
 

@@ -66,6 +66,10 @@ class Endpoint(NamedTuple):
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    region: str = ""
+    """Of its node; neither slices nor DNS say it, a Snapshot of one's own may."""
+    cluster: str = ""
+    """Which of several clusters it is in, where there are several."""
 
     @property
     def address(self) -> Address:

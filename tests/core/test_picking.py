@@ -287,7 +287,7 @@ def test_a_wrapper_keeps_wrapping(name: str, seed: int) -> None:
 ENDS = (SUCCESS, SUCCESS, failed(), FULL, CANCELLED, Outcome(refusal=True), None)
 
 
-def change(rig: Rig, rng: Random, turn: int) -> None:
+def change(rig: Rig, rng: Random, turn: int, **fields: Any) -> None:
     """Have something happen to a set of up to eight."""
     what = rng.random()
     states = [state for state in rig.balancer.states() if state.in_use]

@@ -244,7 +244,11 @@ def policies() -> list[kubelb.LoadBalancer]:
     hashing: kubelb.RingHash = kubelb.policies.RingHash(
         header="x-user-id", balance_factor=None, virtual_nodes=256, max_ring_size=1 << 20
     )
-    all_of_them: list[kubelb.Policy | str] = [First(), hashing, kubelb.WeightedRoundRobin(), "weighted_round_robin"]
+    own: list[kubelb.Policy | str] = [
+        kubelb.Only("peak_ewma", zone="eu-1a", region=None, node="node-7", cluster=None),
+        kubelb.Subset(kubelb.policies.Only(hashing, zone="eu-1a"), size=20, client="worker-3"),
+    ]
+    all_of_them = [First(), hashing, kubelb.WeightedRoundRobin(), "weighted_round_robin", *own]
     return [kubelb.LoadBalancer("reviews.prod:http", policy=policy) for policy in all_of_them]
 
 

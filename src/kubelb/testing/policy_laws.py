@@ -159,9 +159,9 @@ def is_heard(trial: Trial) -> None:
             raise Broken(f"it needs {name}={said!r}, and {inner!r}, by which it goes, {wanted!r}")
     members = trial.members(trial.states(24))
     for some in (members, members.among(members.states[::2])):
-        allowed = inner.among(some).states
-        for state in policy.among(some).states:
-            one_of(state, allowed, f"among, of which {inner!r} would pick other ones,")
+        own = policy.among(some)
+        if set(inner.among(own).states) != set(own.states):
+            raise Broken(f"of what it leaves, {inner!r}, by which it goes, would not pick all")
 
 
 def costs_the_same(trial: Trial) -> None:

@@ -8,10 +8,13 @@ from types import FunctionType
 
 from kubelb.core.policies.base import Policy
 
-__all__ = ["REGISTRY", "policy_from"]
+__all__ = ["REGISTRY", "WRAPPERS", "policy_from"]
 
 REGISTRY: dict[str, type[Policy]] = {}
 """Each policy that a name is enough for, by its string."""
+
+WRAPPERS: dict[str, type[Policy]] = {}
+"""Those that choose by another one, which a name cannot say."""
 
 ARGUMENTS = 4
 """Of `build`: self, members, rng, before."""
@@ -27,6 +30,9 @@ def policy_from(policy: Policy | str) -> Policy:
     if not isinstance(policy, str):
         _check(policy)
         return policy
+    if policy in WRAPPERS:
+        kind = WRAPPERS[policy].__name__
+        raise ValueError(f"policy={policy!r} chooses by another policy: give kubelb.policies.{kind}('peak_ewma', ...)")
     if policy not in REGISTRY:
         raise ValueError(f"policy={policy!r} is unknown; there are {', '.join(REGISTRY)}")
     return REGISTRY[policy]()

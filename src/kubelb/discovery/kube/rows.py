@@ -125,5 +125,7 @@ def _endpoint(row: Row, ip: str, number: int, app_protocol: str, share: Share) -
             zones,
             nodes,
             _NONE,
+            "",
+            "",
         ),
     )
