@@ -1,5 +1,7 @@
 """Probes: one request for each endpoint that is due, only while it is, and only one that can be sent there."""
 
+from collections import deque
+
 import pytest
 
 from kubelb.core import EndpointState, Phase
@@ -21,6 +23,20 @@ def test_each_due_state_once_then_the_picker_inside() -> None:
     picking = Picking("s", inner, rig.balancer.rng, due=states[:3], claim=lambda state, _: state is not gone)
     assert [picking.first(ANY, 0.0, None) for _ in range(5)] == [states[0], states[2], states[3], states[3], states[3]]
     assert picking.front.pick(ANY, 0.0) is states[3]  # it asks for nothing more
+
+
+def test_two_threads_that_reach_for_the_last_one() -> None:
+    """One gets it, and the other what the policy picks."""
+
+    class Raced(deque[EndpointState]):
+        def popleft(self) -> EndpointState:
+            raise IndexError
+
+    rig = Rig(2)
+    states = rig.balancer.states()
+    picking = Picking("s", RandomPicker(states[1:], rig.balancer.rng), rig.balancer.rng, due=states[:1])
+    picking.due = Raced(picking.due)
+    assert picking.first(ANY, 0.0, None) is states[1]
 
 
 def test_two_due_endpoints_get_one_request_each() -> None:

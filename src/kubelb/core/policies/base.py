@@ -145,16 +145,13 @@ class Picker:
 
 
 class Wrapping(Picker):
-    """A picker around another one, `inner`, which does all but `pick`."""
+    """A picker around another one, `inner`, which does all but `pick` and `other`."""
 
     __slots__ = ("inner", "states")
 
     def __init__(self, inner: Picker) -> None:
         self.inner = inner
         self.states = inner.states
-
-    def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:
-        return self.inner.other(request, now, fits)
 
     def admits(self, request: Request, state: EndpointState) -> bool:
         return self.inner.admits(request, state)

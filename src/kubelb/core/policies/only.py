@@ -5,18 +5,17 @@ for. It holds for retries, probes and fallbacks alike, and where no endpoint is 
 wanted as long as it is possible is a matter of topology hints, or of a policy of your own that falls back.
 """
 
-from dataclasses import dataclass
-
 from kubelb.core.members import Members
 from kubelb.core.policies.base import Policy
 from kubelb.core.policies.wrapper import Wrapper
+from kubelb.records import record
 
 __all__ = ["Only"]
 
 FIELDS = ("zone", "region", "node", "cluster")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Only(Wrapper):
     """`of`, a policy or its name, among the endpoints of this `zone`, `region`, `node` and `cluster` alone.
 
@@ -43,7 +42,7 @@ class Only(Wrapper):
 
     def __post_init__(self) -> None:
         Wrapper.__post_init__(self)
-        given = self._given()
+        given: dict[str, object] = {**self._given()}
         if not given:
             raise ValueError("Only(...) has no rule: give zone=, region=, node= or cluster=")
         for name, value in given.items():

@@ -33,7 +33,7 @@ from kubelb.core.policies.ring import BITS, SLOTS, Digest, Ring
 from kubelb.core.policies.weights import weights_of
 from kubelb.core.state import EndpointState, Usable
 from kubelb.model import Request
-from kubelb.records import field, record
+from kubelb.records import record
 
 __all__ = ["RingHash"]
 
@@ -83,10 +83,9 @@ class RingHash(Policy):
     balance_factor: float | None = 1.25
     virtual_nodes: int = 128
     max_ring_size: int = 131072
-    digest: Digest = field(default_factory=_xxhash64, init=False, repr=False, compare=False)
-    """xxHash64, of the package that the extra brings."""
 
     def __post_init__(self) -> None:
+        _xxhash64()
         KeySource(self.header, self.cookie, self.path)
         if self.balance_factor is not None and not 1 <= number(self.balance_factor) < math.inf:
             raise ValueError(
@@ -99,6 +98,11 @@ class RingHash(Policy):
         for name, value, limit in numbers:
             if not (whole(value) and 1 <= value <= limit):
                 raise ValueError(f"RingHash({name}={value!r}): give a whole number from 1 to {limit}")
+
+    @property
+    def digest(self) -> Digest:
+        """xxHash64, of the package that the extra brings."""
+        return _xxhash64()
 
     @property
     def needs(self) -> Needs:

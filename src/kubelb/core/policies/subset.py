@@ -9,7 +9,6 @@ mean, give or take the square root of that.
 """
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nlargest
 
@@ -18,11 +17,12 @@ from kubelb.core.options import whole
 from kubelb.core.policies.base import Policy
 from kubelb.core.policies.wrapper import Wrapper
 from kubelb.core.state import EndpointState
+from kubelb.records import record
 
 __all__ = ["Subset"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Subset(Wrapper):
     """`of`, a policy or its name, among `size` endpoints that are this client's own.
 
@@ -48,8 +48,9 @@ class Subset(Wrapper):
         Wrapper.__post_init__(self)
         if not (whole(self.size) and self.size >= 1):
             raise ValueError(f"Subset(size={self.size!r}): give a whole number, 1 or more")
-        if not (self.client is None or (isinstance(self.client, str) and self.client)):
-            raise ValueError(f"Subset(client={self.client!r}): give a name, or None for one of this process's own")
+        client: object = self.client
+        if not (client is None or (isinstance(client, str) and client)):
+            raise ValueError(f"Subset(client={client!r}): give a name, or None for one of this process's own")
 
     def among(self, members: Members) -> Members:
         """Narrow the members down to the highest in rank, of those that the inner policy would ever pick."""
