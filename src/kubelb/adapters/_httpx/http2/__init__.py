@@ -24,10 +24,7 @@ What holds:
   stream above GOAWAY's last. It is the one thing that a peer's word is taken for.
 - A connection's end is one failure, not one for each stream; after GOAWAY with NO_ERROR none, within bounds.
 
-Internals of others, all of them, tried with httpcore 1.0.0 and 1.0.9, httpcore2 2.16, h2 4.1 and 4.4:
-`HTTPConnection._connect`, `._connection`, `._connect_failed`, `._origin`, `._keepalive_expiry`, `._http1`, `._http2`;
-`ConnectionPool._assign_requests_to_connections`, `._close_connections`, `._optional_thread_lock` (since 1.0.3, see
-pool.py) and the attributes that its `create_connection` reads; `ConnectionNotAvailable` as the word for "ask
-another connection"; `H2Stream._expected_content_length`. `tests/adapters/test_http2_internals.py` notices when one of
-them changes.
+Internals of httpcore's and h2's that this stands on are listed in `docs/development/internals.md`, with what happens
+without them; `ConnectionNotAvailable`, which is public, is httpcore's word for "ask another connection".
+`tests/adapters/test_http2_internals.py` notices when one of them changes.
 """
