@@ -1,4 +1,4 @@
-"""The driver for asyncio; the same shape as `kubelb.runtime.sync`, to be read side by side.
+"""The driver for asyncio and its door; the same shape as `kubelb.runtime.sync`, to be read side by side.
 
 One attempt at a time is awaited where the caller is. Only where the flow wants an answer before the attempt's end (a
 hedge is armed) do attempts run as tasks; one that lost is cancelled and settles its lease when it has really ended. A
@@ -8,25 +8,109 @@ cancelled caller cancels what it started.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from kubelb.clock import Clock
 from kubelb.core.flow import Flow
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Next, Send, Wait
-from kubelb.model import Outcome
-from kubelb.runtime.driving import settle, settle_cancelled
+from kubelb.errors import LoadBalancerError, NotReady
+from kubelb.model import SUCCESS, Outcome
+from kubelb.runtime.door import OPENED, AioAttempts, AioBridge, Exchange, judged, refuse_late, result
+from kubelb.runtime.driving import settle, settle_cancelled, stay
 
-__all__ = ["drive_async", "nothing_to_discard"]
+if TYPE_CHECKING:
+    from kubelb.runtime.calls import Calls
+
+__all__ = ["drive_async", "go_on", "nothing_to_discard", "run"]
 
 SendSoon = Callable[[Send], Awaitable[Outcome]]
 Discard = Callable[[Outcome], Awaitable[None]]
+Left = Callable[[Lease], None]
 WaitNewer = Callable[[int | None, float], Awaitable[None]]
 
 
-async def drive_async(flow: Flow, send: SendSoon, *, wait: WaitNewer, clock: Clock, discard: Discard) -> Outcome:
-    """Run `flow` to its end in this task and return its outcome."""
-    race = _Race(send, discard, clock)
-    held: list[Outcome] = []  # open responses that the flow may still return
+async def run(lb: "Calls", bridge: AioBridge, call: Exchange) -> Any:
+    """Make a call; returns the client's answer. Raises what the client does, and what the bridge makes of refusals."""
+    seen = call.seen
+    if seen is None and lb.watch.on():
+        with bridge.seen(call) as call.seen:
+            value = await run(lb, bridge, call)
+            call.seen.answered(bridge.told(SUCCESS, value))
+            return value
+    bridge.prepare(call)
+    if call.deadline is not None and call.deadline <= 0:
+        refuse_late(lb, bridge, call)
+    try:
+        lease = lb.balancer.pick(call.wanted)
+    except NotReady:
+        lease = None
+    except LoadBalancerError as error:
+        raise bridge.refused(error, call) from None
+    if lease is None:  # out here, so that no error of the flow's has NotReady for its context
+        return await go_on(lb, bridge, call, None)
+    call.start = lease.start
+    try:
+        if seen is None:
+            outcome, value = await bridge.attempt(call, lease, 1, None)
+        else:
+            outcome, value = await _watched(bridge, call, lease, 1)
+        if not lb.always_flow:
+            if outcome is OPENED:
+                lease.observe(outcome)
+                return value
+            if outcome is SUCCESS:
+                lease.release()
+                if lease.state.removed:
+                    bridge.left(lease)
+                return value
+        outcome = settle(lease, judged(outcome, value), bridge.left)
+    except BaseException:
+        settle_cancelled(lease, bridge.left)
+        raise
+    if lb.settled(call.wanted, outcome):
+        return result(outcome)
+    return await go_on(lb, bridge, call, outcome)
+
+
+async def go_on(lb: "Calls", bridge: AioAttempts, call: Exchange, first: Outcome | None) -> Any:
+    """Hand a call over to the attempt flow: after a first attempt, or where there was nothing to pick from yet."""
+    call.start = lb.balancer.clock() if first is None else first.lease.start
+
+    async def send(step: Send) -> Outcome:
+        if call.seen is None:
+            return judged(*await bridge.attempt(call, step.lease, step.number, None))
+        return judged(*await _watched(bridge, call, step.lease, step.number))
+
+    try:
+        outcome = await lb.arun(
+            call.wanted, send, first=first, deadline=call.ends, discard=bridge.throw_away, left=bridge.left
+        )
+    except LoadBalancerError as error:
+        raise bridge.refused(error, call) from None
+    return result(outcome)
+
+
+async def _watched(bridge: AioAttempts, call: Any, lease: Lease, number: int) -> tuple[Outcome, Any]:
+    with call.seen.attempt(lease.state.endpoint, number) as attempt:
+        outcome, value = await bridge.attempt(call, lease, number, attempt.carrier())
+        attempt.answered(bridge.told(outcome, value))
+        return outcome, value
+
+
+async def drive_async(
+    flow: Flow,
+    send: SendSoon,
+    *,
+    wait: WaitNewer,
+    clock: Clock,
+    discard: Discard,
+    first: Outcome | None = None,
+    left: Left = stay,
+) -> Outcome:
+    """Run `flow` to its end in this task and return its outcome; `first` is the one that it began with."""
+    race = _Race(send, discard, clock, left)
+    held = [first] if first is not None and first.open else []  # open responses that the flow may still return
     answer: Outcome | None = None
     outcome: Outcome | None = None
     try:
@@ -37,10 +121,10 @@ async def drive_async(flow: Flow, send: SendSoon, *, wait: WaitNewer, clock: Clo
                 try:
                     await _discard_all(held, discard)
                 except BaseException:
-                    settle_cancelled(step.lease)
+                    settle_cancelled(step.lease, left)
                     raise
                 if step.until is None and not race.running:
-                    answer = await attempt(step, send)
+                    answer = await attempt(step, send, left)
                 else:
                     race.start(step)
                     answer = await race.next(step.until)
@@ -71,14 +155,13 @@ async def drive_async(flow: Flow, send: SendSoon, *, wait: WaitNewer, clock: Clo
             raise
 
 
-async def attempt(step: Send, send: SendSoon) -> Outcome:
+async def attempt(step: Send, send: SendSoon, left: Left) -> Outcome:
     """Make one attempt and settle its lease, however it ends."""
     try:
-        outcome = await send(step)
+        return settle(step.lease, await send(step), left)
     except BaseException:
-        settle_cancelled(step.lease)
+        settle_cancelled(step.lease, left)
         raise
-    return settle(step.lease, outcome)
 
 
 async def nothing_to_discard(outcome: Outcome) -> None:
@@ -98,14 +181,15 @@ async def _discard_all(held: list[Outcome], discard: Discard) -> None:
 class _Race:
     """Attempts as tasks."""
 
-    def __init__(self, send: SendSoon, discard: Discard, clock: Clock) -> None:
+    def __init__(self, send: SendSoon, discard: Discard, clock: Clock, left: Left) -> None:
         self._send = send
         self._discard = discard
         self._clock = clock
+        self._left = left
         self.running: dict[Lease, asyncio.Task[Outcome]] = {}
 
     def start(self, step: Send) -> None:
-        self.running[step.lease] = asyncio.ensure_future(attempt(step, self._send))
+        self.running[step.lease] = asyncio.ensure_future(attempt(step, self._send, self._left))
 
     async def next(self, until: float | None) -> Outcome | None:
         """Return the next outcome, None at `until`; raises what stopped an attempt."""

@@ -1,12 +1,11 @@
 """Calls: from a request to its result, whatever client carries it.
 
-The straight first attempt is the whole story of nearly every call: pick, the client's call, release. Only what fails,
-or what a strategy of the user's must judge, or a call made before the first snapshot, goes through the attempt flow and
-one of its drivers. `call` and `acall` are for users; `run` and `arun` are what every adapter stands on.
+`call` and `acall` are for users, and have the straight first attempt inlined: pick, the function, release. What that
+does not end goes on as the calls of every adapter do (`door.py`): through the attempt flow and one of its drivers.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 from kubelb.clock import Clock
@@ -14,9 +13,7 @@ from kubelb.core.balancer import Balancer
 from kubelb.core.events import Event
 from kubelb.core.flow import Flow, attempt_flow
 from kubelb.core.lease import Lease
-from kubelb.core.local import note
 from kubelb.core.options import awaitable
-from kubelb.core.refused import refused
 from kubelb.core.retry import Retry
 from kubelb.core.retry.budget import BudgetState
 from kubelb.core.retry.rules import may_repeat, worth_repeating
@@ -24,9 +21,10 @@ from kubelb.core.state import EndpointState
 from kubelb.core.steps import Send
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NeverSent, NotReady
 from kubelb.model import ANY, CANCELLED, IDEMPOTENT, Attempt, Endpoint, Health, Outcome, Request
-from kubelb.printable import printable, shown
+from kubelb.printable import shown
 from kubelb.runtime import sync
-from kubelb.runtime.driving import settle
+from kubelb.runtime.door import AioAttempts, Attempts, Exchange, result
+from kubelb.runtime.driving import settle, stay
 from kubelb.runtime.feed import Feed
 from kubelb.runtime.hinting import current, seconds
 from kubelb.runtime.judging import Classify, Coroutine, judge_error, judge_result, not_awaited
@@ -134,35 +132,24 @@ class Calls:
             lease = self.balancer.pick(request)
             try:
                 try:
-                    result = fn(Attempt(lease.state.endpoint, 1, deadline))
+                    value = fn(Attempt(lease.state.endpoint, 1, deadline))
                 except Exception as error:  # noqa: BLE001
                     overdue = -1.0 if deadline is None else self._clock() - lease.start - deadline
                     outcome = judge_error(error, classify, overdue)
                 else:
-                    if type(result) is Coroutine:
-                        raise not_awaited(result)
+                    if type(value) is Coroutine:
+                        raise not_awaited(value)
                     if classify is None and not self.always_flow:
                         lease.release()
-                        return result
-                    outcome = judge_result(result, classify)
+                        return value
+                    outcome = judge_result(value, classify)
             except BaseException:
                 lease.release(CANCELLED)
                 raise
             if self.settled(request, settle(lease, outcome)):
-                return cast(T, _unpack(outcome))
-        ends = None if deadline is None else self._clock() + deadline if outcome is None else lease.start + deadline
-
-        def send(step: Send) -> Outcome:
-            left = None if ends is None else max(SHORTEST, ends - self._clock())
-            try:
-                result = fn(Attempt(step.lease.state.endpoint, step.number, left))
-            except Exception as error:  # noqa: BLE001
-                return judge_error(error, classify, -1.0 if ends is None else self._clock() - ends)
-            if type(result) is Coroutine:
-                raise not_awaited(result)
-            return judge_result(result, classify)
-
-        return cast(T, _unpack(self.run(request, send, first=outcome, deadline=ends)))
+                return cast(T, result(outcome))
+        function = _Function(self, fn, classify)
+        return cast(T, sync.go_on(self, function, Exchange(request, deadline), outcome))
 
     def _plainly(self, fn: Callable[[Attempt], T], deadline: float | None) -> T:
         """Call a function once, with the Service's own name for an address."""
@@ -210,38 +197,25 @@ class Calls:
             try:
                 try:
                     made = fn(Attempt(lease.state.endpoint, 1, None))
-                    result = await (made if type(made) is Coroutine else awaitable(fn, made))
+                    value = await (made if type(made) is Coroutine else awaitable(fn, made))
                 except Exception as error:  # noqa: BLE001
                     outcome = judge_error(error, classify)
                 else:
                     if classify is None and not self.always_flow:
                         lease.release()
-                        return result
-                    outcome = judge_result(result, classify)
+                        return value
+                    outcome = judge_result(value, classify)
             except BaseException:
                 lease.release(CANCELLED)
                 raise
             if self.settled(request, settle(lease, outcome)):
-                return cast(T, _unpack(outcome))
-        ends = None if deadline is None else self._clock() + seconds("deadline", deadline)
+                return cast(T, result(outcome))
+        if deadline is not None:
+            seconds("deadline", deadline)
+        from kubelb.runtime import aio
 
-        async def send(step: Send) -> Outcome:
-            import asyncio
-
-            left = None if ends is None else max(0.0, ends - self._clock())
-            try:
-                async with asyncio.timeout(left) as limit:
-                    made = fn(Attempt(step.lease.state.endpoint, step.number, left))
-                    result = await (made if type(made) is Coroutine else awaitable(fn, made))
-            except Exception as error:  # noqa: BLE001
-                over = limit.expired()
-                outcome = judge_error(error, classify, max(0.0, self._clock() - (ends or 0.0)) if over else -1.0)
-                if over:
-                    outcome.error = DeadlineExceeded(self.balancer.service, f"no answer within {deadline} s")
-                return outcome
-            return judge_result(result, classify)
-
-        return cast(T, _unpack(await self.arun(request, send, first=outcome, deadline=ends)))
+        function = _AioFunction(self, fn, classify)
+        return cast(T, await aio.go_on(self, function, Exchange(request, deadline), outcome))
 
     async def _aplainly(self, fn: Callable[[Attempt], Awaitable[T]], deadline: float | None) -> T:
         import asyncio
@@ -286,6 +260,7 @@ class Calls:
         first: Outcome | None = None,
         deadline: float | None = None,
         discard: sync.Discard = sync.nothing_to_discard,
+        left: sync.Left = stay,
         hedge: float | None = None,
         connections: Connections | None = None,
     ) -> Outcome:
@@ -293,7 +268,7 @@ class Calls:
         flow = self.flow(request, first=first, deadline=deadline, hedge=hedge, connections=connections)
         wait = self._wait if connections is None else connections.wait
         try:
-            return sync.drive(flow, send, wait=wait, clock=self._clock, discard=discard)
+            return sync.drive(flow, send, wait=wait, clock=self._clock, discard=discard, first=first, left=left)
         except (NotReady, DeadlineExceeded) as error:
             raise self.explained(error) from None
 
@@ -305,6 +280,7 @@ class Calls:
         first: Outcome | None = None,
         deadline: float | None = None,
         discard: Callable[[Outcome], Awaitable[None]] | None = None,
+        left: sync.Left = stay,
         hedge: float | None = None,
         connections: AioConnections | None = None,
     ) -> Outcome:
@@ -315,7 +291,13 @@ class Calls:
         wait = self._await if connections is None else connections.wait
         try:
             return await aio.drive_async(
-                flow, send, wait=wait, clock=self._clock, discard=discard or aio.nothing_to_discard
+                flow,
+                send,
+                wait=wait,
+                clock=self._clock,
+                discard=discard or aio.nothing_to_discard,
+                first=first,
+                left=left,
             )
         except (NotReady, DeadlineExceeded) as error:
             raise self.explained(error) from None
@@ -376,20 +358,68 @@ def _request(key: str | bytes | None, idempotent: bool | None) -> Request:
     return IDEMPOTENT if key is None else Request(key=key, idempotent=bool(idempotent))
 
 
-def _unpack(outcome: Outcome) -> Any:
-    """Return the result of a call, or raise its last error with a note on each try before it."""
-    if outcome.error is None:
-        return outcome.value
-    annotate(outcome)
-    raise outcome.error
+class _Function(Attempts):
+    """What carries on with a call of a user's function."""
+
+    left = staticmethod(stay)
+    throw_away = staticmethod(sync.nothing_to_discard)
+
+    def __init__(self, lb: Calls, fn: Callable[[Attempt], Any], classify: Classify | None) -> None:
+        self._lb = lb
+        self._fn = fn
+        self._classify = classify
+
+    def attempt(
+        self,
+        call: Exchange,
+        lease: Lease,
+        number: int,
+        carrier: Mapping[str, str] | None,  # noqa: ARG002
+    ) -> tuple[Outcome, Any]:
+        clock, ends = self._lb.balancer.clock, call.ends
+        left = None if ends is None else max(SHORTEST, ends - clock())
+        try:
+            value = self._fn(Attempt(lease.state.endpoint, number, left))
+        except Exception as error:  # noqa: BLE001
+            return judge_error(error, self._classify, -1.0 if ends is None else clock() - ends), None
+        if type(value) is Coroutine:
+            raise not_awaited(value)
+        return judge_result(value, self._classify), value
 
 
-def annotate(outcome: Outcome) -> None:
-    """Note the earlier tries on the last one's error."""
-    if outcome.error is not None:
-        for number, before in enumerate(outcome.tries, 1):
-            where = before.lease.endpoint.authority if isinstance(before.lease, Lease) else "?"
-            how = printable(before.reason or before.verdict.value)
-            if how == "connect error" and refused(before.error):  # an adapter's word for all that is no timeout
-                how = "refused"
-            note(outcome.error, f"kubelb: try {number} on {where} ended with {how}")
+class _AioFunction(AioAttempts):
+    """The same for one that returns an awaitable; its tries are cancelled when the deadline is over."""
+
+    left = staticmethod(stay)
+
+    def __init__(self, lb: Calls, fn: Callable[[Attempt], Awaitable[Any]], classify: Classify | None) -> None:
+        self._lb = lb
+        self._fn = fn
+        self._classify = classify
+
+    async def attempt(
+        self,
+        call: Exchange,
+        lease: Lease,
+        number: int,
+        carrier: Mapping[str, str] | None,  # noqa: ARG002
+    ) -> tuple[Outcome, Any]:
+        import asyncio
+
+        fn, balancer, ends = self._fn, self._lb.balancer, call.ends
+        left = None if ends is None else max(0.0, ends - balancer.clock())
+        try:
+            async with asyncio.timeout(left) as limit:
+                made = fn(Attempt(lease.state.endpoint, number, left))
+                value = await (made if type(made) is Coroutine else awaitable(fn, made))
+        except Exception as error:  # noqa: BLE001
+            over = limit.expired()
+            late = max(0.0, balancer.clock() - (ends or 0.0)) if over else -1.0
+            outcome = judge_error(error, self._classify, late)
+            if over:
+                outcome.error = DeadlineExceeded(balancer.service, f"no answer within {call.limit} s")
+            return outcome, None
+        return judge_result(value, self._classify), value
+
+    async def throw_away(self, outcome: Outcome) -> None:
+        """Results need no closing."""

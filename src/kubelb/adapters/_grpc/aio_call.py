@@ -21,7 +21,7 @@ from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
 from kubelb.model import CANCELLED, SUCCESS, Outcome, Request
-from kubelb.runtime.calls import annotate
+from kubelb.runtime.door import annotate
 from kubelb.runtime.driving import settle
 from kubelb.runtime.hinting import current
 

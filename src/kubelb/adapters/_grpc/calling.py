@@ -22,7 +22,7 @@ from kubelb.core.state import EndpointState
 from kubelb.errors import DeadlineExceeded, LoadBalancerError
 from kubelb.model import Outcome, Request, Sent, Verdict
 from kubelb.process import here
-from kubelb.runtime.calls import annotate
+from kubelb.runtime.door import annotate
 from kubelb.runtime.hinting import current
 
 __all__ = ["Calling", "ended"]

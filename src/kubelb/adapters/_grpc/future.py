@@ -28,7 +28,7 @@ from kubelb.core.steps import Send
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady
 from kubelb.model import CANCELLED, Outcome, Request, Sent, Verdict
 from kubelb.runtime.callback import CallbackDriver
-from kubelb.runtime.calls import annotate
+from kubelb.runtime.door import annotate
 from kubelb.runtime.driving import settle
 
 __all__ = ["CallFuture"]

@@ -5,30 +5,23 @@ says so when it is used in another. Endpoints that went away are closed there, w
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from kubelb.adapters._httpx.adial import AsyncDial
-from kubelb.adapters._httpx.common import OPENED, TLS, Common
+from kubelb.adapters._httpx.common import TLS, Common, HttpxCall
 from kubelb.adapters._httpx.mending import close, mend
 from kubelb.adapters._httpx.shield import shielded
-from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
-from kubelb.core.steps import Send
 from kubelb.core.table import Difference
-from kubelb.errors import LoadBalancerError, NotReady
-from kubelb.model import Outcome, Request
-from kubelb.runtime.driving import settle
+from kubelb.model import Outcome
+from kubelb.runtime.aio import run
 from kubelb.runtime.fork import settled
 from kubelb.runtime.loops import modules, refuse_trio
 from kubelb.runtime.switch import off
-from kubelb.telemetry.conventions import http_answer
-
-if TYPE_CHECKING:
-    from kubelb.telemetry.calls import Call, Try
 
 __all__ = ["AioTransport"]
 
@@ -37,125 +30,58 @@ class AioTransport(Common):
     """Everything of `kubelb.adapters.httpx.AsyncTransport` but its base class."""
 
     _plain_kind = "AsyncHTTPTransport"
+    _method = "handle_async_request"
     _loop: asyncio.AbstractEventLoop | None = None
     _closing: set[asyncio.Task[None]]
 
-    async def handle_async_request(self, request: Any) -> Any:
-        """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
+    def handle_async_request(self, request: Any) -> Awaitable[Any]:
+        """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own.
+
+        Not a coroutine itself: each one between the client and a socket is one more that every wait goes through.
+        """
         if self._off or off() is not None:
-            return await self._plainly(request).handle_async_request(request)
+            past: Awaitable[Any] = self._plainly(request).handle_async_request(request)
+            return past
         around = self.kit.around("AsyncHTTPTransport", "handle_async_request")
-        handle = self._watched if self.lb.watch.on() else self._handle
         if around is not None:
-            return await around(handle, self, (request,), {})
-        return await handle(request)
+            instrumented: Awaitable[Any] = around(self._handle, self, (request,), {})
+            return instrumented
+        return run(self.lb, self, HttpxCall(request))
 
-    async def _watched(self, request: Any) -> Any:
-        with self._seen(request, "AsyncHTTPTransport", "handle_async_request") as call:
-            response = await self._handle(request, call)
-            call.answered(http_answer(response.status_code))
-            return response
+    async def _handle(self, request: Any) -> Any:
+        return await run(self.lb, self, HttpxCall(request))
 
-    async def _handle(self, request: Any, call: "Call | None" = None) -> Any:
+    def prepare(self, call: HttpxCall) -> None:
+        """As in `Common`, on the right event loop."""
         self._check_loop()
-        self._check_host(request)
+        super().prepare(call)
+
+    async def attempt(
+        self, call: HttpxCall, lease: Lease, number: int, carrier: Mapping[str, str] | None
+    ) -> tuple[Outcome, Any]:
+        """Make one attempt; the door asks for it."""
         if self.lost:
             await self._close_lost()
-        hints = self._hints(request)
-        wanted = self._wanted(request, hints)
-        try:
-            lease = self.lb.balancer.pick(wanted)
-        except NotReady:
-            lease = None
-        except LoadBalancerError as error:
-            raise self.kit.refusal(error, request) from None
-        if lease is None:  # out here, so that no error of the flow's has NotReady for its context
-            return await self._flow(request, wanted, hints, None, call)
-        timeouts = self._timeouts(request, hints, lease.start)
-        try:
-            answer, response = await self._exchange(request, lease, timeouts, 1, call)
-        except Exception as error:  # noqa: BLE001
-            outcome = self._failed(error, request, timeouts, lease)
-        else:
-            if answer.status < 400 and not self.lb.always_flow:
-                lease.observe(OPENED)
-                return response
-            outcome = settle(lease, self._judged(answer, response))
-        if self.lb.settled(wanted, outcome):
-            return self._result(outcome)
-        return await self._flow(request, wanted, hints, outcome, call)
-
-    async def _exchange(
-        self, request: Any, lease: Lease, timeouts: Timeouts, number: int, call: "Call | None"
-    ) -> tuple[Any, Any]:
-        if call is None:
-            return await self._exchanged(request, lease, timeouts, number)
-        with call.attempt(lease.state.endpoint, number) as attempt:
-            exchanged = await self._exchanged(request, lease, timeouts, number, attempt)
-            attempt.answered(http_answer(exchanged[0].status))
-            return exchanged
-
-    async def _exchanged(
-        self, request: Any, lease: Lease, timeouts: Timeouts, number: int, attempt: "Try | None" = None
-    ) -> tuple[Any, Any]:
-        """One attempt: httpcore's answer and httpx's response. A cancelled one has ended for the endpoint too."""
-        timeouts.number = number
+        timeouts = self._timeouts(call, number)
         pool = None
         try:
-            pool = self._pools.get(lease.state, request.url.scheme in TLS)
-            answer = await pool.handle_async_request(self._core_request(request, timeouts, attempt))
+            asked = self._core_request(call, timeouts, carrier)
+            pool = self._pools.get(lease.state, asked.url.scheme in TLS)
+            answer = await pool.handle_async_request(asked)
             timeouts.headers_are_here()
-            body = self.kit.AsyncBody(answer.stream, lease, timeouts, request, self)
-            return answer, self._response(answer, body, request, lease, number)
-        except Exception:
+            body = self.kit.AsyncBody(answer.stream, lease, timeouts, call.request, self)
+            return self._judged(answer), self._response(answer, body, call.request, lease, number)
+        except Exception as error:  # noqa: BLE001
             if pool is not None:
-                try:
-                    await mend(pool)
-                except BaseException:
-                    self._cancelled(lease)
-                    raise
-            raise
-        except BaseException as error:
-            self._cancelled(lease)
-            if pool is not None and isinstance(error, asyncio.CancelledError):
+                await mend(pool)
+            return self._failed(error, call, timeouts), None
+        except asyncio.CancelledError:
+            if pool is not None:
                 await mend(pool)
             raise
 
-    async def _flow(
-        self,
-        request: Any,
-        wanted: Request,
-        hints: Mapping[str, Any] | None,
-        first: Outcome | None,
-        call: "Call | None",
-    ) -> Any:
-        start = self._clock() if first is None else first.lease.start
-        until = self._timeouts(request, hints, start).headers_until
-        replaced = first if first is not None and first.open else None
-
-        async def send(step: Send) -> Outcome:
-            nonlocal replaced
-            if replaced is not None:
-                await self._discard(replaced)
-                replaced = None
-            timeouts = self._timeouts(request, hints, start)
-            try:
-                answer, response = await self._exchange(request, step.lease, timeouts, step.number, call)
-            except Exception as error:  # noqa: BLE001
-                return self._failed(error, request, timeouts, step.lease)
-            return self._judged(answer, response)
-
-        try:
-            return self._result(await self.lb.arun(wanted, send, first=first, deadline=until, discard=self._discard))
-        except BaseException as error:
-            if replaced is not None:
-                await self._discard(replaced)
-            if isinstance(error, LoadBalancerError):
-                raise self.kit.refusal(error, request) from None
-            raise
-
-    @staticmethod
-    async def _discard(outcome: Outcome) -> None:
+    async def throw_away(self, outcome: Outcome) -> None:
+        """Close an answer that will not be read; the door asks for it."""
         await outcome.value.stream.discard(outcome.value.headers)
 
     def left(self, lease: Lease) -> None:

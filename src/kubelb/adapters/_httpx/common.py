@@ -21,28 +21,42 @@ from kubelb.adapters.tls import Cert, Verify, fresh_context
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
-from kubelb.errors import DeadlineExceeded, WrongHost
-from kubelb.model import CANCELLED, Outcome, Request
+from kubelb.errors import LoadBalancerError, WrongHost
+from kubelb.model import Outcome, Request
 from kubelb.printable import name_shown
-from kubelb.runtime.calls import annotate
-from kubelb.runtime.driving import settle
+from kubelb.runtime.door import OPENED, Exchange
 from kubelb.runtime.fork import register
 from kubelb.runtime.hinting import current
 from kubelb.runtime.switch import switched_off
+from kubelb.telemetry.conventions import http_answer, raised
 
 if TYPE_CHECKING:
-    from kubelb.telemetry.calls import Call, Try
+    from kubelb.telemetry.calls import Call
 
-__all__ = ["Common"]
+__all__ = ["Common", "HttpxCall"]
 
-OPENED = Outcome(open=True)
-"""Headers of an ordinary success; one value for every call, so it is never given a lease or a value."""
+TLS = frozenset({b"https", b"wss"})
 
-TLS = frozenset({"https", "wss"})
+
+class HttpxCall(Exchange):
+    """One request of the client's."""
+
+    __slots__ = ("client", "host", "request")
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.seen = None
+        self.client: Mapping[str, float | None]
+        """The client's timeouts."""
+        self.host: bytes
+        """That of the URL."""
 
 
 class Common(Plainly):
-    """Base of both transports."""
+    """Base of both transports, each of which is the bridge (`kubelb.runtime.door`) of its calls."""
+
+    _method = ""
+    """What the client calls."""
 
     def __init__(
         self,
@@ -145,30 +159,42 @@ class Common(Plainly):
         host = request.url.raw_host
         return self._hosts is None or host in self._hosts or host.rstrip(b".") in self._hosts
 
-    def _check_host(self, request: Any) -> None:
+    def prepare(self, call: HttpxCall) -> None:
+        """Read what the request says; the door asks for it."""
+        request = call.request
         if not isinstance(request, self._own_request):
             raise self._mixed_up(request)
-        host = request.url.raw_host
+        call.host = host = request.url.raw_host
         if self._hosts is not None and host not in self._hosts and host.rstrip(b".") not in self._hosts:
-            served = ", ".join(sorted(host.decode() for host in self._hosts))
-            reason = (
-                f"{request.url.host!r} is not a name of this service ({served}); "
-                "mount the transport on its own name only, as in mounts={'http://SVC.NS': ...}, or name it in hosts="
-            )
-            raise self.kit.refusal(WrongHost(str(self.lb.target), reason), request)
+            raise self._wrong_host(request)
+        extensions = request.extensions
+        call.client = client = extensions.get("timeout") or {}
+        limit, deadline, hints = longest(client), None, None
+        if "kubelb" in extensions or current() is not None:
+            hints = self._hints(extensions.get("kubelb"))
+            if (deadline := hints.get("deadline")) is not None:
+                limit = deadline if limit is None else min(deadline, limit)
+        call.limit, call.deadline = limit, deadline
+        call.wanted = self._wanted(request, hints)
 
-    def _hints(self, request: Any) -> Mapping[str, Any] | None:
-        hints: Mapping[str, Any] | None = request.extensions.get("kubelb")
+    def _wrong_host(self, request: Any) -> Exception:
+        served = ", ".join(sorted(host.decode() for host in self._hosts or ()))
+        reason = (
+            f"{request.url.host!r} is not a name of this service ({served}); "
+            "mount the transport on its own name only, as in mounts={'http://SVC.NS': ...}, or name it in hosts="
+        )
+        return self.kit.refusal(WrongHost(str(self.lb.target), reason), request)
+
+    @staticmethod
+    def _hints(hints: Any) -> Mapping[str, Any]:
+        """Return the hints that count for a request that has these in its extensions."""
         if hints is not None:
             check_hints(hints)
-        if (hinted := current()) is not None:
-            own = hints or {}
-            counting = hinted.beside(own.get("key"), own.get("idempotent"), own.get("deadline"))
-            hints = {name: value for name, value in zip(HINTS, counting, strict=True) if value is not None}
-        if hints and (deadline := hints.get("deadline")) is not None and deadline <= 0:
-            error = DeadlineExceeded(str(self.lb.target), f"deadline={deadline!r}: it was over before the call")
-            raise self.kit.refusal(error, request)
-        return hints
+        own: Mapping[str, Any] = hints or {}
+        if (hinted := current()) is None:
+            return own
+        counting = hinted.beside(own.get("key"), own.get("idempotent"), own.get("deadline"))
+        return {name: value for name, value in zip(HINTS, counting, strict=True) if value is not None}
 
     def _wanted(self, request: Any, hints: Mapping[str, Any] | None) -> Request:
         """Return what the balancer needs to know of a request; nearly always a constant."""
@@ -195,27 +221,17 @@ class Common(Plainly):
         files = [getattr(field, "file", b"") for field in fields]
         return all(isinstance(file, bytes | str) or getattr(file, "seekable", bool)() for file in files)
 
-    def _timeouts(self, request: Any, hints: Mapping[str, Any] | None, start: float) -> Timeouts:
-        """The client's timeouts for one attempt of a call that began at `start`."""
-        client = request.extensions.get("timeout") or {}
-        bound = longest(client)
-        end = None if bound is None else start + bound
-        until = None
-        if hints and (deadline := hints.get("deadline")) is not None:
-            until = start + deadline
-            end = until if end is None else min(end, until)
-        return Timeouts(client, end, until, self._clock)
+    def _timeouts(self, call: HttpxCall, number: int) -> Timeouts:
+        """The client's timeouts for one attempt."""
+        deadline = call.deadline
+        return Timeouts(
+            call.client, call.ends, None if deadline is None else call.start + deadline, self._clock, number
+        )
 
-    def _seen(self, request: Any, kind: str, method: str) -> "Call":
-        """Return what sees this request from its beginning to its headers."""
-        url = request.url
-        instrumented = method in vars(self) or self.kit.around(kind, method) is not None
-        return self.lb.watch.http(request.method, url.scheme, url.host, url.port, url, instrumented=instrumented)
-
-    def _core_request(self, request: Any, timeouts: Timeouts, attempt: "Try | None") -> Any:
+    def _core_request(self, call: HttpxCall, timeouts: Timeouts, carrier: Mapping[str, str] | None) -> Any:
         """Return httpcore's form of the request: our timeouts, its trace context, nothing that is a proxy's alone."""
+        request, host = call.request, call.host
         url = request.url
-        host = url.raw_host
         extensions = {**request.extensions, "timeout": timeouts}
         if self._server_hostname is not None:
             extensions["sni_hostname"] = self._server_hostname
@@ -228,7 +244,7 @@ class Common(Plainly):
         return kit.Request(
             request.method.encode("ascii"),
             kit.httpcore.URL(scheme=url.raw_scheme, host=host, port=url.port, target=target),
-            headers if attempt is None else carrying(headers, attempt.carrier()),
+            headers if carrier is None else carrying(headers, carrier),
             stream if type(stream) is self._byte_stream else Produced(stream, timeouts),
             extensions,
         )
@@ -248,30 +264,31 @@ class Common(Plainly):
         )
 
     @staticmethod
-    def _judged(answer: Any, response: Any) -> Outcome:
+    def _judged(answer: Any) -> Outcome:
         """Return what the headers say."""
-        outcome = judge_status(answer.status, answer.headers) or Outcome(open=True)
-        outcome.value = response
-        return outcome
+        return OPENED if answer.status < 400 else judge_status(answer.status, answer.headers) or OPENED
 
-    def _failed(self, error: Exception, request: Any, timeouts: Timeouts, lease: Lease) -> Outcome:
-        """Return the outcome of an attempt that raised, and settle it."""
+    def _failed(self, error: Exception, call: HttpxCall, timeouts: Timeouts) -> Outcome:
+        """Return the outcome of an attempt that raised."""
         outcome = self.kit.outcome(error, timeouts)
-        outcome.error = error if timeouts.producer_failed else self.kit.mapped(error, request)
-        settle(lease, outcome)
-        if lease.state.removed:
-            self.left(lease)
+        outcome.error = error if timeouts.producer_failed else self.kit.mapped(error, call.request)
         return outcome
 
-    def _cancelled(self, lease: Lease) -> None:
-        lease.release(CANCELLED)
-        if lease.state.removed:
-            self.left(lease)
+    def refused(self, error: LoadBalancerError, call: HttpxCall) -> Exception:
+        """Return kubelb's refusal as an exception of the client's, too; the door asks for it."""
+        return self.kit.refusal(error, call.request)
 
-    @staticmethod
-    def _result(outcome: Outcome) -> Any:
-        """Return the response, or raise the last try's own exception with notes on the others."""
-        if outcome.error is not None:
-            annotate(outcome)
-            raise outcome.error
-        return outcome.value
+    # For telemetry
+
+    def seen(self, call: HttpxCall) -> "Call":
+        """Return what sees this request from its beginning to its headers; the door asks for it."""
+        request = call.request
+        url = request.url
+        instrumented = self._method in vars(self) or self.kit.around(self._plain_kind, self._method) is not None
+        return self.lb.watch.http(request.method, url.scheme, url.host, url.port, url, instrumented=instrumented)
+
+    def told(self, outcome: Outcome, value: Any) -> Mapping[str, Any]:
+        """Return a status, or the kind of exception: of an attempt httpcore's own, which is below httpx's."""
+        if outcome.error is None:
+            return http_answer(value.status_code)
+        return raised(self.kit.unmapped(outcome.error))

@@ -145,6 +145,10 @@ class Kit:
             return broken
         return error
 
+    def unmapped(self, error: BaseException) -> BaseException:
+        """Return the exception that `mapped` has made this one of."""
+        return (isinstance(error, self.httpx.TransportError) and error.__cause__) or error
+
 
 def _trusting(httpcore: Any) -> Any:
     """Return httpcore's Request without its checks of types, 4 us a request: all it is given is httpx's own."""

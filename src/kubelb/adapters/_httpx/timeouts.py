@@ -40,14 +40,19 @@ class Timeouts(dict[str, float | None]):
     )
 
     def __init__(
-        self, client: Mapping[str, float | None], headers_until: float | None, until: float | None, clock: Clock
+        self,
+        client: Mapping[str, float | None],
+        headers_until: float | None,
+        until: float | None,
+        clock: Clock,
+        number: int = 1,
     ) -> None:
         super().__init__(client)
         self.headers_until = headers_until
         self._until = until
         self._clock = clock
         self._began = self._allowed = 0.0
-        self.number = 1
+        self.number = number
         """Of the attempt."""
         self.connected = False
         """Whether this attempt had to connect."""

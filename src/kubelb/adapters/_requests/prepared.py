@@ -18,6 +18,7 @@ from kubelb.clock import Clock
 from kubelb.core.keys import KeySource
 from kubelb.core.state import EndpointState
 from kubelb.model import Request
+from kubelb.runtime.door import Exchange
 from kubelb.runtime.hinting import current
 
 __all__ = ["Call"]
@@ -26,40 +27,18 @@ BLOCK = 1 << 16
 """Bytes that are read from a file at once."""
 
 
-class Call:
+class Call(Exchange):
     """One request of the client's, for however many attempts."""
 
-    __slots__ = (
-        "_limits",
-        "_produced",
-        "_rewinds",
-        "chunked",
-        "deadline",
-        "headers",
-        "place",
-        "request",
-        "secured",
-        "seen",
-        "url",
-        "wanted",
-    )
+    __slots__ = ("_limits", "_produced", "_rewinds", "chunked", "headers", "place", "request", "secured", "url")
 
-    def __init__(
-        self,
-        request: Any,
-        url: str,
-        place: Place,
-        limits: Limits,
-        secured: Secured | None,
-        key_source: KeySource | None = None,
-    ) -> None:
+    def __init__(self, request: Any, url: str, place: Place, limits: Limits, secured: Secured | None) -> None:
         self.request = request
         self.place = place
         self.url = url
         """What goes on the request line."""
         self._limits = limits
-        self.seen: Any = None
-        """What watches the call for telemetry; None where nothing listens."""
+        self.seen = None
         self.secured = secured
         """None for a plain connection."""
         headers = request.headers
@@ -73,34 +52,33 @@ class Call:
                 break
         self._produced = not (body is None or isinstance(body, bytes | str) or _is_buffer(body))
         self._rewinds = self._produced and isinstance(request._body_position, int) and hasattr(body, "seek")  # noqa: SLF001
+
+    def prepare(self, key_source: KeySource | None) -> None:
+        """Read what the balancer needs to know: the hints around the call, a key where one is asked for, its limits."""
+        request, headers = self.request, self.request.headers
         idempotent = request.method in IDEMPOTENT_METHODS or "Idempotency-Key" in headers
         replayable = not self._produced or self._rewinds
-        self.deadline: float | None = None
-        """Seconds that the caller's hints leave for everything; None for any number."""
-        key = None
+        key = deadline = None
+        limit = self._limits.in_all
         if (hinted := current()) is not None:
-            key, said, self.deadline = hinted.beside(None, None, None)
+            key, said, deadline = hinted.beside(None, None, None)
             idempotent = idempotent if said is None else said
+            if deadline is not None:
+                limit = deadline if limit is None else min(limit, deadline)
         if key is None and key_source is not None:
-            key = key_source.read(headers.get, lambda: url)
+            key = key_source.read(headers.get, lambda: self.url)
+        self.deadline, self.limit = deadline, limit
         self.wanted = (
             balanced(idempotent, replayable)
             if key is None
             else Request(key=key, idempotent=idempotent, replayable=replayable)
         )
 
-    def end(self, start: float) -> float | None:
-        """Return when the response headers must be here, for a call that began at `start`; None for any time."""
-        in_all, deadline = self._limits.in_all, self.deadline
-        if in_all is None:
-            return None if deadline is None else start + deadline
-        return start + (in_all if deadline is None else min(in_all, deadline))
-
-    def bounds(self, start: float, clock: Clock, patience: Patience, state: EndpointState, number: int) -> Bounds:
-        """Return the bounds of an attempt that begins now, of a call that began at `start`."""
+    def bounds(self, clock: Clock, patience: Patience, state: EndpointState, number: int) -> Bounds:
+        """Return the bounds of an attempt that begins now."""
         deadline = self.deadline
-        over = None if deadline is None else start + deadline
-        return Bounds(self._limits, self.end(start), over, clock, patience, state, number, self.place)
+        over = None if deadline is None else self.start + deadline
+        return Bounds(self._limits, self.ends, over, clock, patience, state, number, self.place)
 
     def carrying(self, carrier: Mapping[str, str]) -> dict[str, str]:
         """Return the headers of one attempt: its own trace context in the place of any other."""

@@ -1,4 +1,4 @@
-"""One request from pick to response: straight where the first attempt does, through the attempt flow where not.
+"""How one attempt of requests' is made; all else is the door's (`kubelb.runtime.door`), whose bridge the adapter is.
 
 urllib3 carries each attempt: one pool an endpoint, told to repeat nothing and to follow nothing. HTTPAdapter gives what
 lies around it: the request line and the Response, built from the caller's own request, so that `url`, `cookies` and
@@ -8,7 +8,7 @@ lies around it: the request line and the Response, built from the caller's own r
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from urllib3.util import Retry
@@ -31,15 +31,17 @@ from kubelb.adapters.sockets import SocketOption
 from kubelb.adapters.tls import Cert, Verify
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
-from kubelb.core.steps import Send
 from kubelb.core.table import Difference
-from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady, WrongHost
-from kubelb.model import CANCELLED, Outcome
-from kubelb.runtime.calls import annotate
-from kubelb.runtime.driving import settle
+from kubelb.errors import LoadBalancerError, WrongHost
+from kubelb.model import SUCCESS, Outcome
+from kubelb.runtime.door import OPENED
 from kubelb.runtime.fork import register, settled
 from kubelb.runtime.switch import off, switched_off
+from kubelb.runtime.sync import run
 from kubelb.telemetry.conventions import http_answer, raised
+
+if TYPE_CHECKING:
+    from kubelb.telemetry import calls as telemetry
 
 __all__ = ["Sending"]
 
@@ -111,51 +113,21 @@ class Sending(Plainly):
         secured = None
         if place.tls:
             secured = Secured(self._server_hostname or place.name, self._context(request, verify, cert))
-        call = Call(request, self.request_url(request, None), place, Limits(timeout), secured, self._key_source)
-        if call.deadline is not None and call.deadline <= 0:
-            raise refusal(DeadlineExceeded(str(self.lb.target), "the deadline was over before the call"), request)
-        return self._watched(call) if self.lb.watch.on() else self._send(call)
+        call = Call(request, self.request_url(request, None), place, Limits(timeout), secured)
+        response: requests.Response = run(self.lb, self, call)
+        return response
 
-    def _watched(self, call: Call) -> requests.Response:
-        scheme, port = ("https" if call.place.tls else "http"), call.place.port
-        instrumented = hasattr(requests.Session.send, "opentelemetry_instrumentation_requests_applied")
-        request = call.request
-        with self.lb.watch.http(
-            request.method or "", scheme, call.place.name, port, request.url, instrumented=instrumented
-        ) as seen:
-            call.seen = seen
-            response = self._send(call)
-            seen.answered(http_answer(response.status_code))
-            return response
+    # What the door asks for (`kubelb.runtime.door`)
 
-    def _send(self, call: Call) -> requests.Response:
-        outcome = None
-        try:
-            lease = self.lb.balancer.pick(call.wanted)
-        except NotReady:
-            pass  # the flow waits
-        except LoadBalancerError as error:
-            raise refusal(error, call.request) from None
-        else:
-            outcome = self._attempt(call, lease, lease.start, 1)
-            if self.lb.settled(call.wanted, outcome):
-                return _result(outcome)
-        return self._flow(call, outcome)
+    def prepare(self, call: Call) -> None:
+        """Read what the balancer needs to know."""
+        call.prepare(self._key_source)
 
-    def _attempt(self, call: Call, lease: Lease, start: float, number: int) -> Outcome:
-        """Make one attempt and settle its lease; raises only what means "stop everything"."""
-        if call.seen is None:
-            return self._attempted(call, lease, start, number, call.headers)
-        with call.seen.attempt(lease.state.endpoint, number) as attempt:
-            outcome = self._attempted(call, lease, start, number, call.carrying(attempt.carrier()))
-            if outcome.error is None:
-                attempt.answered(http_answer(outcome.value.status_code))
-            else:
-                attempt.answered(raised(outcome.error))
-            return outcome
-
-    def _attempted(self, call: Call, lease: Lease, start: float, number: int, headers: Mapping[str, Any]) -> Outcome:
-        bounds = call.bounds(start, self._clock, self._patience, lease.state, number)
+    def attempt(
+        self, call: Call, lease: Lease, number: int, carrier: Mapping[str, str] | None
+    ) -> tuple[Outcome, requests.Response | None]:
+        """Make one attempt."""
+        bounds = call.bounds(self._clock, self._patience, lease.state, number)
         around = current.bounds  # a body may be produced by requests of its own
         current.bounds = bounds
         try:
@@ -164,7 +136,7 @@ class Sending(Plainly):
                 method=call.request.method,
                 url=call.url,
                 body=call.body(bounds, number),
-                headers=headers,
+                headers=call.headers if carrier is None else call.carrying(carrier),
                 redirect=False,
                 assert_same_host=False,
                 preload_content=False,
@@ -173,47 +145,39 @@ class Sending(Plainly):
                 timeout=bounds.timeout(),
                 chunked=call.chunked,
             )
-            outcome = None
-            if raw.status >= 400:
-                outcome = judge_status(raw.status, _wire(raw.headers))
-            outcome = outcome or Outcome()
-            outcome.open = raw.hold(lease, self, bounds)
-            outcome.value = self.build_response(call.request, raw)
-            tell(outcome.value, lease.state.endpoint, number)
+            outcome = OPENED if raw.hold(lease, self, bounds) else SUCCESS
+            if raw.status >= 400 and (judged := judge_status(raw.status, _wire(raw.headers))) is not None:
+                judged.open = outcome.open
+                outcome = judged
+            response = self.build_response(call.request, raw)
+            tell(response, lease.state.endpoint, number)
         except Exception as error:  # noqa: BLE001
-            outcome = outcome_of(error, bounds, call.request)
-        except BaseException:
-            lease.release(CANCELLED)
-            self.left(lease)
-            raise
+            return outcome_of(error, bounds, call.request), None
+        else:
+            return outcome, response
         finally:
             current.bounds = around
-        settle(lease, outcome)
-        if not outcome.open:
-            self.left(lease)
-        return outcome
 
-    def _flow(self, call: Call, first: Outcome | None) -> requests.Response:
-        """Let the attempt flow go on from a first attempt, or begin where there was nothing to pick from yet."""
-        start = self._clock() if first is None else first.lease.start
-        replaced = first if first is not None and first.open else None
+    def throw_away(self, outcome: Outcome) -> None:
+        """Close an answer that will not be read."""
+        outcome.value.raw.discard()
 
-        def send(step: Send) -> Outcome:
-            nonlocal replaced
-            if replaced is not None:
-                _discard(replaced)
-                replaced = None
-            return self._attempt(call, step.lease, start, step.number)
+    def refused(self, error: LoadBalancerError, call: Call) -> LoadBalancerError:
+        """Return kubelb's refusal as an exception of requests, too."""
+        return refusal(error, call.request)
 
-        try:
-            outcome = self.lb.run(call.wanted, send, first=first, deadline=call.end(start), discard=_discard)
-        except BaseException as error:
-            if replaced is not None:
-                _discard(replaced)
-            if isinstance(error, LoadBalancerError):
-                raise refusal(error, call.request) from None
-            raise
-        return _result(outcome)
+    def seen(self, call: Call) -> "telemetry.Call":
+        """Return what sees this request from its beginning to its headers."""
+        scheme, port = ("https" if call.place.tls else "http"), call.place.port
+        instrumented = hasattr(requests.Session.send, "opentelemetry_instrumentation_requests_applied")
+        request = call.request
+        return self.lb.watch.http(
+            request.method or "", scheme, call.place.name, port, request.url, instrumented=instrumented
+        )
+
+    def told(self, outcome: Outcome, value: Any) -> Mapping[str, Any]:
+        """Return a status, or the kind of exception."""
+        return http_answer(value.status_code) if outcome.error is None else raised(outcome.error)
 
     def _wrong_host(self, request: requests.PreparedRequest, place: Place) -> LoadBalancerError:
         served = ", ".join(sorted(self.hosts or ()))
@@ -258,19 +222,6 @@ class Sending(Plainly):
         self._patience = Patience(self.lb)
         self._contexts.after_fork_in_child()
         self.lost = deque()
-
-
-def _result(outcome: Outcome) -> requests.Response:
-    """Return the response, or raise the last try's own exception with notes on the others."""
-    if outcome.error is not None:
-        annotate(outcome)
-        raise outcome.error
-    response: requests.Response = outcome.value
-    return response
-
-
-def _discard(outcome: Outcome) -> None:
-    outcome.value.raw.discard()
 
 
 def _close(pools: Iterable[Any]) -> None:
