@@ -14,11 +14,13 @@ from kubelb.adapters._httpx.adial import AsyncDial
 from kubelb.adapters._httpx.common import TLS, Common, HttpxCall
 from kubelb.adapters._httpx.mending import close, mend
 from kubelb.adapters._httpx.shield import shielded
+from kubelb.adapters.http import judge_status
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.model import Outcome
 from kubelb.runtime.aio import run
+from kubelb.runtime.door import OPENED
 from kubelb.runtime.fork import settled
 from kubelb.runtime.loops import modules, refuse_trio
 from kubelb.runtime.switch import off
@@ -42,7 +44,9 @@ class AioTransport(Common):
         if self._off or off() is not None:
             past: Awaitable[Any] = self._plainly(request).handle_async_request(request)
             return past
-        around = self.kit.around("AsyncHTTPTransport", "handle_async_request")
+        around = getattr(
+            self.kit.httpx.AsyncHTTPTransport.handle_async_request, "_self_wrapper", None
+        )  # see `Kit.around`
         if around is not None:
             instrumented: Awaitable[Any] = around(self._handle, self, (request,), {})
             return instrumented
@@ -70,7 +74,10 @@ class AioTransport(Common):
             answer = await pool.handle_async_request(asked)
             timeouts.headers_are_here()
             body = self.kit.AsyncBody(answer.stream, lease, timeouts, call.request, self)
-            return self._judged(answer), self._response(answer, body, call.request, lease, number)
+            response = self._response(answer, body, call.request, lease, number)
+            if answer.status < 400:
+                return OPENED, response
+            return judge_status(answer.status, answer.headers) or OPENED, response
         except Exception as error:  # noqa: BLE001
             if pool is not None:
                 await mend(pool)

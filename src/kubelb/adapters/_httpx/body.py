@@ -43,6 +43,7 @@ class Ending:
         self._timeouts = timeouts
         self._request = request
         self._owner = owner
+        self._ended = False
         self._watch: _Watch | None = _Watch(self, owner.lost.append)
         self._watch.inner = inner
         self._watch.state = lease.state
@@ -55,8 +56,11 @@ class Ending:
 
     def _finish(self, outcome: Outcome | None) -> None:
         """End it. None says nothing and takes no lock of ours: so ends what the collector ends, inside any of them."""
+        if self._ended:
+            return
         lease = self._lease
         lease.release(outcome)
+        self._ended = True
         if lease.state.removed:
             self._owner.left(lease)
 
@@ -107,7 +111,8 @@ class Body(Ending):
         try:
             self._inner.close()
         finally:
-            self._finish(None)
+            if not self._ended:
+                self._finish(None)
 
     def discard(self, headers: Any) -> None:
         """Throw the response away, unless it is closed: another request may have its connection by then."""

@@ -9,11 +9,11 @@ from kubelb.adapters._httpx.checks import HINTS, Limits, check_hints, limiting
 from kubelb.adapters._httpx.mounting import keys
 from kubelb.adapters._httpx.plainly import Plainly
 from kubelb.adapters._httpx.produced import Produced
-from kubelb.adapters._httpx.timeouts import Timeouts, longest
+from kubelb.adapters._httpx.timeouts import Timeouts
 from kubelb.adapters.balancers import Given, balancer_of, owned
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
-from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, for_pods, judge_status
+from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, for_pods
 from kubelb.adapters.patience import Patience
 from kubelb.adapters.pools import Pools
 from kubelb.adapters.sockets import SocketOption, check_options
@@ -22,9 +22,9 @@ from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.errors import LoadBalancerError, WrongHost
-from kubelb.model import Outcome, Request
+from kubelb.model import IDEMPOTENT, Outcome, Request
 from kubelb.printable import name_shown
-from kubelb.runtime.door import OPENED, Exchange
+from kubelb.runtime.door import Exchange
 from kubelb.runtime.fork import register
 from kubelb.runtime.hinting import current
 from kubelb.runtime.switch import switched_off
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["Common", "HttpxCall"]
 
 TLS = frozenset({b"https", b"wss"})
+SCHEMES = frozenset({b"http", b"ws", *TLS})
+"""What httpcore speaks."""
+MOST = 64
+"""Origins that are kept; a static list without `hosts` serves any name."""
 
 
 class HttpxCall(Exchange):
@@ -92,6 +96,8 @@ class Common(Plainly):
         self._patience = Patience(self.lb)
         self._byte_stream = self.kit.httpx.ByteStream
         self._own_request = self.kit.httpx.Request
+        self._origins: dict[tuple[bytes, bytes, int | None], Any] = {}
+        """httpcore's form of where requests go, by scheme, host and port."""
         self._off = switched_off()
         self._plain: list[Any] = []
         """The client's own transport, for what goes past kubelb; made when it is first needed."""
@@ -169,13 +175,23 @@ class Common(Plainly):
             raise self._wrong_host(request)
         extensions = request.extensions
         call.client = client = extensions.get("timeout") or {}
-        limit, deadline, hints = longest(client), None, None
+        parts = client.values()
+        limit = None if not parts or None in parts else max(parts)  # what bounds all tries; none if a part has no limit
+        deadline = hints = None
         if "kubelb" in extensions or current() is not None:
             hints = self._hints(extensions.get("kubelb"))
             if (deadline := hints.get("deadline")) is not None:
                 limit = deadline if limit is None else min(deadline, limit)
         call.limit, call.deadline = limit, deadline
-        call.wanted = self._wanted(request, hints)
+        if (
+            hints is None
+            and self._key_source is None
+            and type(request.stream) is self._byte_stream
+            and request.method in IDEMPOTENT_METHODS
+        ):
+            call.wanted = IDEMPOTENT  # nearly always
+        else:
+            call.wanted = self._wanted(request, hints)
 
     def _wrong_host(self, request: Any) -> Exception:
         served = ", ".join(sorted(host.decode() for host in self._hosts or ()))
@@ -197,7 +213,7 @@ class Common(Plainly):
         return {name: value for name, value in zip(HINTS, counting, strict=True) if value is not None}
 
     def _wanted(self, request: Any, hints: Mapping[str, Any] | None) -> Request:
-        """Return what the balancer needs to know of a request; nearly always a constant."""
+        """Return what the balancer needs to know of a request."""
         stream = request.stream
         replayable = isinstance(stream, self._byte_stream) or self._rewinds(stream)
         idempotent = request.method in IDEMPOTENT_METHODS or "idempotency-key" in request.headers
@@ -223,10 +239,9 @@ class Common(Plainly):
 
     def _timeouts(self, call: HttpxCall, number: int) -> Timeouts:
         """The client's timeouts for one attempt."""
-        deadline = call.deadline
-        return Timeouts(
-            call.client, call.ends, None if deadline is None else call.start + deadline, self._clock, number
-        )
+        start, limit, deadline = call.start, call.limit, call.deadline
+        ends = None if limit is None else start + limit
+        return Timeouts(call.client, ends, None if deadline is None else start + deadline, self._clock, number)
 
     def _core_request(self, call: HttpxCall, timeouts: Timeouts, carrier: Mapping[str, str] | None) -> Any:
         """Return httpcore's form of the request: our timeouts, its trace context, nothing that is a proxy's alone."""
@@ -237,17 +252,30 @@ class Common(Plainly):
             extensions["sni_hostname"] = self._server_hostname
         elif host[-1:] == b".":
             extensions.setdefault("sni_hostname", host[:-1].decode())  # certificates know no trailing dot
-        target = extensions.get("target", url.raw_path)
+        target, scheme, port = extensions.get("target"), url.raw_scheme, url.port
+        origin = self._origins.get((scheme, host, port)) if target is None else None
+        if origin is None:
+            core = self._core_url(scheme, host, port, url.raw_path if target is None else target)
+        else:
+            core = self.kit.URL(scheme, host, port, url.raw_path, origin)
         stream = request.stream
         headers = for_pods(request.headers.raw)
-        kit = self.kit
-        return kit.Request(
+        return self.kit.Request(
             request.method.encode("ascii"),
-            kit.httpcore.URL(scheme=url.raw_scheme, host=host, port=url.port, target=target),
+            core,
             headers if carrier is None else carrying(headers, carrier),
             stream if type(stream) is self._byte_stream else Produced(stream, timeouts),
             extensions,
         )
+
+    def _core_url(self, scheme: bytes, host: bytes, port: int | None, target: Any) -> Any:
+        """Return httpcore's own form of a URL, and keep its origin. `target` may be the caller's, from extensions."""
+        core = self.kit.httpcore.URL(scheme=scheme, host=host, port=port, target=target)
+        if scheme in SCHEMES:
+            if len(self._origins) >= MOST:
+                self._origins = {}
+            self._origins[scheme, host, port] = core.origin
+        return core
 
     # After it
 
@@ -262,11 +290,6 @@ class Common(Plainly):
         return self.kit.httpx.Response(
             answer.status, headers=answer.headers, stream=body, request=request, extensions=extensions
         )
-
-    @staticmethod
-    def _judged(answer: Any) -> Outcome:
-        """Return what the headers say."""
-        return OPENED if answer.status < 400 else judge_status(answer.status, answer.headers) or OPENED
 
     def _failed(self, error: Exception, call: HttpxCall, timeouts: Timeouts) -> Outcome:
         """Return the outcome of an attempt that raised."""

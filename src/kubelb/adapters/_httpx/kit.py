@@ -57,6 +57,7 @@ class Kit:
         self.httpcore: Any = httpcore
         self.Body: Any = type("Body", (Body, httpx.SyncByteStream), {"__doc__": Body.__doc__})
         self.Request = _trusting(httpcore)
+        self.URL = _known(httpcore)
         self._mapped = [(getattr(httpcore, name), getattr(httpx, name)) for name in _EXCEPTIONS]
         self._outcomes: dict[type, tuple[Verdict, Sent, bool, str]] = {
             httpcore.ConnectError: (Verdict.FAILED, Sent.NEVER, True, "connect error"),
@@ -162,3 +163,21 @@ def _trusting(httpcore: Any) -> Any:
             self.extensions = extensions
 
     return Request
+
+
+def _known(httpcore: Any) -> Any:
+    """Return httpcore's URL for parts that httpx has checked. It is asked for its origin three times a request, and
+    would make one each time.
+    """
+
+    class URL(httpcore.URL):  # type: ignore[misc]
+        origin = None  # in the place of a property
+
+        def __init__(self, scheme: bytes, host: bytes, port: int | None, target: bytes, origin: Any) -> None:
+            self.scheme = scheme
+            self.host = host
+            self.port = port
+            self.target = target
+            self.origin = origin
+
+    return URL

@@ -20,7 +20,7 @@ from kubelb.adapters.patience import Pace, Patience, Step
 from kubelb.clock import Clock
 from kubelb.core.state import EndpointState
 
-__all__ = ["Timeouts", "longest", "set_apart"]
+__all__ = ["Timeouts", "set_apart"]
 
 
 class Timeouts(dict[str, float | None]):
@@ -47,7 +47,7 @@ class Timeouts(dict[str, float | None]):
         clock: Clock,
         number: int = 1,
     ) -> None:
-        super().__init__(client)
+        dict.__init__(self, client)  # of which `super()` would make an object first
         self.headers_until = headers_until
         self._until = until
         self._clock = clock
@@ -127,11 +127,3 @@ def set_apart(client: Mapping[str, float | None]) -> bool:
     parts = dict(client)
     own = parts.pop("connect", None)
     return own is not None and own not in parts.values()
-
-
-def longest(client: Mapping[str, float | None]) -> float | None:
-    """Return the largest part of a client's timeout: what bounds all tries. None where one part is unlimited."""
-    parts = client.values()
-    if not parts or None in parts:
-        return None
-    return max(parts)  # type: ignore[type-var]  # None was ruled out

@@ -7,10 +7,12 @@ from typing import Any, Self
 
 from kubelb.adapters._httpx.common import TLS, Common, HttpxCall
 from kubelb.adapters._httpx.dial import Dial
+from kubelb.adapters.http import judge_status
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.model import Outcome
+from kubelb.runtime.door import OPENED
 from kubelb.runtime.fork import settled
 from kubelb.runtime.switch import off
 from kubelb.runtime.sync import run
@@ -28,7 +30,7 @@ class SyncTransport(Common):
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
         if self._off or off() is not None:
             return self._plainly(request).handle_request(request)
-        around = self.kit.around("HTTPTransport", "handle_request")
+        around = getattr(self.kit.httpx.HTTPTransport.handle_request, "_self_wrapper", None)  # see `Kit.around`
         if around is not None:
             return around(self._handle, self, (request,), {})
         return run(self.lb, self, HttpxCall(request))
@@ -49,7 +51,10 @@ class SyncTransport(Common):
             answer = pool.handle_request(asked)
             timeouts.headers_are_here()
             body = self.kit.Body(answer.stream, lease, timeouts, call.request, self)
-            return self._judged(answer), self._response(answer, body, call.request, lease, number)
+            response = self._response(answer, body, call.request, lease, number)
+            if answer.status < 400:
+                return OPENED, response
+            return judge_status(answer.status, answer.headers) or OPENED, response
         except Exception as error:  # noqa: BLE001
             return self._failed(error, call, timeouts), None
 
