@@ -27,6 +27,7 @@ from kubelb.errors import Closed, DeadlineExceeded, LoadBalancerError, NoEndpoin
 from kubelb.model import ANY, IDEMPOTENT, SUCCESS, Outcome, Request, Sent, Snapshot, Verdict
 from kubelb.runtime import aio, door, driving, sync
 from kubelb.runtime.door import OPENED, Exchange
+from kubelb.service import Service, service_of
 from runtime.kit import Source, balancer, in_flight
 
 STATIC = "static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80"
@@ -139,7 +140,7 @@ class Bridge:
     def tries(self) -> list[Any]:
         return [entry for entry in self.log if isinstance(entry, tuple) and isinstance(entry[0], int)]
 
-    def check(self, lb: LoadBalancer, kept: int = 0) -> None:
+    def check(self, lb: Service, kept: int = 0) -> None:
         """Nothing in flight but what the caller keeps; all other answers are thrown away, or lost, and none twice."""
         assert in_flight(lb) == kept
         assert len(set(self.thrown)) == len(self.thrown)
@@ -200,13 +201,13 @@ class World:
     def bridge(self, *ends: End) -> Bridge:
         return AioBridge(*ends) if self.aio else Bridge(*ends)
 
-    def call(self, lb: LoadBalancer, bridge: Any, call: Exchange | None = None) -> Any:
+    def call(self, lb: Service, bridge: Any, call: Exchange | None = None) -> Any:
         if not self.aio:
             return sync.run(lb, bridge, call or Call())
         with asyncio.Runner() as runner:
             return runner.run(aio.run(lb, bridge, call or Call()))
 
-    def by_hand(self, lb: LoadBalancer, bridge: Any, call: Exchange | None = None) -> Any:
+    def by_hand(self, lb: Service, bridge: Any, call: Exchange | None = None) -> Any:
         """Without an event loop: nothing here waits for more than its turn."""
         if not self.aio:
             return sync.run(lb, bridge, call or Call())
@@ -216,6 +217,15 @@ class World:
                 coroutine.send(None)
         except StopIteration as stop:
             return stop.value
+
+
+def service(target: str, **options: Any) -> Service:
+    """Return what calls are made through."""
+    return service_of(LoadBalancer(target, **options))
+
+
+def scripted(source: Source, **options: Any) -> Service:
+    return service_of(balancer(source, **options))
 
 
 @pytest.fixture(params=["threads", "asyncio"])
@@ -246,7 +256,7 @@ def contexts(error: BaseException | None) -> list[type]:
 
 def test_an_ordinary_success(world: World) -> None:
     """One attempt, its value, and the lease is released as a success."""
-    lb, bridge = LoadBalancer(STATIC), world.bridge(good)
+    lb, bridge = service(STATIC), world.bridge(good)
     assert world.call(lb, bridge) == "answer"
     assert len(bridge.tries) == 1
     assert sum(state.successes for state in lb.balancer.states()) == 1
@@ -256,7 +266,7 @@ def test_an_ordinary_success(world: World) -> None:
 
 def test_an_open_answer_holds_the_lease(world: World) -> None:
     """Its latency is taken when it opens, and it is in flight until it is closed."""
-    lb, bridge = LoadBalancer(STATIC), world.bridge(opened)
+    lb, bridge = service(STATIC), world.bridge(opened)
     answer = world.call(lb, bridge)
     bridge.check(lb, kept=1)
     assert sum(state.successes for state in lb.balancer.states()) == 1
@@ -266,7 +276,7 @@ def test_an_open_answer_holds_the_lease(world: World) -> None:
 
 def test_another_endpoint_after_a_failure(world: World) -> None:
     """Elsewhere, with the next number."""
-    lb, bridge = LoadBalancer(STATIC, retry=QUICK), world.bridge(broken, good)
+    lb, bridge = service(STATIC, retry=QUICK), world.bridge(broken, good)
     assert world.call(lb, bridge) == "answer"
     (first, at), (second, elsewhere) = bridge.tries
     assert (first, second) == (1, 2)
@@ -276,7 +286,7 @@ def test_another_endpoint_after_a_failure(world: World) -> None:
 
 def test_when_tries_end_the_last_error_is_raised(world: World) -> None:
     """The client's own, with a note on each try before it."""
-    lb, bridge = LoadBalancer(STATIC, retry=QUICK), world.bridge(broken)
+    lb, bridge = service(STATIC, retry=QUICK), world.bridge(broken)
     with pytest.raises(ConnectionError) as caught:
         world.call(lb, bridge)
     assert len(bridge.tries) == 3
@@ -286,7 +296,7 @@ def test_when_tries_end_the_last_error_is_raised(world: World) -> None:
 
 def test_what_need_not_be_repeated_is_the_end(world: World) -> None:
     """A failure that may not be repeated is the call's, without the flow."""
-    lb, bridge = LoadBalancer(STATIC, retry=QUICK), world.bridge(unavailable)
+    lb, bridge = service(STATIC, retry=QUICK), world.bridge(unavailable)
     answer = world.call(lb, bridge, Call(ANY))
     assert len(bridge.tries) == 1
     assert answer is not None
@@ -295,7 +305,7 @@ def test_what_need_not_be_repeated_is_the_end(world: World) -> None:
 
 def test_a_refusal_is_the_clients_own(world: World) -> None:
     """What the pick refuses with goes through the bridge, and nothing is sent."""
-    lb, bridge = LoadBalancer(STATIC), world.bridge(good)
+    lb, bridge = service(STATIC), world.bridge(good)
     lb.close()
     with pytest.raises(RefusedError) as caught:
         world.call(lb, bridge)
@@ -306,7 +316,7 @@ def test_a_refusal_is_the_clients_own(world: World) -> None:
 
 def test_a_limit(world: World) -> None:
     """One too many is refused, and counts nowhere."""
-    lb, bridge = LoadBalancer(STATIC, limits=ConcurrencyLimits(max_requests=1), retry=QUICK), world.bridge(opened)
+    lb, bridge = service(STATIC, limits=ConcurrencyLimits(max_requests=1), retry=QUICK), world.bridge(opened)
     answer = world.call(lb, bridge)
     with pytest.raises(RefusedError) as caught:
         world.call(lb, bridge)
@@ -319,7 +329,7 @@ def test_a_limit(world: World) -> None:
 
 def test_no_room_for_a_retry(world: World) -> None:
     """A limit of retries in flight: the first answer is what the caller gets, and it is not thrown away."""
-    lb = LoadBalancer(STATIC, limits=ConcurrencyLimits(max_retries=0), retry=QUICK)
+    lb = service(STATIC, limits=ConcurrencyLimits(max_retries=0), retry=QUICK)
     bridge = world.bridge(unavailable)
     answer = world.call(lb, bridge)
     assert bridge.thrown == []
@@ -335,7 +345,7 @@ def test_no_room_for_a_retry(world: World) -> None:
 def test_a_call_that_waits_for_the_first_endpoints(world: World, end: End) -> None:
     """It is not refused, and no error of its attempts has NotReady for its context."""
     source = Source(None)
-    lb, bridge = balancer(source, retry=QUICK), world.bridge(end)
+    lb, bridge = scripted(source, retry=QUICK), world.bridge(end)
     timer = threading.Timer(0.05, source.say, (pods(3),))
     timer.start()
     try:
@@ -359,7 +369,7 @@ def test_a_call_that_waits_in_vain(world: World) -> None:
     """The refusal says what discovery is stuck on."""
     source = Source(None)
     source.error = "no such file"
-    lb, bridge = balancer(source, ready_timeout=0.05), world.bridge(good)
+    lb, bridge = scripted(source, ready_timeout=0.05), world.bridge(good)
     with pytest.raises(RefusedError, match="no such file") as caught:
         world.call(lb, bridge)
     assert type(caught.value.error) is NotReady
@@ -371,7 +381,7 @@ def test_a_call_that_waits_in_vain(world: World) -> None:
 def test_nothing_to_pick_is_not_waited_for(world: World) -> None:
     """A set that is known, and empty, is an answer."""
     source = Source(None)
-    lb, bridge = balancer(source), world.bridge(good)
+    lb, bridge = scripted(source), world.bridge(good)
     lb.balancer.update(Snapshot(1, ()))
     with pytest.raises(RefusedError) as caught:
         world.call(lb, bridge)
@@ -385,7 +395,7 @@ def test_nothing_to_pick_is_not_waited_for(world: World) -> None:
 @pytest.mark.parametrize("deadline", [0.0, -1.0])
 def test_a_deadline_that_is_over_before_the_call(world: World, deadline: float) -> None:
     """Nothing is picked, let alone sent."""
-    lb, bridge = LoadBalancer(STATIC), world.bridge(good)
+    lb, bridge = service(STATIC), world.bridge(good)
     with pytest.raises(RefusedError, match=f"deadline={deadline}") as caught:
         world.call(lb, bridge, Call(deadline=deadline, limit=deadline))
     assert type(caught.value.error) is DeadlineExceeded
@@ -395,7 +405,7 @@ def test_a_deadline_that_is_over_before_the_call(world: World, deadline: float) 
 
 def test_a_deadline_that_ends_while_a_call_waits(world: World) -> None:
     """It is the deadline that is told, before the longer wait for endpoints."""
-    lb, bridge = balancer(Source(None), ready_timeout=60.0), world.bridge(good)
+    lb, bridge = scripted(Source(None), ready_timeout=60.0), world.bridge(good)
     with pytest.raises(RefusedError) as caught:
         world.call(lb, bridge, Call(deadline=0.05, limit=0.05))
     assert type(caught.value.error) is DeadlineExceeded
@@ -407,7 +417,7 @@ def test_a_deadline_that_ends_while_a_call_waits(world: World) -> None:
 def test_time_that_is_over_after_an_attempt(world: World, limit: float | None) -> None:
     """No other one begins; where there is time, it does."""
     clock = Clock()
-    lb = LoadBalancer(STATIC, retry=QUICK, clock=clock)
+    lb = service(STATIC, retry=QUICK, clock=clock)
 
     def slow(lease: Lease) -> tuple[Outcome, Any]:
         clock.advance(2.0)
@@ -432,7 +442,7 @@ def test_the_calls_time_begins_with_its_first_attempt() -> None:
         return broken(lease)
 
     with pytest.raises(ConnectionError):
-        sync.run(LoadBalancer(STATIC, retry=QUICK, clock=clock), Bridge(note), call)
+        sync.run(service(STATIC, retry=QUICK, clock=clock), Bridge(note), call)
     assert ends == [1010.0] * 3
 
 
@@ -441,7 +451,7 @@ def test_the_calls_time_begins_with_its_first_attempt() -> None:
 
 def test_an_open_answer_is_thrown_away_before_the_next_attempt(world: World) -> None:
     """So that the connection is free; and once."""
-    lb, bridge = LoadBalancer(STATIC, retry=QUICK), world.bridge(unavailable, unavailable, opened)
+    lb, bridge = service(STATIC, retry=QUICK), world.bridge(unavailable, unavailable, opened)
     answer = world.call(lb, bridge)
     assert [entry if entry == "thrown" else entry[0] for entry in bridge.log] == [1, "thrown", 2, "thrown", 3]
     assert bridge.thrown == [0, 1]
@@ -452,7 +462,7 @@ def test_an_open_answer_is_thrown_away_before_the_next_attempt(world: World) -> 
 
 def test_the_last_open_answer_is_the_callers(world: World) -> None:
     """Although it is no good: it is what the service has answered."""
-    lb, bridge = LoadBalancer(STATIC, retry=QUICK), world.bridge(unavailable)
+    lb, bridge = service(STATIC, retry=QUICK), world.bridge(unavailable)
     answer = world.call(lb, bridge)
     assert bridge.thrown == [0, 1]
     bridge.check(lb, kept=1)
@@ -461,7 +471,7 @@ def test_the_last_open_answer_is_the_callers(world: World) -> None:
 
 def test_the_first_answer_comes_back_where_no_other_can_be_had(world: World) -> None:
     """The flow returns what it began with: there is no budget for another try."""
-    lb = LoadBalancer(STATIC, retry=Retry(budget=RetryBudget(ratio=0.0, reserve=0.0)))
+    lb = service(STATIC, retry=Retry(budget=RetryBudget(ratio=0.0, reserve=0.0)))
     bridge = world.bridge(unavailable)
     answer = world.call(lb, bridge)
     assert bridge.thrown == []
@@ -475,7 +485,7 @@ def test_a_flow_that_raises_while_an_answer_is_to_be_replaced(world: World) -> N
     def wait(state: Any) -> float:
         raise KeyboardInterrupt
 
-    lb = LoadBalancer("static:///10.0.0.1:80", retry=Retry(wait=wait, budget=None))
+    lb = service("static:///10.0.0.1:80", retry=Retry(wait=wait, budget=None))
     bridge = world.bridge(unavailable)
     with pytest.raises(KeyboardInterrupt):
         world.call(lb, bridge)
@@ -489,7 +499,7 @@ def test_a_second_attempt_that_is_interrupted(world: World) -> None:
     def interrupted(lease: Lease) -> tuple[Outcome, Any]:
         raise KeyboardInterrupt
 
-    lb, bridge = LoadBalancer(STATIC, retry=QUICK), world.bridge(unavailable, interrupted)
+    lb, bridge = service(STATIC, retry=QUICK), world.bridge(unavailable, interrupted)
     with pytest.raises(KeyboardInterrupt):
         world.call(lb, bridge)
     assert bridge.thrown == [0]
@@ -507,7 +517,7 @@ def test_a_strategy_that_judges_successes(world: World) -> None:
 
     for end in (opened, good):
         wanted.clear()
-        lb = LoadBalancer(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None, retry=again))
+        lb = service(STATIC, retry=Retry(wait=tenacity.wait_fixed(0), budget=None, retry=again))
         bridge = world.bridge(end)
         value = world.call(lb, bridge)
         assert len(bridge.tries) == 2
@@ -528,7 +538,7 @@ def stopped(lease: Lease) -> tuple[Outcome, Any]:
 @pytest.mark.parametrize("before", [(), (unavailable,)], ids=["first", "second"])
 def test_a_request_that_ends_on_an_endpoint_that_is_gone(world: World, end: End, before: Collection[End]) -> None:
     """`left` hears of it once, however it ended; of an open answer's end hears what reads it."""
-    lb = LoadBalancer(STATIC, retry=Retry(attempts=1 + len(before), wait=tenacity.wait_fixed(0), budget=None))
+    lb = service(STATIC, retry=Retry(attempts=1 + len(before), wait=tenacity.wait_fixed(0), budget=None))
 
     def ends(lease: Lease) -> tuple[Outcome, Any]:
         lb.balancer.update(Snapshot(2, ()))
@@ -546,7 +556,7 @@ def test_a_request_that_ends_on_an_endpoint_that_is_gone(world: World, end: End,
 
 def test_telemetry_sees_the_call_and_each_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempt by attempt, each with a trace context of its own; what raises is seen too."""
-    lb, bridge = LoadBalancer(STATIC, retry=QUICK), world.bridge(unavailable, good)
+    lb, bridge = service(STATIC, retry=QUICK), world.bridge(unavailable, good)
     monkeypatch.setattr(lb.watch, "on", lambda: True)
     world.call(lb, bridge)
     ends = [entry for entry in bridge.log if entry != "thrown" and isinstance(entry[0], str)]
@@ -631,7 +641,7 @@ def test_an_interrupt_wherever_one_can_come(world: World, ends: tuple[End, ...])
 
     Without the collector: no frame of the door's is in a circle.
     """
-    lb = LoadBalancer(STATIC, retry=QUICK, outliers=None)
+    lb = service(STATIC, retry=QUICK, outliers=None)
     places = polls_of(sync, aio, door, driving, Bridge, AioBridge)
     world.by_hand(lb, world.bridge(broken, good))  # what is loaded at the first retry
     number = 0
@@ -649,7 +659,7 @@ def test_an_interrupt_wherever_one_can_come(world: World, ends: tuple[End, ...])
 @pytest.mark.parametrize("before", [(), (unavailable,)], ids=["first", "second"])
 def test_a_cancelled_task(before: Collection[End]) -> None:
     """In the middle of an attempt: its lease is released as cancelled, and nothing is thrown away twice."""
-    lb = LoadBalancer(STATIC, retry=QUICK)
+    lb = service(STATIC, retry=QUICK)
     begun: list[bool] = []
 
     class Hanging(AioBridge):
@@ -699,7 +709,7 @@ def test_nothing_of_a_call_is_kept(world: World) -> None:
         answer.close()
         return found
 
-    lb = LoadBalancer(STATIC, retry=QUICK)
+    lb = service(STATIC, retry=QUICK)
     with no_collector():
         assert [ref() for ref in kept()] == [None] * 5
 
@@ -707,7 +717,7 @@ def test_nothing_of_a_call_is_kept(world: World) -> None:
 def test_nothing_of_a_call_that_waited_is_kept() -> None:
     """The same where it waited for the first endpoints: NotReady holds no frame of it."""
     source = Source(None)
-    lb = balancer(source)
+    lb = scripted(source)
 
     def kept() -> weakref.ref[Call]:
         call = Call()
@@ -727,7 +737,7 @@ def test_nothing_of_a_call_that_waited_is_kept() -> None:
 
 def test_a_function_goes_on_through_the_door() -> None:
     """`call` and `acall` hand over what their inlined first attempt did not end: the same numbers, the same notes."""
-    lb = LoadBalancer(STATIC, retry=QUICK)
+    lb = service(STATIC, retry=QUICK)
     numbers: list[int] = []
 
     def fn(attempt: Any) -> None:
@@ -748,7 +758,7 @@ def test_a_function_goes_on_through_the_door() -> None:
 
 def test_the_drivers_throw_away_what_a_flow_began_with() -> None:
     """A first answer that is open belongs to the driver, once it is told of it."""
-    lb = LoadBalancer(STATIC, retry=QUICK)
+    lb = service(STATIC, retry=QUICK)
     lease = lb.balancer.pick(IDEMPOTENT)
     thrown: list[Outcome] = []
     first = driving.settle(lease, Outcome(Verdict.FAILED, retryable=True, open=True))

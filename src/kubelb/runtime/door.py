@@ -156,10 +156,10 @@ def judged(outcome: Outcome, value: Any) -> Outcome:
     return outcome
 
 
-def refuse_late(lb: "Calls", bridge: Bridge | AioBridge, call: Exchange) -> NoReturn:
+def refuse_late(service: "Calls", bridge: Bridge | AioBridge, call: Exchange) -> NoReturn:
     """The caller's deadline is over already; nothing is picked, let alone sent."""
     reason = f"deadline={call.deadline!r}: it was over before the call"
-    raise bridge.refused(DeadlineExceeded(lb.balancer.service, reason), call)
+    raise bridge.refused(DeadlineExceeded(service.balancer.service, reason), call)
 
 
 def result(outcome: Outcome) -> Any:

@@ -37,32 +37,32 @@ Left = Callable[[Lease], None]
 WaitNewer = Callable[[int | None, float], None]
 
 
-def run(lb: "Calls", bridge: Bridge, call: Exchange) -> Any:
+def run(service: "Calls", bridge: Bridge, call: Exchange) -> Any:
     """Make a call; returns the client's answer. Raises what the client does, and what the bridge makes of refusals."""
     seen = call.seen
-    if seen is None and lb.watch.on():
+    if seen is None and service.watch.on():
         with bridge.seen(call) as call.seen:
-            value = run(lb, bridge, call)
+            value = run(service, bridge, call)
             call.seen.answered(bridge.told(SUCCESS, value))
             return value
     bridge.prepare(call)
     if call.deadline is not None and call.deadline <= 0:
-        refuse_late(lb, bridge, call)
+        refuse_late(service, bridge, call)
     try:
-        lease = lb.balancer.pick(call.wanted)
+        lease = service.balancer.pick(call.wanted)
     except NotReady:
         lease = None
     except LoadBalancerError as error:
         raise bridge.refused(error, call) from None
     if lease is None:  # out here, so that no error of the flow's has NotReady for its context
-        return go_on(lb, bridge, call, None)
+        return go_on(service, bridge, call, None)
     call.start = lease.start
     try:
         if seen is None:
             outcome, value = bridge.attempt(call, lease, 1, None)
         else:
             outcome, value = _watched(bridge, call, lease, 1)
-        if not lb.always_flow:
+        if not service.always_flow:
             if outcome is OPENED:
                 lease.observe(outcome)
                 return value
@@ -75,14 +75,14 @@ def run(lb: "Calls", bridge: Bridge, call: Exchange) -> Any:
     except BaseException:
         settle_cancelled(lease, bridge.left)
         raise
-    if lb.settled(call.wanted, outcome):
+    if service.settled(call.wanted, outcome):
         return result(outcome)
-    return go_on(lb, bridge, call, outcome)
+    return go_on(service, bridge, call, outcome)
 
 
-def go_on(lb: "Calls", bridge: Attempts, call: Exchange, first: Outcome | None) -> Any:
+def go_on(service: "Calls", bridge: Attempts, call: Exchange, first: Outcome | None) -> Any:
     """Hand a call over to the attempt flow: after a first attempt, or where there was nothing to pick from yet."""
-    call.start = lb.balancer.clock() if first is None else first.lease.start
+    call.start = service.balancer.clock() if first is None else first.lease.start
 
     def send(step: Send) -> Outcome:
         if call.seen is None:
@@ -90,7 +90,7 @@ def go_on(lb: "Calls", bridge: Attempts, call: Exchange, first: Outcome | None) 
         return judged(*_watched(bridge, call, step.lease, step.number))
 
     try:
-        outcome = lb.run(
+        outcome = service.run(
             call.wanted, send, first=first, deadline=call.ends, discard=bridge.throw_away, left=bridge.left
         )
     except LoadBalancerError as error:
