@@ -17,13 +17,14 @@ PROGRAM = textwrap.dedent(
     lb = kubelb.LoadBalancer(
         "static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80,10.0.0.4:80",
         outliers=kubelb.OutlierDetection(base_ejection=0.002, max_ejection=0.004),
-        retry=kubelb.Retry(wait=lambda state: 0, budget=None), **spelled({
+        retry=kubelb.Retry(wait=lambda state: 0, budget=None),
+        **{
             "defaults": {},
             "guarded": {
                 "limits": kubelb.ConcurrencyLimits(max_requests_per_endpoint=5, max_retries=5),
                 "breaker": kubelb.CircuitBreaker(window=10, minimum_calls=5, open_for=0.002, trials=2),
             },
-        }[sys.argv[1]]),
+        }[sys.argv[1]],
     )
     limiter = lb.balancer.limiter
     interrupts = calls = armed = 0
