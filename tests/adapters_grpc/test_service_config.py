@@ -86,7 +86,7 @@ def test_wait_for_ready(server: Any, balance: Any, way: Any) -> None:
     port = free_port()
     with balanced.insecure_channel(balance(f"127.0.0.1:{port}"), options=[config(waitForReady=True)]) as channel:
         assert until(lambda: channel.subs.connectivity() is grpc.ChannelConnectivity.TRANSIENT_FAILURE, 20)
-        with pytest.raises(grpc.RpcError, match="no connection to any"):
+        with pytest.raises(grpc.RpcError, match="no connection to"):
             way(channel, timeout=20, wait_for_ready=False)
         later = threading.Timer(0.05, lambda: server(port=port))
         later.start()
@@ -101,7 +101,7 @@ async def test_and_for_asyncio(server: Any, balance: Any, way: Any) -> None:
     port = free_port()
     lb = balance(f"127.0.0.1:{port}")
     async with aio.insecure_channel(lb, options=[config(waitForReady=True)]) as channel:
-        with pytest.raises(grpc.RpcError, match="no connection to any"):
+        with pytest.raises(grpc.RpcError, match="no connection to"):
             await way(channel, timeout=20, wait_for_ready=False)
         later = threading.Timer(0.05, lambda: server(port=port))
         later.start()

@@ -129,7 +129,7 @@ def test_what_is_spoken(what: str, server: Any, balance: Any) -> None:
             call(channel)
         health = lb.health()
         for said, cure in ((caught.value.reason, caught.value.reason), (health.error, health.cure)):
-            assert "no connection to any of 1 endpoints" in said
+            assert "no connection to the one endpoint" in said
             assert words in said
             assert advice in cure
             assert "NetworkPolicies" not in cure

@@ -13,7 +13,7 @@ from weakref import ref
 
 from kubelb.core.state import EndpointState
 
-__all__ = ["REFUSED", "UNREACHABLE", "Link", "Links"]
+__all__ = ["REFUSED", "UNREACHABLE", "Link", "Links", "any_of"]
 
 UNREACHABLE = (
     "may this process connect to pods? From outside the cluster it may not as a rule; inside, see NetworkPolicies, and "
@@ -63,10 +63,15 @@ class Links:
             failing = link.failing() if states else {}
             if failing and all(state in failing for state in states):
                 words, cure = link.trouble([failing[state] for state in states])
-                return f"no connection to any of {len(states)} endpoints in use: {words or UNKNOWN}", cure
+                return f"no connection to {any_of(len(states))} in use: {words or UNKNOWN}", cure
         return "", ""
 
     def _each(self) -> Iterator[Link]:
         for weak in tuple(self._all):
             if (link := weak()) is not None:
                 yield link
+
+
+def any_of(count: int) -> str:
+    """Return so many endpoints in words that follow "no connection to"."""
+    return "the one endpoint" if count == 1 else f"any of {count} endpoints"

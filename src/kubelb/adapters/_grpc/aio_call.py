@@ -65,7 +65,7 @@ class AioCall(Asked):
                 self._wanted = calling.wanted
             else:
                 self._wanted, self._timeout = calling.begin(timeout, self._said[0])
-            if not calling.lb.always_flow:
+            if not calling.always_flow:
                 lease = (subs.pick_patiently if wait_for_ready else subs.pick)(self._wanted)
         except NotReady:
             pass

@@ -89,7 +89,10 @@ class UnaryUnary(_AioCalling, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the RPC; returns its call object."""
-        return self.started(UnaryUnaryCall, request, timeout, wait_for_ready, metadata, credentials, compression)
+        if self.off() is not None or self.watch.on():
+            return self.started(UnaryUnaryCall, request, timeout, wait_for_ready, metadata, credentials, compression)
+        # As `started` does it, without the way there.
+        return UnaryUnaryCall(self, request, timeout, wait_for_ready, metadata, credentials, compression)
 
 
 class UnaryStream(_AioCalling, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]  # as above

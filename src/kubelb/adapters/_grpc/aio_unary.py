@@ -76,12 +76,13 @@ class OneResponse(AioCall):
             self._calling.channel.loop.call_later(again, look)
             return
         self._lease = None
-        self._calling.channel.running.discard(inner)
+        channel = self._calling.channel
+        channel.running.discard(inner)
         if not went_well(inner):
-            self._attempt_over(ended(inner, lease, self._calling.channel.subs, self._overdue()))
+            self._attempt_over(ended(inner, lease, channel.subs, self._overdue()))
             return
         lease.release()
-        if self._late_writes or self._callbacks or self._moved or self._calling.channel.subs.leaving:
+        if self._late_writes or self._callbacks or self._moved or channel.subs.leaving:
             self._finish(None)
         else:
             self._over = True  # which is all of `_finish` where nothing waits for the end

@@ -38,6 +38,7 @@ from kubelb.core.state import NEVER, EndpointState
 from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
 from kubelb.model import Outcome, Request, Verdict
 from kubelb.printable import printable
+from kubelb.runtime.links import any_of
 
 __all__ = ["POLL", "SubChannel", "SubChannels"]
 
@@ -330,8 +331,8 @@ class SubChannels:
                 counts[name] = counts.get(name, 0) + 1
         if counts.keys() <= {"cannot be reached"} and self.hear():
             words, advice = self.trouble(self.failing().values())
-            count = sum(counts.values())
-            reason = f"no connection to any of {count} endpoints: {words or 'every connect has failed'}; {advice}"
+            whole = any_of(sum(counts.values()))
+            reason = f"no connection to {whole}: {words or 'every connect has failed'}; {advice}"
             return Unusable(error.service, reason, counts)
         return NotReady(error.service, "no connection is ready yet", counts)
 
