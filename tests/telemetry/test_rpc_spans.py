@@ -239,3 +239,38 @@ def test_an_interceptor_that_raises(sdk: Sdk, rpc_pods: Service) -> None:
     assert said(attempt)["error.type"] == "KeyError"
     assert said(call)["error.type"] == "UNKNOWN"
     assert "s3cret" not in "".join(span.to_json() for span in sdk.spans())
+
+
+class _Slim:
+    """A future of an interceptor's own: no call, and nothing refers to it weakly."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def code(self) -> Any:
+        return self._inner.code()
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._inner.result(timeout)
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        self._inner.add_done_callback(lambda _: fn(self))
+
+
+def test_a_future_that_is_no_call(sdk: Sdk, rpc_pods: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: what an interceptor has put around the RPC. It has no `add_callback`, and its status is told."""
+
+    class Slims(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+        def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            return _Slim(continuation(details, request))
+
+    make = grpc.insecure_channel
+    monkeypatch.setattr(
+        grpc, "insecure_channel", lambda *said, **named: grpc.intercept_channel(make(*said, **named), Slims())
+    )
+    with balancer(sdk, rpc_pods) as lb, balanced.insecure_channel(lb) as channel:
+        assert channel.unary_unary(KINDS["unary_unary"]).future(b"a", timeout=10).result(timeout=10)
+    _, (attempt,) = when_over(sdk)
+    assert said(attempt)["rpc.response.status_code"] == "OK"

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from kubelb.adapters._grpc.aio_seen import when_over
 from kubelb.adapters._grpc.aio_stream import ManyResponses
 from kubelb.adapters._grpc.aio_unary import OneResponse
 from kubelb.adapters._grpc.aio_writing import ManyRequests
@@ -20,6 +21,7 @@ __all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
 
 class _AioCalling(Calling):
     gone = grpc.aio.UsageError
+    when_over = staticmethod(when_over)
 
     def refused(self, error: LoadBalancerError) -> Any:
         """Return kubelb's refusal as an AioRpcError."""

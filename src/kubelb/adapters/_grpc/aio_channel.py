@@ -24,11 +24,11 @@ from kubelb.adapters._grpc.common import Common, address_of
 from kubelb.adapters._grpc.lastwords import aio_asked
 from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.options import Options
+from kubelb.adapters._grpc.readiness import Poll
 from kubelb.adapters._grpc.refusals import aio_refusal
 from kubelb.adapters._grpc.requesting import Idempotent
 from kubelb.adapters._grpc.subchannels import SubChannel
 from kubelb.adapters._grpc.tls import Credentials
-from kubelb.adapters._grpc.waiting import Poll
 from kubelb.adapters._grpc.watch import Check, quick_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference

@@ -15,7 +15,7 @@ from kubelb.adapters._grpc.codes import outcome_of
 from kubelb.adapters._grpc.library import library
 from kubelb.adapters._grpc.refusals import refusal
 from kubelb.adapters._grpc.requesting import header_in, wanted_by
-from kubelb.adapters._grpc.seen import Attempts, when_over
+from kubelb.adapters._grpc.seen import Attempts, WhenOver, when_over
 from kubelb.adapters.http import balanced
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
@@ -37,6 +37,7 @@ class Calling:
     """Whether the request is one message, which can be sent again."""
     gone: type[Exception] = ValueError
     """What grpcio raises for a call on a sub-channel that was closed."""
+    when_over: WhenOver = staticmethod(when_over)
 
     def __init__(self, channel: Any, method: str | bytes, serializer: Any, deserializer: Any, registered: Any) -> None:
         self.channel = channel
@@ -131,14 +132,14 @@ class Calling:
         seen = self.watch.rpc(self.method)
         with seen.current():
             call = kind(self.seen_by(seen, blocks=False), *said)
-        when_over(call, seen)
+        self.when_over(call, seen)
         return call
 
     def seen_by(self, seen: Any, *, blocks: bool) -> Self:
         """Return a copy of this multicallable for one call that telemetry watches."""
         twin = copy(self)
         twin.bound = {}  # nothing gets past `at`
-        twin.at = Attempts(self.at, seen, blocks)  # type: ignore[method-assign]
+        twin.at = Attempts(self.at, seen, blocks, self.when_over)  # type: ignore[method-assign]
         return twin
 
     def overdue(self, start: float, timeout: float | None) -> float | None:

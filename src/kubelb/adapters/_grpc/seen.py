@@ -6,17 +6,19 @@ OpenTelemetry's own interceptors sit on the sub-channel they do both, below the 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from weakref import ref
 
 from kubelb.core.state import EndpointState
-from kubelb.telemetry.conventions import raised, rpc_answer
+from kubelb.telemetry.conventions import rpc_answer
 
 if TYPE_CHECKING:
     from kubelb.telemetry.calls import Call, Try
 
-__all__ = ["Attempts", "when_over"]
+__all__ = ["Attempts", "WhenOver", "when_over"]
+
+WhenOver: TypeAlias = "Callable[[Any, Call | Try], None]"
+"""Ends what is seen when a call object has ended: `when_over` for sync ones, asyncio has its own."""
 
 INSTRUMENTATION = "opentelemetry.instrumentation.grpc"
 _END = object()
@@ -25,26 +27,28 @@ _END = object()
 class Attempts:
     """Returns an endpoint's multicallable for one more attempt. `blocks`: calling it returns a response, not a call."""
 
-    def __init__(self, at: Callable[[EndpointState], Any], call: "Call", blocks: bool) -> None:
+    def __init__(self, at: Callable[[EndpointState], Any], call: "Call", blocks: bool, when_over: WhenOver) -> None:
         self._at = at
         self._call = call
         self._blocks = blocks
+        self._when_over = when_over
         self._number = 0
 
     def __call__(self, state: EndpointState) -> "_Attempt":
         bound = self._at(state)
         self._number += 1
         attempt = self._call.attempt(state.endpoint, self._number, own=not _instrumented(bound))
-        return _Attempt(bound, attempt, self._blocks)
+        return _Attempt(bound, attempt, self._blocks, self._when_over)
 
 
 class _Attempt:
     """A multicallable for one attempt."""
 
-    def __init__(self, bound: Any, attempt: "Try", blocks: bool) -> None:
+    def __init__(self, bound: Any, attempt: "Try", blocks: bool, when_over: WhenOver) -> None:
         self._bound = bound
         self._attempt = attempt
         self._blocks = blocks
+        self._when_over = when_over
 
     def __call__(
         self,
@@ -78,7 +82,7 @@ class _Attempt:
             call = make(request, **_said(attempt, *said))
         if not hasattr(call, "add_done_callback"):
             return _Within(call, attempt)
-        when_over(call, attempt)
+        self._when_over(call, attempt)
         return call
 
 
@@ -108,8 +112,8 @@ class _Within:
 def when_over(call: Any, seen: "Call | Try") -> None:
     """End what is seen when a call object has ended, or was dropped. The object is referred to weakly."""
     add = getattr(call, "add_callback", None)
-    if add is None:
-        call.add_done_callback(partial(_aio_over, seen))
+    if add is None:  # an interceptor's own future, which is no call
+        call.add_done_callback(lambda ended: seen.end(rpc_answer(_code(ended))))
         return
     weak = ref(call)
 
@@ -119,26 +123,6 @@ def when_over(call: Any, seen: "Call | Try") -> None:
 
     if not add(over):
         over()
-
-
-def _aio_over(seen: "Call | Try", call: Any, waited: float = 0.0) -> None:
-    """The same on the event loop, where an attempt's first status may be a late write's (see `aio_endings.py`)."""
-    import asyncio
-
-    from kubelb.adapters._grpc.aio_call import AioCall
-    from kubelb.adapters._grpc.aio_endings import AGAIN, PATIENCE, ending, now, provisional
-
-    try:
-        if not isinstance(call, AioCall):
-            if waited < PATIENCE and provisional(call):
-                wait = min(max(waited, AGAIN[0]), AGAIN[1])
-                asyncio.get_running_loop().call_later(wait, _aio_over, seen, call, waited + wait)
-                return
-            ending(call)
-        answer = rpc_answer(now(call.code()).name)
-    except BaseException as error:  # noqa: BLE001 - an interceptor's own, which what awaits the call gets
-        answer = raised(error)
-    seen.end(answer)
 
 
 def _code(call: Any) -> str:
