@@ -12,7 +12,7 @@ import pytest
 from tests.adapters_grpc.aio_kit import one
 from tests.adapters_grpc.conftest import until
 
-from kubelb.adapters._grpc import aio_closing
+from kubelb.adapters._grpc.aio import closing as aio_closing
 from kubelb.adapters.grpc import aio
 
 CLOSED = grpc.ChannelConnectivity.SHUTDOWN

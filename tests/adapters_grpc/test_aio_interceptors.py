@@ -13,7 +13,7 @@ from tests.adapters_grpc.servers import free_port
 from tests.adapters_grpc.test_aio_failures import UNAVAILABLE, aborts, every_kind, result_of
 
 import kubelb
-from kubelb.adapters._grpc.aio_interceptors import KINDS, flat
+from kubelb.adapters._grpc.aio.interceptors import KINDS, flat
 from kubelb.adapters.grpc import aio
 
 
@@ -163,7 +163,7 @@ async def test_what_is_appended_to_its_lists(server: Any, balance: Any, monkeypa
     """Kind: attributes of a grpcio channel that others rely on. Generated Google clients and pymilvus append to the
     four lists of a channel: later, too, and to a channel whose multicallables and connections are made."""
     if private:  # as a grpcio would be that keeps them elsewhere: what is there when a connection is made counts
-        monkeypatch.setattr("kubelb.adapters._grpc.aio_channel.put_into", lambda *_, **__: False)
+        monkeypatch.setattr("kubelb.adapters._grpc.aio.channel.put_into", lambda *_, **__: False)
     told: list[str] = []
     async with aio.insecure_channel(balance(server()), interceptors=seen_by(told, "given")) as channel:
         assert [len(getattr(channel, name)) for name in LISTS] == [1, 1, 1, 1]

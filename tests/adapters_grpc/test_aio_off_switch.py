@@ -13,7 +13,7 @@ from tests.adapters_grpc.off_kit import Ways, ways_to  # noqa: F401
 from tests.adapters_grpc.test_aio_interceptors import each_kind, raises
 
 import kubelb
-from kubelb.adapters._grpc import aio_channel
+from kubelb.adapters._grpc.aio import channel as aio_channel
 from kubelb.adapters.grpc import aio
 from kubelb.service import service_of
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubelb.adapters._grpc.aio_replay import AioReplay, Written
-from kubelb.adapters._grpc.replay import FEW, LIMIT
+from kubelb.adapters._grpc.aio.replay import AioReplay, Written
+from kubelb.adapters._grpc.shared.replay import FEW, LIMIT
 
 END = object()
 

@@ -244,7 +244,7 @@ def test_dialled_over_ipv6(server: Any, balance: Any) -> None:
 
 def test_the_authority_is_the_services_name(server: Any) -> None:
     """In full, from the target; an option of the user's replaces it."""
-    from kubelb.adapters._grpc.options import default_authority, sub_options
+    from kubelb.adapters._grpc.shared.options import default_authority, sub_options
     from kubelb.target import parse_target
 
     name = default_authority(parse_target("reviews.prod:grpc"), "cluster.local")

@@ -285,7 +285,7 @@ def test_a_forked_child(server: Any) -> None:
 
 def test_many_serializers_are_not_kept_for_ever(server: Any, balance: Any, monkeypatch: Any) -> None:
     """A method asked for with a new serializer each time works, and is forgotten beyond a bound."""
-    monkeypatch.setattr("kubelb.adapters._grpc.common.KEPT", 5)
+    monkeypatch.setattr("kubelb.adapters._grpc.shared.common.KEPT", 5)
     with balanced.insecure_channel(balance(server())) as channel:
         for _ in range(20):
             echo = channel.unary_unary("/test.Echo/UU", lambda message: message)

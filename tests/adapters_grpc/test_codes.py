@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.adapters._grpc.shared.codes import outcome_of
 from kubelb.model import Sent, Verdict
 
 MEANING = {

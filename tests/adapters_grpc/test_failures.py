@@ -442,7 +442,7 @@ def test_bad_options() -> None:
 
 def test_only_what_is_named_is_repeated(server: Any, balance: Any) -> None:
     """A full name stands for one method, `/*` for those of a service."""
-    from kubelb.adapters._grpc.requesting import repeatable
+    from kubelb.adapters._grpc.shared.requesting import repeatable
 
     some = repeatable(["/a.B/C", "/d.E/*"])
     assert [some(name) for name in ("/a.B/C", "/a.B/D", "/d.E/F", "/d.EE/F")] == [True, False, True, False]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kubelb.adapters._grpc.losses import KEPT, LAG, OUTLIVED, SHARED, TRUST, Losses
+from kubelb.adapters._grpc.shared.losses import KEPT, LAG, OUTLIVED, SHARED, TRUST, Losses
 from kubelb.model import Incident
 
 AGED = "Stream removed (Socket closed (GOAWAY received; Error code: 0; Debug Text: max_age))"

@@ -16,7 +16,7 @@ from tests.adapters_grpc.test_failures import WAYS
 
 import kubelb
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.adapters._grpc.shared.codes import outcome_of
 from kubelb.adapters.grpc import aio as balanced_aio
 from kubelb.model import Sent
 

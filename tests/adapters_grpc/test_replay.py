@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubelb.adapters._grpc.replay import FEW, LIMIT, Replay
+from kubelb.adapters._grpc.shared.replay import FEW, LIMIT, Replay
 
 
 def test_each_attempt_begins_at_the_first_message() -> None:

@@ -14,7 +14,7 @@ from tests.adapters_grpc.servers import free_port
 from tests.adapters_grpc.test_failures import EACH
 
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc.methods import configured
+from kubelb.adapters._grpc.shared.methods import configured
 from kubelb.adapters.grpc import aio
 
 TARGET = "static:///127.0.0.1:9"

@@ -16,7 +16,7 @@ from tests.adapters_grpc.servers import EchoServer, free_port
 
 import kubelb
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc import watch
+from kubelb.adapters._grpc.shared import watch
 
 # grpcio closes a channel under the thread that it has made for a subscriber, which then says so.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -32,7 +32,7 @@ def news(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         told(subscription, state)
 
     flows.set()
-    monkeypatch.setattr("kubelb.adapters._grpc.channel.quick_check", lambda channel: None)
+    monkeypatch.setattr("kubelb.adapters._grpc.sync.channel.quick_check", lambda channel: None)
     monkeypatch.setattr(watch._Subscription, "_told", late)
     yield flows
     flows.set()

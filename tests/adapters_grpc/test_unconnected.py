@@ -14,7 +14,7 @@ from tests.adapters_grpc.servers import free_port
 
 import kubelb
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc.lastwords import asked, cure
+from kubelb.adapters._grpc.shared.lastwords import asked, cure
 from kubelb.adapters.grpc import aio
 
 HASTY = [("grpc.min_reconnect_backoff_ms", 300), ("grpc.max_reconnect_backoff_ms", 300)]

@@ -46,7 +46,7 @@ def raised(monkeypatch: Any) -> list[Any]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: Any) -> None:
     """The pause until one is tried again; nothing here depends on its length."""
-    monkeypatch.setattr("kubelb.adapters._grpc.subchannels.PAUSE", 0.1)
+    monkeypatch.setattr("kubelb.adapters._grpc.shared.subchannels.PAUSE", 0.1)
 
 
 def reasons(lb: kubelb.LoadBalancer) -> dict[str, str]:

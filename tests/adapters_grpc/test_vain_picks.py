@@ -17,9 +17,9 @@ from tests.adapters_grpc.test_failures import by_future, by_stream, one
 
 import kubelb
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc.aio_waiting import AioWaiting
-from kubelb.adapters._grpc.subchannels import CONNECTING, FAILING, POLL, READY, SubChannels
-from kubelb.adapters._grpc.waiting import Waiting
+from kubelb.adapters._grpc.aio.waiting import AioWaiting
+from kubelb.adapters._grpc.shared.subchannels import CONNECTING, FAILING, POLL, READY, SubChannels
+from kubelb.adapters._grpc.sync.waiting import Waiting
 from kubelb.adapters.grpc import aio
 from kubelb.core import Balancer
 from kubelb.core.refusal import Unconnected

@@ -18,7 +18,7 @@ from tests.adapters_grpc.servers import EchoServer
 
 from kubelb import EndpointView, LoadBalancer
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc.codes import outcome_of
+from kubelb.adapters._grpc.shared.codes import outcome_of
 from kubelb.adapters.grpc import aio
 from kubelb.model import Sent, Verdict
 

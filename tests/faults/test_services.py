@@ -11,7 +11,7 @@ from tests.faults.playing import crowd
 from tests.faults.scene import ADAPTERS, Scene
 
 import kubelb
-from kubelb.adapters._grpc.options import sub_options
+from kubelb.adapters._grpc.shared.options import sub_options
 
 pytestmark = pytest.mark.slow
 each_adapter = pytest.mark.parametrize("kind", ADAPTERS, ids=lambda kind: kind.name)

@@ -20,7 +20,7 @@ from tests.vanishing.node import connections
 import kubelb
 from kubelb import LoadBalancer
 from kubelb.adapters import sockets
-from kubelb.adapters._grpc.options import sub_options
+from kubelb.adapters._grpc.shared.options import sub_options
 from kubelb.adapters.httpx import Transport, keep_alive
 from kubelb.adapters.requests import Adapter, mount
 

@@ -17,10 +17,10 @@ try:
 except ImportError as error:
     raise ImportError("kubelb.adapters.grpc needs grpcio: pip install 'kubelb[grpc]'") from error
 
-from kubelb.adapters._grpc.channel import SyncChannel
-from kubelb.adapters._grpc.options import Options
-from kubelb.adapters._grpc.requesting import Idempotent
-from kubelb.adapters._grpc.tls import Credentials, TlsFiles, check_credentials
+from kubelb.adapters._grpc.shared.options import Options
+from kubelb.adapters._grpc.shared.requesting import Idempotent
+from kubelb.adapters._grpc.shared.tls import Credentials, TlsFiles, check_credentials
+from kubelb.adapters._grpc.sync.channel import SyncChannel
 from kubelb.discovery.base import Discovery
 from kubelb.loadbalancer import LoadBalancer
 

@@ -19,10 +19,10 @@ try:
 except ImportError as error:
     raise ImportError("kubelb.adapters.grpc.aio needs grpcio: pip install 'kubelb[grpc]'") from error
 
-from kubelb.adapters._grpc.aio_channel import AioChannel
-from kubelb.adapters._grpc.options import Options
-from kubelb.adapters._grpc.requesting import Idempotent
-from kubelb.adapters._grpc.tls import Credentials, TlsFiles, check_credentials
+from kubelb.adapters._grpc.aio.channel import AioChannel
+from kubelb.adapters._grpc.shared.options import Options
+from kubelb.adapters._grpc.shared.requesting import Idempotent
+from kubelb.adapters._grpc.shared.tls import Credentials, TlsFiles, check_credentials
 from kubelb.discovery.base import Discovery
 from kubelb.loadbalancer import LoadBalancer
 

@@ -4,8 +4,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kubelb.adapters._grpc.aio_call import AioCall
-from kubelb.adapters._grpc.aio_endings import AGAIN, PATIENCE, ending, now, provisional
+from kubelb.adapters._grpc.aio.call import AioCall
+from kubelb.adapters._grpc.aio.endings import AGAIN, PATIENCE, ending, now, provisional
 from kubelb.telemetry.conventions import raised, rpc_answer
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def when_over(call: Any, seen: "Call | Try") -> None:
 
 
 def _over(seen: "Call | Try", call: Any, waited: float = 0.0) -> None:
-    """An attempt's first status may be a late write's (see `aio_endings.py`), then the other is waited for."""
+    """An attempt's first status may be a late write's (see `aio/endings.py`), then the other is waited for."""
     try:
         if not isinstance(call, AioCall):
             if waited < PATIENCE and provisional(call):

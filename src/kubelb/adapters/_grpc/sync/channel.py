@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from kubelb.adapters._grpc.common import Common, address_of
-from kubelb.adapters._grpc.keeping import by_worker
-from kubelb.adapters._grpc.lastwords import asked
-from kubelb.adapters._grpc.library import library
-from kubelb.adapters._grpc.options import Options
-from kubelb.adapters._grpc.refusals import refusal
-from kubelb.adapters._grpc.requesting import Idempotent
-from kubelb.adapters._grpc.streaming import StreamStream, UnaryStream
-from kubelb.adapters._grpc.subchannels import SubChannel
-from kubelb.adapters._grpc.tls import Credentials
-from kubelb.adapters._grpc.unary import StreamUnary, UnaryUnary
-from kubelb.adapters._grpc.waiting import Subscriptions, Waiting
-from kubelb.adapters._grpc.watch import Check, quick_check, subscribed_check
+from kubelb.adapters._grpc.shared.common import Common, address_of
+from kubelb.adapters._grpc.shared.keeping import by_worker
+from kubelb.adapters._grpc.shared.lastwords import asked
+from kubelb.adapters._grpc.shared.library import library
+from kubelb.adapters._grpc.shared.options import Options
+from kubelb.adapters._grpc.shared.refusals import refusal
+from kubelb.adapters._grpc.shared.requesting import Idempotent
+from kubelb.adapters._grpc.shared.subchannels import SubChannel
+from kubelb.adapters._grpc.shared.tls import Credentials
+from kubelb.adapters._grpc.shared.watch import Check, quick_check, subscribed_check
+from kubelb.adapters._grpc.sync.streaming import StreamStream, UnaryStream
+from kubelb.adapters._grpc.sync.unary import StreamUnary, UnaryUnary
+from kubelb.adapters._grpc.sync.waiting import Subscriptions, Waiting
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.discovery.base import Discovery
@@ -33,7 +33,7 @@ from kubelb.runtime.fork import register, settled
 from kubelb.runtime.worker import worker
 
 if TYPE_CHECKING:
-    from kubelb.adapters._grpc.common import Q, R
+    from kubelb.adapters._grpc.shared.common import Q, R
 
 __all__ = ["SyncChannel"]
 

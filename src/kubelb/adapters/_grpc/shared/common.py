@@ -11,12 +11,12 @@ from weakref import WeakSet
 
 import grpc
 
-from kubelb.adapters._grpc.below import Below
-from kubelb.adapters._grpc.calling import Calling
-from kubelb.adapters._grpc.keeping import Keeper
-from kubelb.adapters._grpc.library import library
-from kubelb.adapters._grpc.methods import configured
-from kubelb.adapters._grpc.options import (
+from kubelb.adapters._grpc.shared.below import Below
+from kubelb.adapters._grpc.shared.calling import Calling
+from kubelb.adapters._grpc.shared.keeping import Keeper
+from kubelb.adapters._grpc.shared.library import library
+from kubelb.adapters._grpc.shared.methods import configured
+from kubelb.adapters._grpc.shared.options import (
     Options,
     advice,
     check_compression,
@@ -24,11 +24,11 @@ from kubelb.adapters._grpc.options import (
     default_authority,
     sub_options,
 )
-from kubelb.adapters._grpc.plain import Plain, plain_options
-from kubelb.adapters._grpc.requesting import Idempotent, repeatable
-from kubelb.adapters._grpc.subchannels import SubChannel, SubChannels
-from kubelb.adapters._grpc.tls import Credentials, TlsFiles, fresh_credentials
-from kubelb.adapters._grpc.watch import Check
+from kubelb.adapters._grpc.shared.plain import Plain, plain_options
+from kubelb.adapters._grpc.shared.requesting import Idempotent, repeatable
+from kubelb.adapters._grpc.shared.subchannels import SubChannel, SubChannels
+from kubelb.adapters._grpc.shared.tls import Credentials, TlsFiles, fresh_credentials
+from kubelb.adapters._grpc.shared.watch import Check
 from kubelb.adapters.balancers import Connected, balancer_of, owned
 from kubelb.adapters.tls import Fresh
 from kubelb.core.state import EndpointState

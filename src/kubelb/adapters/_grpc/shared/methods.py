@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from kubelb.adapters._grpc.options import Options
+from kubelb.adapters._grpc.shared.options import Options
 from kubelb.masking import masked
 
 __all__ = ["Configured", "configured"]

@@ -12,10 +12,10 @@ from typing import Any, Self
 
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_endings import now
-from kubelb.adapters._grpc.plain import Plain
-from kubelb.adapters._grpc.readiness import Poll
-from kubelb.adapters._grpc.subchannels import SubChannels
+from kubelb.adapters._grpc.aio.endings import now
+from kubelb.adapters._grpc.shared.plain import Plain
+from kubelb.adapters._grpc.shared.readiness import Poll
+from kubelb.adapters._grpc.shared.subchannels import SubChannels
 from kubelb.runtime.fork import settled
 from kubelb.runtime.loops import refuse_trio
 from kubelb.service import Service

@@ -16,20 +16,20 @@ from weakref import WeakSet
 import grpc
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from kubelb.adapters._grpc.aio_closing import AioClosing, close_now, closed
-from kubelb.adapters._grpc.aio_interceptors import flat, put_into, sorted_out
-from kubelb.adapters._grpc.aio_waiting import AioWaiting
-from kubelb.adapters._grpc.common import Common, address_of
-from kubelb.adapters._grpc.lastwords import aio_asked
-from kubelb.adapters._grpc.library import library
-from kubelb.adapters._grpc.options import Options
-from kubelb.adapters._grpc.readiness import Poll
-from kubelb.adapters._grpc.refusals import aio_refusal
-from kubelb.adapters._grpc.requesting import Idempotent
-from kubelb.adapters._grpc.subchannels import SubChannel
-from kubelb.adapters._grpc.tls import Credentials
-from kubelb.adapters._grpc.watch import Check, quick_check
+from kubelb.adapters._grpc.aio.calling import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from kubelb.adapters._grpc.aio.closing import AioClosing, close_now, closed
+from kubelb.adapters._grpc.aio.interceptors import flat, put_into, sorted_out
+from kubelb.adapters._grpc.aio.waiting import AioWaiting
+from kubelb.adapters._grpc.shared.common import Common, address_of
+from kubelb.adapters._grpc.shared.lastwords import aio_asked
+from kubelb.adapters._grpc.shared.library import library
+from kubelb.adapters._grpc.shared.options import Options
+from kubelb.adapters._grpc.shared.readiness import Poll
+from kubelb.adapters._grpc.shared.refusals import aio_refusal
+from kubelb.adapters._grpc.shared.requesting import Idempotent
+from kubelb.adapters._grpc.shared.subchannels import SubChannel
+from kubelb.adapters._grpc.shared.tls import Credentials
+from kubelb.adapters._grpc.shared.watch import Check, quick_check
 from kubelb.core.state import EndpointState
 from kubelb.core.table import Difference
 from kubelb.discovery.base import Discovery
@@ -39,7 +39,7 @@ from kubelb.runtime.fork import register
 from kubelb.runtime.loops import modules
 
 if TYPE_CHECKING:
-    from kubelb.adapters._grpc.common import Q, R
+    from kubelb.adapters._grpc.shared.common import Q, R
 
 __all__ = ["AioChannel"]
 
@@ -58,7 +58,7 @@ class AioChannel(AioClosing, Common, grpc.aio.Channel):
     ) -> None:
         super().__init__(lb_or_target, credentials, options, compression, idempotent)
         lists = sorted_out(interceptors)
-        # grpcio's names for them, which others append to (see `aio_interceptors.py`).
+        # grpcio's names for them, which others append to (see `aio/interceptors.py`).
         self._unary_unary_interceptors = lists["unary_unary"]
         self._unary_stream_interceptors = lists["unary_stream"]
         self._stream_unary_interceptors = lists["stream_unary"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_asked import Asked
-from kubelb.adapters._grpc.aio_endings import cancelled, tell
-from kubelb.adapters._grpc.aio_metadata import sendable
+from kubelb.adapters._grpc.aio.asked import Asked
+from kubelb.adapters._grpc.aio.endings import cancelled, tell
+from kubelb.adapters._grpc.aio.metadata import sendable
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady

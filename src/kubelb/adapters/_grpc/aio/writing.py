@@ -5,9 +5,9 @@ from typing import Any
 
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_call import AioCall
-from kubelb.adapters._grpc.aio_replay import AioReplay, Written
-from kubelb.adapters._grpc.aio_stream import MIXED
+from kubelb.adapters._grpc.aio.call import AioCall
+from kubelb.adapters._grpc.aio.replay import AioReplay, Written
+from kubelb.adapters._grpc.aio.stream import MIXED
 from kubelb.core.lease import Lease
 from kubelb.printable import shown
 

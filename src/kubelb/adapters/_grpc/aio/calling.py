@@ -8,12 +8,12 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_seen import when_over
-from kubelb.adapters._grpc.aio_stream import ManyResponses
-from kubelb.adapters._grpc.aio_unary import OneResponse
-from kubelb.adapters._grpc.aio_writing import ManyRequests
-from kubelb.adapters._grpc.calling import Calling
-from kubelb.adapters._grpc.refusals import aio_refusal
+from kubelb.adapters._grpc.aio.seen import when_over
+from kubelb.adapters._grpc.aio.stream import ManyResponses
+from kubelb.adapters._grpc.aio.unary import OneResponse
+from kubelb.adapters._grpc.aio.writing import ManyRequests
+from kubelb.adapters._grpc.shared.calling import Calling
+from kubelb.adapters._grpc.shared.refusals import aio_refusal
 from kubelb.errors import LoadBalancerError
 
 __all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]

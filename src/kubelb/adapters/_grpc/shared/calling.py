@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import grpc
 
-from kubelb.adapters._grpc.codes import outcome_of
-from kubelb.adapters._grpc.library import library
-from kubelb.adapters._grpc.refusals import refusal
-from kubelb.adapters._grpc.requesting import header_in, wanted_by
-from kubelb.adapters._grpc.seen import Attempts, WhenOver, when_over
+from kubelb.adapters._grpc.shared.codes import outcome_of
+from kubelb.adapters._grpc.shared.library import library
+from kubelb.adapters._grpc.shared.refusals import refusal
+from kubelb.adapters._grpc.shared.requesting import header_in, wanted_by
+from kubelb.adapters._grpc.shared.seen import Attempts, WhenOver, when_over
 from kubelb.adapters.http import balanced
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState

@@ -20,9 +20,9 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.future_asked import Asked
-from kubelb.adapters._grpc.refusals import Cancelled
-from kubelb.adapters._grpc.waiting import look_on
+from kubelb.adapters._grpc.shared.refusals import Cancelled
+from kubelb.adapters._grpc.sync.future_asked import Asked
+from kubelb.adapters._grpc.sync.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady

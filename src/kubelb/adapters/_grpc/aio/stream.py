@@ -17,9 +17,9 @@ from weakref import ref
 
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_call import AioCall
-from kubelb.adapters._grpc.aio_endings import AGAIN, PATIENCE, cancelled, ended, ending, provisional, status_of, tell
-from kubelb.adapters._grpc.aio_replay import AioReplay
+from kubelb.adapters._grpc.aio.call import AioCall
+from kubelb.adapters._grpc.aio.endings import AGAIN, PATIENCE, cancelled, ended, ending, provisional, status_of, tell
+from kubelb.adapters._grpc.aio.replay import AioReplay
 from kubelb.core.lease import Lease
 from kubelb.model import CANCELLED, Outcome
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
-from kubelb.adapters._grpc.replay import FEW, LIMIT, size_of
+from kubelb.adapters._grpc.shared.replay import FEW, LIMIT, size_of
 
 __all__ = ["AioReplay", "Written"]
 

@@ -20,8 +20,8 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.refusals import Cancelled, asked
-from kubelb.adapters._grpc.speaking import Speaking
+from kubelb.adapters._grpc.shared.refusals import Cancelled, asked
+from kubelb.adapters._grpc.shared.speaking import Speaking
 from kubelb.runtime.callback import CallbackDriver
 
 __all__ = ["Asked"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc.aio
 
-from kubelb.adapters._grpc.aio_call import AioCall
-from kubelb.adapters._grpc.aio_endings import (
+from kubelb.adapters._grpc.aio.call import AioCall
+from kubelb.adapters._grpc.aio.endings import (
     AGAIN,
     PATIENCE,
     cancelled,

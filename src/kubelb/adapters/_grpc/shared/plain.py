@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kubelb.adapters._grpc.options import Options
-from kubelb.adapters._grpc.subchannels import IDLE, READY
-from kubelb.adapters._grpc.watch import Check
+from kubelb.adapters._grpc.shared.options import Options
+from kubelb.adapters._grpc.shared.subchannels import IDLE, READY
+from kubelb.adapters._grpc.shared.watch import Check
 
 __all__ = ["Plain", "plain_options"]
 

@@ -27,10 +27,10 @@ from typing import Any
 
 import grpc
 
-from kubelb.adapters._grpc.codes import BROKEN
-from kubelb.adapters._grpc.lastwords import FEW, PAUSE, UNMADE, commonest, cure
-from kubelb.adapters._grpc.losses import Losses
-from kubelb.adapters._grpc.watch import Check
+from kubelb.adapters._grpc.shared.codes import BROKEN
+from kubelb.adapters._grpc.shared.lastwords import FEW, PAUSE, UNMADE, commonest, cure
+from kubelb.adapters._grpc.shared.losses import Losses
+from kubelb.adapters._grpc.shared.watch import Check
 from kubelb.core.balancer import Balancer
 from kubelb.core.lease import Lease
 from kubelb.core.refusal import Unconnected

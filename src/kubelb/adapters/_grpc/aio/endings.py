@@ -17,9 +17,9 @@ from typing import Any
 import grpc.aio
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.aio_interceptors import RAISED, Raised
-from kubelb.adapters._grpc.codes import made_here, outcome_of
-from kubelb.adapters._grpc.subchannels import SubChannels
+from kubelb.adapters._grpc.aio.interceptors import RAISED, Raised
+from kubelb.adapters._grpc.shared.codes import made_here, outcome_of
+from kubelb.adapters._grpc.shared.subchannels import SubChannels
 from kubelb.core.lease import Lease
 from kubelb.model import SUCCESS, Outcome
 from kubelb.runtime.driving import settle

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from kubelb.adapters._grpc.readiness import Poll, Readiness
-from kubelb.adapters._grpc.subchannels import SubChannels
+from kubelb.adapters._grpc.shared.readiness import Poll, Readiness
+from kubelb.adapters._grpc.shared.subchannels import SubChannels
 from kubelb.runtime.worker import worker
 from kubelb.service import Service
 

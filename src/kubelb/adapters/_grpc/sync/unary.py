@@ -9,11 +9,11 @@ from typing import Any
 
 import grpc
 
-from kubelb.adapters._grpc.calling import Calling, ended
-from kubelb.adapters._grpc.future import CallFuture
-from kubelb.adapters._grpc.replay import Replay
-from kubelb.adapters._grpc.requesting import fresh, lasting
-from kubelb.adapters._grpc.seen import Attempts
+from kubelb.adapters._grpc.shared.calling import Calling, ended
+from kubelb.adapters._grpc.shared.replay import Replay
+from kubelb.adapters._grpc.shared.requesting import fresh, lasting
+from kubelb.adapters._grpc.shared.seen import Attempts
+from kubelb.adapters._grpc.sync.future import CallFuture
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady

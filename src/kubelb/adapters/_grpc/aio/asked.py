@@ -12,10 +12,10 @@ from typing import Any
 import grpc.aio
 from grpc import StatusCode
 
-from kubelb.adapters._grpc.aio_endings import LOCALLY, status_of, tell
-from kubelb.adapters._grpc.codes import made_here
-from kubelb.adapters._grpc.refusals import asked
-from kubelb.adapters._grpc.speaking import told
+from kubelb.adapters._grpc.aio.endings import LOCALLY, status_of, tell
+from kubelb.adapters._grpc.shared.codes import made_here
+from kubelb.adapters._grpc.shared.refusals import asked
+from kubelb.adapters._grpc.shared.speaking import told
 from kubelb.model import Outcome
 
 __all__ = ["Asked"]
@@ -41,7 +41,7 @@ class Asked:
     _error: BaseException | None = None
     _callbacks: list[Callable[[Any], object]] | None = None
     _late_writes = False
-    """Whether there is a stream of requests, to which grpcio may write when the call has ended (`aio_endings`)."""
+    """Whether there is a stream of requests, to which grpcio may write when the call has ended (`aio/endings.py`)."""
     _status: grpc.aio.AioRpcError | None = None
     """Of the latest attempt, where there are late writes: kept, for its own call may say something else by and by."""
     _moved: asyncio.Future[None] | None = None
@@ -75,7 +75,7 @@ class Asked:
         return True
 
     def _give_up(self) -> None:
-        """Cancelled, although grpcio takes the attempt for ended (`aio_endings`)."""
+        """Cancelled, although grpcio takes the attempt for ended (`aio/endings.py`)."""
 
     def cancelled(self) -> bool:
         """Whether it was ended by its caller, or with the status CANCELLED."""

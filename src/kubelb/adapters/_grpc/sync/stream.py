@@ -19,12 +19,12 @@ from weakref import ref
 
 import grpc
 
-from kubelb.adapters._grpc.calling import ended
-from kubelb.adapters._grpc.codes import outcome_of
-from kubelb.adapters._grpc.endings import Endings
-from kubelb.adapters._grpc.refusals import Cancelled
-from kubelb.adapters._grpc.stream_asked import Asked
-from kubelb.adapters._grpc.waiting import look_on
+from kubelb.adapters._grpc.shared.calling import ended
+from kubelb.adapters._grpc.shared.codes import outcome_of
+from kubelb.adapters._grpc.shared.refusals import Cancelled
+from kubelb.adapters._grpc.sync.endings import Endings
+from kubelb.adapters._grpc.sync.stream_asked import Asked
+from kubelb.adapters._grpc.sync.waiting import look_on
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import DeadlineExceeded, LoadBalancerError, NotReady

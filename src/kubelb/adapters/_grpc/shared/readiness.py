@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 
 import grpc
 
-from kubelb.adapters._grpc.subchannels import POLL, SubChannels
+from kubelb.adapters._grpc.shared.subchannels import POLL, SubChannels
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
 from kubelb.model import Request

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from kubelb.adapters._grpc.readiness import Poll, Readiness
+from kubelb.adapters._grpc.shared.readiness import Poll, Readiness
 
 __all__ = ["AioWaiting"]
 

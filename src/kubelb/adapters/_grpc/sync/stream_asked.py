@@ -12,9 +12,9 @@ from typing import Any
 
 import grpc
 
-from kubelb.adapters._grpc.endings import Endings
-from kubelb.adapters._grpc.refusals import Cancelled, asked
-from kubelb.adapters._grpc.speaking import Speaking
+from kubelb.adapters._grpc.shared.refusals import Cancelled, asked
+from kubelb.adapters._grpc.shared.speaking import Speaking
+from kubelb.adapters._grpc.sync.endings import Endings
 from kubelb.core.lease import Lease
 from kubelb.model import CANCELLED
 

@@ -7,7 +7,7 @@ try on, whatever was made before it.
 
     what an instrumentation has put on the sub-channel
     outermost   what a user's interceptor raises is carried out as an error of gRPC's and unpacked by the call; what it
-                answers by itself gets an end (see `aio_canned.py`)
+                answers by itself gets an end (see `aio/canned.py`)
     the lists
     innermost   metadata that an interceptor has added and that cannot be sent are refused as anywhere else
 
@@ -23,8 +23,8 @@ import grpc.aio
 from grpc import StatusCode
 from grpc.aio import ClientInterceptor
 
-from kubelb.adapters._grpc.aio_canned import answered
-from kubelb.adapters._grpc.aio_metadata import sendable
+from kubelb.adapters._grpc.aio.canned import answered
+from kubelb.adapters._grpc.aio.metadata import sendable
 
 __all__ = ["KINDS", "RAISED", "Live", "Raised", "flat", "put_into", "sorted_out"]
 

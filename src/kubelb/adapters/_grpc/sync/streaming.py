@@ -5,10 +5,10 @@ from typing import Any
 
 import grpc
 
-from kubelb.adapters._grpc.calling import Calling
-from kubelb.adapters._grpc.replay import Replay
-from kubelb.adapters._grpc.requesting import fresh, lasting
-from kubelb.adapters._grpc.stream import ResponseStream
+from kubelb.adapters._grpc.shared.calling import Calling
+from kubelb.adapters._grpc.shared.replay import Replay
+from kubelb.adapters._grpc.shared.requesting import fresh, lasting
+from kubelb.adapters._grpc.sync.stream import ResponseStream
 
 __all__ = ["StreamStream", "UnaryStream"]
 
