@@ -16,7 +16,7 @@ from tests.adapters_grpc.servers import EchoServer
 from tests.spelled import spelled
 
 from kubelb import LoadBalancer
-from kubelb.adapters._grpc.shared.subchannels import READY
+from kubelb.adapters._grpc.shared.subchannel import READY
 
 PROTO = """
 syntax = "proto3";

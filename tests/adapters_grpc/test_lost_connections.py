@@ -22,7 +22,7 @@ from tests.adapters_grpc.test_failures import WAYS
 
 import kubelb
 from kubelb.adapters import grpc as balanced
-from kubelb.adapters._grpc.shared.subchannels import READY
+from kubelb.adapters._grpc.shared.subchannel import READY
 from kubelb.adapters.grpc import aio as balanced_aio
 from kubelb.core import tracking
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kubelb.adapters._grpc.shared.subchannels import IDLE, READY, SubChannels
+from kubelb.adapters._grpc.shared.subchannel import IDLE, READY
+from kubelb.adapters._grpc.shared.subchannels import SubChannels
 from kubelb.core import Balancer
 from kubelb.model import ANY, Endpoint, Snapshot
 

@@ -92,7 +92,7 @@ async def test_refused_in_asyncio(server: Any, balance: Any) -> None:
         echo = channel.unary_unary("/test.Echo/UU")
         with pytest.raises(kubelb.Unusable) as caught:
             await echo(b"x", timeout=20)
-        assert await eventually(lambda: all(channel.subs.failing().values()))
+        assert await eventually(lambda: all(channel.subs.unreached.failing().values()))
         assert "no connection to any of 2 endpoints: " in caught.value.reason
         assert REFUSED in caught.value.reason
         for health in (lb.health(), await asyncio.to_thread(lb.health)):
@@ -214,10 +214,10 @@ def test_many_refusals_ask_now_and_then(balance: Any, monkeypatch: Any) -> None:
             call(channel)
         questions: list[Any] = []
         clock = channel.subs._balancer.clock
-        channel.subs.ask = questions.append
+        channel.subs.unreached.ask = questions.append
         now = clock()
-        monkeypatch.setattr(channel.subs, "_asked", now)
-        monkeypatch.setattr(channel.subs, "_questions", 0)
+        monkeypatch.setattr(channel.subs.unreached, "_asked", now)
+        monkeypatch.setattr(channel.subs.unreached, "_questions", 0)
         monkeypatch.setattr(channel.subs._balancer, "clock", lambda: now + 0.9)
         for _ in range(20):
             with pytest.raises(kubelb.Unusable):

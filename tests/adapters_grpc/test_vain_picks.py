@@ -18,7 +18,8 @@ from tests.adapters_grpc.test_failures import by_future, by_stream, one
 import kubelb
 from kubelb.adapters import grpc as balanced
 from kubelb.adapters._grpc.aio.waiting import AioWaiting
-from kubelb.adapters._grpc.shared.subchannels import CONNECTING, FAILING, POLL, READY, SubChannels
+from kubelb.adapters._grpc.shared.subchannel import CONNECTING, FAILING, READY
+from kubelb.adapters._grpc.shared.subchannels import POLL, SubChannels
 from kubelb.adapters._grpc.sync.waiting import Waiting
 from kubelb.adapters.grpc import aio
 from kubelb.core import Balancer

@@ -11,6 +11,8 @@ methods.py      what a service config says of methods
 codes.py        what a status means for health and retry
 refusals.py     kubelb's own errors as what gRPC's users catch
 subchannels.py  the sub-channels of one channel: made, watched, picked among, drained
+subchannel.py   one of them
+unreached.py    those that cannot connect, and what is said of it
 watch.py        how a sub-channel's state is learnt, by grpcio's quick way or by its public one
 readiness.py    whether another pick may find a connection
 tls.py          credentials from files, as fresh as these
@@ -23,7 +25,7 @@ replay.py       request streams that can be sent again
 Of each world:
 
 channel.py      the channel
-unary.py        calls with one response
+unary.py        calls with one response (blocking.py, future.py for threads)
 stream.py       calls with a stream of responses
 waiting.py      how it waits for a connection
 """

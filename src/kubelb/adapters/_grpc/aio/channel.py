@@ -27,7 +27,7 @@ from kubelb.adapters._grpc.shared.options import Options
 from kubelb.adapters._grpc.shared.readiness import Poll
 from kubelb.adapters._grpc.shared.refusals import aio_refusal
 from kubelb.adapters._grpc.shared.requesting import Idempotent
-from kubelb.adapters._grpc.shared.subchannels import SubChannel
+from kubelb.adapters._grpc.shared.subchannel import SubChannel
 from kubelb.adapters._grpc.shared.tls import Credentials
 from kubelb.adapters._grpc.shared.watch import Check, quick_check
 from kubelb.core.state import EndpointState
@@ -249,7 +249,7 @@ class AioChannel(AioClosing, Common, grpc.aio.Channel):
         return aio_refusal(error)
 
     def _ask(self, sub: SubChannel) -> None:
-        hearing = self.subs.hearing
+        hearing = self.subs.unreached.hearing
         task = self.aside(_put_down(sub))
         hearing.add(task)
         task.add_done_callback(hearing.discard)

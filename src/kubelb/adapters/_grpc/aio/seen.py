@@ -1,4 +1,4 @@
-"""The end of a call on the event loop, for telemetry that watches it (see `seen.py`)."""
+"""The end of a call on the event loop, for telemetry that watches it (see `shared/seen.py`)."""
 
 import asyncio
 from functools import partial

@@ -31,8 +31,8 @@ class AioWaiting(Readiness):
                     async with asyncio.timeout(min(poll.pause(), left)):
                         await event.wait()
                 if event.is_set() or over():
-                    self.subs.hear()
-                    if hearing := self.subs.hearing:  # the pick that follows is to say why nothing connects
+                    self.subs.unreached.hear()
+                    if hearing := self.subs.unreached.hearing:  # the pick that follows is to say why nothing connects
                         await asyncio.wait(hearing)
                     return
         finally:

@@ -26,7 +26,8 @@ from kubelb.adapters._grpc.shared.options import (
 )
 from kubelb.adapters._grpc.shared.plain import Plain, plain_options
 from kubelb.adapters._grpc.shared.requesting import Idempotent, repeatable
-from kubelb.adapters._grpc.shared.subchannels import SubChannel, SubChannels
+from kubelb.adapters._grpc.shared.subchannel import SubChannel
+from kubelb.adapters._grpc.shared.subchannels import SubChannels
 from kubelb.adapters._grpc.shared.tls import Credentials, TlsFiles, fresh_credentials
 from kubelb.adapters._grpc.shared.watch import Check
 from kubelb.adapters.balancers import Connected, balancer_of, owned
@@ -91,10 +92,10 @@ class Common(Connected):
             self._closed_plainly,
         )
         self.subs.dropped = self._forget
-        self.subs.ask = self._ask
-        self.lb.links.add(self.subs)
+        self.subs.unreached.ask = self._ask
+        self.lb.links.add(self.subs.unreached)
         self.keeper = Keeper(self.subs.look, self._repeat)
-        self.subs.advice = advice(self._options, secure=credentials is not None)
+        self.subs.unreached.advice = advice(self._options, secure=credentials is not None)
         self._kept: dict[Any, Any] = {}
         self._callings: WeakSet[Calling] = WeakSet()
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubelb.adapters._grpc.shared.options import Options
-from kubelb.adapters._grpc.shared.subchannels import IDLE, READY
+from kubelb.adapters._grpc.shared.subchannel import IDLE, READY
 from kubelb.adapters._grpc.shared.watch import Check
 
 __all__ = ["Plain", "plain_options"]

@@ -22,48 +22,28 @@ could not be made is there all the same, fails like one that cannot connect, and
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import grpc
 
 from kubelb.adapters._grpc.shared.codes import BROKEN
-from kubelb.adapters._grpc.shared.lastwords import FEW, PAUSE, UNMADE, commonest, cure
-from kubelb.adapters._grpc.shared.losses import Losses
+from kubelb.adapters._grpc.shared.lastwords import PAUSE, UNMADE
+from kubelb.adapters._grpc.shared.subchannel import CONNECTING, FAILING, IDLE, READY, SubChannel, state_of
+from kubelb.adapters._grpc.shared.unreached import Unreached
 from kubelb.adapters._grpc.shared.watch import Check
 from kubelb.core.balancer import Balancer
 from kubelb.core.lease import Lease
 from kubelb.core.refusal import Unconnected
-from kubelb.core.state import NEVER, EndpointState
-from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService, Unusable
+from kubelb.core.state import EndpointState
+from kubelb.errors import LoadBalancerError, NoEndpoints, NotReady, UnknownService
 from kubelb.model import Outcome, Request, Verdict
 from kubelb.printable import printable
-from kubelb.runtime.links import any_of
 
-__all__ = ["POLL", "SubChannel", "SubChannels"]
+__all__ = ["POLL", "SubChannels"]
 
-IDLE, CONNECTING, READY, FAILING = (
-    getattr(grpc.ChannelConnectivity, name).value[0] for name in ("IDLE", "CONNECTING", "READY", "TRANSIENT_FAILURE")
-)
 POLL = (0.001, 0.032)
 """Seconds between two looks while something is waited for, at first and at most."""
-
-
-class SubChannel:
-    """A channel to one endpoint, None where it could not be made; `check` asks for its state."""
-
-    __slots__ = ("asked", "channel", "check", "edition", "losses", "words")
-
-    def __init__(self, channel: Any, check: Check, edition: int) -> None:
-        self.channel = channel
-        self.check = check
-        self.edition = edition
-        """Of what it was made with."""
-        self.losses = Losses()
-        self.words = ""
-        """Why it cannot connect, as it was last told; "" before that."""
-        self.asked = NEVER
-        """When that was, or when it could not be made."""
 
 
 class SubChannels:
@@ -85,17 +65,12 @@ class SubChannels:
         self._abandoned: list[object] = []
         self.dropped: Callable[[EndpointState], None] = _nothing
         """Called when what was made for a state's channel is of no more use."""
-        self.ask: Callable[[SubChannel], object] = bool
-        """Called with one whose words are to be put down."""
-        self.advice = "do the pods listen there?"
-        """What to look at where pods answer and no connection comes of it."""
+        self.unreached = Unreached(balancer, lambda: tuple(self._subs.items()))
+        """Those that cannot connect, and their words."""
         self._reset()
 
     def _reset(self) -> None:
         self._begun = self._balancer.clock()
-        self._asked = NEVER
-        self._questions = 0
-        """Left until a pause after that time."""
         self._lock = threading.Lock()
         self._subs: dict[EndpointState, SubChannel] = {}
         self.leaving: set[EndpointState] = set()
@@ -103,8 +78,7 @@ class SubChannels:
         self.started = False
         """Whether any connection has been asked for yet."""
         self.closed = False
-        self.hearing: set[Any] = set()
-        """Questions that have no answer yet."""
+        self.unreached.forget()
 
     # Picking
 
@@ -113,7 +87,7 @@ class SubChannels:
         try:
             return self._balancer.pick(request, avoid, self._usable)
         except Unconnected as error:
-            raise self._explained(error) from None
+            raise self.unreached.explained(error) from None
 
     def pick_patiently(self, request: Request, avoid: Collection[EndpointState] = ()) -> Lease:
         """The same for a call that waits for as long as it has time: whatever may pass is NotReady.
@@ -123,7 +97,7 @@ class SubChannels:
         try:
             return self._balancer.pick(request, avoid, self._usable)
         except Unconnected as refused:
-            error: LoadBalancerError = self._explained(refused)
+            error: LoadBalancerError = self.unreached.explained(refused)
         except (NoEndpoints, UnknownService) as refused:
             error = refused
         raise NotReady(error.service, error.reason, error.counts) from None
@@ -286,66 +260,12 @@ class SubChannels:
     def abandon(self) -> None:
         """In a forked child: forget them unclosed, for their connections are the parent's."""
         closed = self.closed
-        self._abandoned += [self._subs, self.hearing]
+        self._abandoned += [self._subs, self.unreached.hearing]
         self._reset()
         self.closed = closed
 
-    # Those that cannot connect
-
-    def failing(self) -> Mapping[EndpointState, str]:
-        """Return the endpoints in use whose connects fail, each with its last words; from any thread."""
-        found: dict[EndpointState, str] = {}
-        for state, sub in tuple(self._subs.items()):
-            if state_of(sub, False) != FAILING:
-                sub.words = ""  # those of an outage that is over
-            elif state.in_use:
-                found[state] = sub.words
-        return found
-
-    def trouble(self, words: Collection[str]) -> tuple[str, str]:
-        """Return what most of these say, and the cure."""
-        said = commonest(words)
-        return said, cure(said, self.advice)
-
-    def hear(self) -> bool:
-        """Ask a few that fail for their words, those that were asked longest ago; False where it pays to wait."""
-        now = self._balancer.clock()
-        if now - self._asked >= PAUSE:
-            self._asked, self._questions = now, FEW
-        if self._questions:
-            subs = (self._subs[state] for state in self.failing() if state in self._subs)
-            due = (sub for sub in subs if sub.channel is not None and now - sub.asked >= PAUSE)
-            for sub in sorted(due, key=lambda sub: sub.asked)[: self._questions]:
-                self._questions -= 1
-                sub.asked = now
-                self.ask(sub)
-        return not self.hearing or any(self.failing().values())
-
-    def _explained(self, error: Unusable) -> LoadBalancerError:
-        """Say what connections are doing, and whether one of them may be ready soon."""
-        names = {CONNECTING: "connecting", IDLE: "connecting", FAILING: "cannot be reached"}
-        counts: dict[str, int] = {}
-        for state, sub in tuple(self._subs.items()):
-            if self._balancer.serves(state):
-                name = names.get(state_of(sub, False), "ready")
-                counts[name] = counts.get(name, 0) + 1
-        if counts.keys() <= {"cannot be reached"} and self.hear():
-            words, advice = self.trouble(self.failing().values())
-            whole = any_of(sum(counts.values()))
-            reason = f"no connection to {whole}: {words or 'every connect has failed'}; {advice}"
-            return Unusable(error.service, reason, counts)
-        return NotReady(error.service, "no connection is ready yet", counts)
-
     def __len__(self) -> int:
         return len(self._subs)
-
-
-def state_of(sub: SubChannel, connect: bool) -> Any:
-    """Ask a sub-channel that another thread may close at this moment."""
-    try:
-        return sub.check(connect)
-    except ValueError:
-        return IDLE
 
 
 def _unmade(connect: bool) -> Any:  # noqa: ARG001

@@ -18,7 +18,7 @@ from kubelb.adapters._grpc.shared.library import library
 from kubelb.adapters._grpc.shared.options import Options
 from kubelb.adapters._grpc.shared.refusals import refusal
 from kubelb.adapters._grpc.shared.requesting import Idempotent
-from kubelb.adapters._grpc.shared.subchannels import SubChannel
+from kubelb.adapters._grpc.shared.subchannel import SubChannel
 from kubelb.adapters._grpc.shared.tls import Credentials
 from kubelb.adapters._grpc.shared.watch import Check, quick_check, subscribed_check
 from kubelb.adapters._grpc.sync.streaming import StreamStream, UnaryStream

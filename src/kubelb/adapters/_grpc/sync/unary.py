@@ -4,122 +4,19 @@ The straight first attempt is the whole story of nearly every call; `CallFuture`
 block.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
 
-from kubelb.adapters._grpc.shared.calling import Calling, ended
 from kubelb.adapters._grpc.shared.replay import Replay
 from kubelb.adapters._grpc.shared.requesting import fresh, lasting
-from kubelb.adapters._grpc.shared.seen import Attempts
+from kubelb.adapters._grpc.sync.blocking import Invoke, OneResponse
 from kubelb.adapters._grpc.sync.future import CallFuture
-from kubelb.core.lease import Lease
-from kubelb.core.steps import Send
 from kubelb.errors import LoadBalancerError, NotReady
-from kubelb.model import CANCELLED, Outcome, Request
-from kubelb.runtime.driving import settle
-from kubelb.telemetry.conventions import rpc_answer
+from kubelb.model import CANCELLED
 
 __all__ = ["StreamUnary", "UnaryUnary"]
-
-Invoke = Callable[[Any, float | None], Any]
-"""Makes the RPC by a sub-channel's multicallable, within so many seconds."""
-
-
-class _OneResponse(Calling):
-    """What both kinds share once the request is something that can be sent."""
-
-    def block(
-        self, invoke: Invoke, timeout: float | None, metadata: Any, wait_for_ready: bool | None, replay: Any = None
-    ) -> Any:
-        """Make the RPC, by as many attempts as may be made."""
-        if wait_for_ready is None:
-            wait_for_ready = self.waits
-        if self.watch.on() and type(self.at) is not Attempts:
-            with self.watch.rpc(self.method) as seen:
-                seen.answered(rpc_answer("OK"))
-                return self.seen_by(seen, blocks=True).block(invoke, timeout, metadata, wait_for_ready, replay)
-        wanted, timeout = self.begin(timeout, metadata)
-        channel = self.channel
-        try:
-            lease = (channel.subs.pick_patiently if wait_for_ready else channel.subs.pick)(wanted)
-        except NotReady:
-            lease = None
-        except LoadBalancerError as error:
-            raise self.refused_at_once(error) from None
-        if lease is None:
-            return self._flow(invoke, wanted, timeout, wait_for_ready, None, replay)
-        try:
-            value = invoke(self.at(lease.state), timeout)
-        except Exception as error:  # noqa: BLE001
-            outcome = self.outcome(error, lease, self.overdue(lease.start, timeout))
-        except BaseException:
-            lease.release(CANCELLED)
-            raise
-        else:
-            if not self.always_flow:
-                lease.release()
-                if channel.subs.leaving:  # asked here, for a call less
-                    channel.left()
-                return value
-            outcome = Outcome(value=value)
-        return self._go_on(outcome, lease, invoke, wanted, timeout, wait_for_ready, replay)
-
-    def _go_on(
-        self,
-        outcome: Outcome,
-        lease: Lease,
-        invoke: Invoke,
-        wanted: Request,
-        timeout: float | None,
-        wait_for_ready: bool | None,
-        replay: Any,
-    ) -> Any:
-        """End the call as its first attempt has ended, or make others."""
-        outcome.fresh = replay is not None and replay.whole
-        settle(lease, outcome)
-        self.channel.left()
-        if self.lb.settled(wanted, outcome):
-            return ended(outcome)
-        return self._flow(invoke, wanted, timeout, wait_for_ready, outcome, replay)
-
-    def _flow(
-        self,
-        invoke: Invoke,
-        wanted: Request,
-        timeout: float | None,
-        wait_for_ready: bool | None,
-        first: Outcome | None,
-        replay: Any,
-    ) -> Any:
-        clock, channel = self.clock, self.channel
-        start = clock() if first is None else first.lease.start
-        ends = None if timeout is None else start + timeout
-
-        def send(step: Send) -> Outcome:
-            left = None if ends is None else max(0.0, ends - clock())
-            try:
-                outcome = Outcome(value=invoke(self.at(step.lease.state), left))
-            except Exception as error:  # noqa: BLE001
-                outcome = self.outcome(error, step.lease, self.overdue(start, timeout))
-            outcome.fresh = replay is not None and replay.whole
-            return outcome
-
-        try:
-            return ended(
-                self.lb.run(
-                    wanted,
-                    send,
-                    first=first,
-                    deadline=ends,
-                    connections=channel.patient if wait_for_ready else channel.waiting,
-                )
-            )
-        except LoadBalancerError as error:
-            raise self.refused(error) from None
-        finally:
-            channel.left()
 
 
 def _calls(request: Any, metadata: Any, credentials: Any, compression: Any) -> Invoke:
@@ -131,7 +28,7 @@ def _calls(request: Any, metadata: Any, credentials: Any, compression: Any) -> I
     return invoke
 
 
-class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
+class UnaryUnary(OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
     """One request, one response."""
 
     kind = "unary_unary"
@@ -220,7 +117,7 @@ class UnaryUnary(_OneResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[ty
         return self.started(CallFuture, invoke, wanted, timeout, wait_for_ready)
 
 
-class StreamUnary(_OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
+class StreamUnary(OneResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # generic in the stubs only
     """A stream of requests, one response."""
 
     kind = "stream_unary"
