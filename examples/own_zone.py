@@ -25,10 +25,10 @@ def main() -> None:
     balancer.update(Snapshot(1, tuple(zones)))
     print(len({balancer.pick().endpoint.ip for _ in range(1000)}))
 
-    # They can be put into each other, in a load balancer as well:
+    # They can be put into each other, and what the innermost one needs stays what it was. A load balancer takes them
+    # as it takes any policy: kubelb.LoadBalancer("reviews.prod:http", policy=policy).
     policy = Subset(Only(kubelb.PeakEwma(decay=5.0), zone="eu-1a"), size=5)
-    with kubelb.LoadBalancer("static:///127.0.0.1:80", policy=policy) as lb:
-        print(lb.balancer.needs.decay)
+    print(policy.needs.decay)
 
 
 if __name__ == "__main__":
