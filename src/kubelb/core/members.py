@@ -33,8 +33,8 @@ class Members:
     >>> from kubelb.core import EndpointState
     >>> states = [EndpointState(Endpoint(f"10.0.0.{n}", 80, zone="ab"[n % 2]), None) for n in range(4)]
     >>> members = Members(states)
-    >>> [state.endpoint.ip for state in members.only(lambda state: state.endpoint.zone == "a").states]
-    ['10.0.0.0', '10.0.0.2']
+    >>> len(members.only(lambda state: state.endpoint.zone == "a").states)
+    2
     """
 
     __slots__ = ("_everyone", "_reasons", "here", "rules", "service", "states", "used")
