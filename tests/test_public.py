@@ -134,6 +134,16 @@ def test_all_that_users_import_comes_with_a_load_balancer() -> None:
     assert run(code).split("\n") == ["[]", "LoadBalancer RingHash PeakEwma"]
 
 
+def test_forks_are_looked_after_before_anything_is_loaded() -> None:
+    """The kind: a thread loads a part of kubelb, another one forks, and the child waits for that part for ever. What
+    has forks wait is the first that is loaded, whichever name is asked for.
+    """
+    for name in ("Retry", "LoadBalancer", "RingHash", "policies", "hints", "__all__"):
+        # They stand there in the order in which they were whole.
+        loaded = run(f"import sys, kubelb; kubelb.{name}; print(*(n for n in sys.modules if n.startswith('kubelb')))")
+        assert loaded.split()[3:5] == ["kubelb.clock", "kubelb.process"]
+
+
 def test_logging_is_there_before_a_fork_is_waited_for() -> None:
     """Its hook takes its lock before a fork: after kubelb's wait for what is being loaded, which may log."""
     assert (

@@ -33,8 +33,8 @@ def later(
         if name in places:
             found = _found(places[name], name)
         elif every and name == "__all__":
-            found = [*listed, *import_module(f"{NAME}.{every}").__all__]
-        elif every and name[:1].isupper() and name in import_module(f"{NAME}.{every}").__all__:
+            found = [*listed, *_module(every).__all__]
+        elif every and name[:1].isupper() and name in _module(every).__all__:
             found = _found(every, name)
         else:
             raise AttributeError(f"module {namespace['__name__']!r} has no attribute {name!r}")
@@ -45,8 +45,14 @@ def later(
 
 
 def _found(place: str, name: str) -> Any:
-    module = import_module(f"{NAME}.{place}")
+    module = _module(place)
     return module if place == name else getattr(module, name)
+
+
+def _module(place: str) -> Any:
+    # First, for a thread may be asking, and another one fork: from then on a fork waits until all the rest is loaded.
+    import_module(f"{NAME}.process")
+    return import_module(f"{NAME}.{place}")
 
 
 class once:  # noqa: N801  # a decorator
