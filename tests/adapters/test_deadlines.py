@@ -166,7 +166,7 @@ def test_waiting_for_the_first_endpoints(
         assert until(lambda: lb.health().error.startswith("there is no kubeconfig"), 20.0)
         client = world.client(lb, timeout=timeout)
         began = time.monotonic()
-        with pytest.raises(refused, match=r"there is no kubeconfig at /nowhere/config.*give kubeconfig=") as error:
+        with pytest.raises(refused, match=r"no kubeconfig at /nowhere/config.*DiscoveryOptions\(kubeconfig=") as error:
             world.get(client, URL, extensions={"kubelb": hints})
         assert time.monotonic() - began < 10.0
     assert isinstance(error.value, getattr(world.httpx, caught))

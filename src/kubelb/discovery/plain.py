@@ -22,7 +22,7 @@ def plain_endpoint(target: Target, cluster_domain: str, fallback_port: int | Non
     number = target.port if isinstance(target.port, int) else None
     port = number if target.scheme == "dns" or fallback_port is None else fallback_port
     if port is None:
-        cure = "give fallback_port=, the number of the Service's own port"
+        cure = "give DiscoveryOptions(fallback_port=...), the number of the Service's own port"
         if target.service:
             name = target.host if target.scheme == "dns+srv" else target  # the name of a Service is what counts there
             cure += f", or set KUBELB_TARGETS='{name}={host}:PORT'"

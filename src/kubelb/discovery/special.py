@@ -14,7 +14,7 @@ from kubelb.model import Endpoint
 
 __all__ = ["CURE", "left_out", "screened", "special"]
 
-CURE = "allow_special_addresses=True, if they are meant"
+CURE = "DiscoveryOptions(allow_special_addresses=True), if they are meant"
 _METADATA = frozenset({"fd00:ec2::254", "fd20:ce::254"})
 """The metadata servers of AWS and Google Cloud over IPv6."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")

@@ -163,7 +163,8 @@ class Lookup:
         others = sorted(ip for known in addresses.values() for ip in known)
         if others:
             reason = f"the SRV records of {name} lead to no {self._wanted[0]} address, only to {', '.join(others[:3])}"
-            return Failure("malformed", reason, f"give families= the other family, too: {', '.join(FAMILIES)}")
+            cure = f"give DiscoveryOptions(families=...) the other family, too: {', '.join(FAMILIES)}"
+            return Failure("malformed", reason, cure)
         # CoreDNS gives port 0 for a Service of type ExternalName: it has no ports of its own.
         outside = next((record.target for record in answer.srv if not record.port and record.target != "."), "")
         cure = f"is it an ExternalName Service? Then give what it stands for, dns:///{outside.rstrip('.')}:PORT"

@@ -65,7 +65,8 @@ class Kubeconfig:
         if not there:
             raise NoKubeconfigError(
                 f"there is no kubeconfig at {self.paths}, and no ServiceAccount token is mounted here",
-                "give kubeconfig= or set KUBECONFIG; in a pod, is automountServiceAccountToken off?",
+                "give DiscoveryOptions(kubeconfig=...), or set KUBECONFIG; "
+                "in a pod, is automountServiceAccountToken off?",
             )
         config = merge(there)
         return config, config.context(self.context)
@@ -94,7 +95,7 @@ class Kubeconfig:
         if any(is_content(part) for part in parts) or is_content(self.paths[:4096]):
             raise CredentialsError(
                 "the contents of a kubeconfig were given in place of its path",
-                "give the path of the file in kubeconfig= or KUBECONFIG",
+                "give the path of the file in DiscoveryOptions(kubeconfig=...) or KUBECONFIG",
             )
         if len(parts) > 1 and os.path.isfile(_absolute(self.paths)):  # noqa: PTH113 - pathlib's raises for a long name
             return [_absolute(self.paths)]  # a name with a colon in it

@@ -50,13 +50,17 @@ class Merged:
         if not name:
             raise CredentialsError(
                 f"no current-context is set, and none was asked for; the contexts there are: {names}",
-                "kubectl config use-context NAME, or give context=",
+                "kubectl config use-context NAME, or give DiscoveryOptions(context=...)",
+            )
+        if name not in there and wanted:
+            raise CredentialsError(
+                f"there is no context {shown(name)}; its contexts are: {names}",
+                "give one of these as DiscoveryOptions(context=...)",
             )
         if name not in there:
-            what = "" if wanted else "current-context "
             raise CredentialsError(
-                f"there is no context {what}{shown(name)}; its contexts are: {names}",
-                "give one of these in context=" if wanted else "kubectl config use-context NAME, or give context=",
+                f"the current-context is {shown(name)}, and none has that name; the contexts there are: {names}",
+                "kubectl config use-context NAME, or give DiscoveryOptions(context=...)",
             )
         return there[name]
 

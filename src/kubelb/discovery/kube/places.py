@@ -19,8 +19,8 @@ __all__ = ["CURE", "UNPLACED", "Place", "after_fork_in_child", "join", "tell", "
 UNPLACED = "the slices ask to stay in the own zone (topology hints), and the zone of this process is unknown"
 CURE = (
     "set KUBELB_ZONE through the downward API (fieldRef metadata.labels['topology.kubernetes.io/zone'], Kubernetes "
-    "1.35 and later), or give zone=; with NODE_NAME (fieldRef spec.nodeName) it is learnt from any Service called here "
-    "that has a pod on this node"
+    "1.35 and later), or give DiscoveryOptions(zone=...); with NODE_NAME (fieldRef spec.nodeName) it is learnt from "
+    "any Service called here that has a pod on this node"
 )
 
 

@@ -85,7 +85,7 @@ def _none_usable(name: str, facts: Facts) -> str:
         if not facts.view.node:
             return (
                 f"traffic_policy='Local' and the own node is unknown: set NODE_NAME through the downward API "
-                f"(spec.nodeName) or give node=; {ready} of {known} endpoints are ready elsewhere"
+                f"(spec.nodeName) or give DiscoveryOptions(node=...); {ready} of {known} endpoints are ready elsewhere"
             )
         remote = ready - _count(facts, READY | LOCAL)
         return (
