@@ -25,7 +25,7 @@ def main(target: str) -> None:
                 "synced": health.synced,
                 "error": health.error,
                 "cure": health.cure,
-                "kubernetes": any(name.split(".")[0] == "kubernetes" for name in sys.modules),
+                "kubernetes": any(name.split(".")[0] == "kubernetes" for name in list(sys.modules)),
             }
             sys.stdout.write(json.dumps(known) + "\n")
             sys.stdout.flush()
