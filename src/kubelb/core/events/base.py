@@ -43,14 +43,17 @@ OUR_WORDS = frozenset(
 )
 """Fields that hold addresses, or words that stand in kubelb's own code."""
 
+NUMBERS = frozenset({bool, float, int, "bool", "float", "int"})
+"""What annotates a field that holds no text."""
 
-def _annotated(namespace: Mapping[str, Any]) -> list[str]:
-    """Return the names that a class annotates as fields; CPython 3.14 keeps annotations in a function."""
+
+def _annotated(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a class annotates as fields, and how; CPython 3.14 keeps annotations in a function."""
     found = namespace.get("__annotations__")
     if found is None:
         said = namespace.get("__annotate__") or namespace.get("__annotate_func__")
         found = said(1) if said else {}
-    return [name for name, kind in found.items() if "ClassVar" not in str(kind)]
+    return {name: kind for name, kind in found.items() if "ClassVar" not in str(kind)}
 
 
 @dataclass_transform(frozen_default=True)
@@ -59,8 +62,9 @@ class _Kind(type):
 
     fields: tuple[str, ...]
     defaults: dict[str, Any]
-    setters: tuple[tuple[Callable[[Any, Any], None], bool], ...]
-    """What sets each field, and whether it holds words of our own."""
+    setters: tuple[Callable[[Any, Any], None], ...]
+    foreign: tuple[int, ...]
+    """The places of those that may hold words of others."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> "_Kind":
         own = _annotated(namespace)
@@ -71,7 +75,9 @@ class _Kind(type):
         kind = super().__new__(cls, name, bases, made)
         kind.fields = fields
         kind.defaults = {field: value for base in above for field, value in base.defaults.items()} | defaults
-        kind.setters = tuple((getattr(kind, field).__set__, field in OUR_WORDS) for field in fields)
+        kind.setters = tuple([getattr(kind, field).__set__ for field in fields])
+        foreign = [fields.index(field) for field in own if field not in OUR_WORDS and own[field] not in NUMBERS]
+        kind.foreign = (*(index for base in above for index in base.foreign), *foreign)
         return kind
 
     @property
@@ -112,8 +118,12 @@ class Event(metaclass=_Kind):
         kind = type(self)
         if named or len(values) != len(kind.setters):
             values = _completed(kind, values, named)
-        for (put, ours), value in zip(kind.setters, values, strict=True):
-            put(self, value if ours else _fit(value))
+        for put, value in zip(kind.setters, values, strict=True):
+            put(self, value)
+        for index in kind.foreign:
+            value = values[index]
+            if value and value is not (fit := _fit(value)):
+                kind.setters[index](self, fit)
 
     @classmethod
     def kinds(cls) -> "tuple[type[Event], ...]":
@@ -144,7 +154,7 @@ class Event(metaclass=_Kind):
         """Return the same event of a load balancer with another name."""
         kind = type(self)
         other = kind.__new__(kind)
-        for (put, _), value in zip(kind.setters, (service, *self.values[1:]), strict=True):
+        for put, value in zip(kind.setters, (service, *self.values[1:]), strict=True):
             put(other, value)
         return other
 
@@ -210,8 +220,8 @@ def only(observed: bool) -> str:
 def _fit(value: Any) -> Any:
     """Make texts fit to be printed."""
     if isinstance(value, str):
-        return printable(value) if value else value
-    if type(value) is not tuple or not value:
+        return printable(value)
+    if not isinstance(value, tuple):
         return value
     whole = " ".join(value)  # ten thousand names of pods are looked through at once
     return value if printable(whole, len(whole)) == whole else tuple(map(printable, value))
