@@ -82,6 +82,14 @@ def test_the_versions_begin_where_ours_do() -> None:
     assert headings["CPython"] == project["requires-python"].removeprefix(">=")
 
 
+def test_the_places_are_there() -> None:
+    """The kind of fault: a file moves, and the page sends its reader nowhere."""
+    source = Path(kubelb.__file__).parent
+    for place in re.findall(r"`([\w/]+\.py)`", PAGE):
+        if not place.startswith("tests/"):
+            assert any((root / place).exists() for root in (source, source / "adapters")), place
+
+
 def test_cpython() -> None:
     assert sys._getframe().f_code.co_name == "test_cpython"
     assert sys._getframe() in sys._current_frames().values()
@@ -131,7 +139,7 @@ def test_requests_and_urllib3() -> None:
 
 def test_grpc() -> None:
     """A channel to an address where nothing listens: every call ends by what grpcio itself says."""
-    from kubelb.adapters._grpc.watch import quick_check
+    from kubelb.adapters._grpc.shared.watch import quick_check
 
     with grpc.insecure_channel("127.0.0.1:1") as channel:
         call = channel.unary_unary("/x/y")

@@ -167,9 +167,6 @@ class Event(metaclass=_Kind):
         """Return the fields by their names, for a JSON of your own."""
         return dict(zip(type(self).fields, self.values, strict=True))
 
-    def _values(self) -> tuple[Any, ...]:
-        return tuple([getattr(self, field) for field in type(self).fields])
-
     def _key(self, *about: str) -> tuple[str, ...]:
         return (type(self).__name__, self.service, *about)
 
