@@ -127,13 +127,14 @@ def test_no_event_holds_a_secret_or_a_control_character() -> None:
         what: str
         things: tuple[str, ...]
         count: int = 3
+        most: int | None = 7
 
     evil = "it said\x1b[31m\nWARNING password=hunter2"
     event = Seen("s", evil, ("fine", evil))
     assert event.what == event.things[1] == "it said WARNING password=***"
     assert event.things[0] == "fine"
-    assert event.text == f"what {event.what}, things {event.things}, count 3"
-    assert Seen("s", "", ()).values == ("s", "", (), 3)
+    assert event.text == f"what {event.what}, things {event.things}, count 3, most 7"
+    assert Seen("s", "", ()).values == ("s", "", (), 3, 7)
 
 
 def test_a_kind_of_ones_own_is_one_class() -> None:
