@@ -19,6 +19,7 @@ from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.members import Members, Place
 from kubelb.core.policies import REGISTRY, KeySource, LeastRequest, Needs, PeakEwma, Picker, Policy, RingHash
 from kubelb.core.policies import policy_from as named
+from kubelb.core.refusal import Unconnected
 from kubelb.errors import LoadBalancerError, NoEndpoints, Unusable
 from kubelb.model import ANY, CANCELLED, SUCCESS, Outcome, Request, Snapshot, Verdict
 
@@ -507,3 +508,24 @@ def test_a_wrapping_picker_hands_on_what_it_does_not_do() -> None:
         rig.balancer.pick()
     assert rig.balancer.version == 2
     assert isinstance(rig.balancer.snapshot, Snapshot)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("again", [False, True])
+def test_what_becomes_usable_while_it_is_looked_for(name: str, again: bool) -> None:
+    """Kind: a question that is asked twice. A connection that is made while a pick passes all of them over is worth
+    another pick at once; the policy has refused nothing."""
+    rig = Rig(3, name)
+    for rounds in range(1, 40):
+        asked = 0
+
+        def usable(state: EndpointState) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > rounds  # noqa: B023
+
+        avoid = (rig.state(0),) if again else ()
+        try:
+            rig.balancer.pick(Request(key="a"), avoid, usable).release()
+        except Unusable as refused:
+            assert type(refused) is Unconnected, f"after {rounds} questions: {refused}"

@@ -138,7 +138,7 @@ class Picking:
         if found is None:
             found = self._rested(request, now, None)
             if found is None or (usable is not None and not usable(found)):
-                raise self._none(request, usable)
+                raise self._none(request, self._unconnected(usable))
         elif usable is not None and not usable(found):
             found = self.other(request, now, (), usable)
         self._through_gate()
@@ -160,7 +160,9 @@ class Picking:
                 state = self._rested(request, now, fits)
             if state is not None:
                 return state
-        raise self._none(request, usable)
+        # Whatever can be used by now: what the policy would take was passed over, as it could not be.
+        unconnected = usable is not None and any(map(self._admitted(base, request, _any), self.eligible))
+        raise self._none(request, unconnected)
 
     def chance(self, request: Request, avoid: Collection[EndpointState], usable: Usable | None) -> EndpointState:
         """Choose as `other` does, but at random."""
@@ -170,7 +172,7 @@ class Picking:
                 if not avoid:
                     self._through_gate()
                 return state
-        raise self._none(request, usable)
+        raise self._none(request, self._unconnected(usable))
 
     def _through_gate(self) -> None:
         """Make a request that is ready to go a trial of the service's circuit, where that is not closed."""
@@ -213,8 +215,11 @@ class Picking:
             return fits
         return lambda state: picker.admits(request, state) and fits(state)
 
-    def _none(self, request: Request, usable: Usable | None) -> LoadBalancerError:
-        if usable is not None and self.eligible and not any(map(usable, self.eligible)):
+    def _unconnected(self, usable: Usable | None) -> bool:
+        return usable is not None and bool(self.eligible) and not any(map(usable, self.eligible))
+
+    def _none(self, request: Request, unconnected: bool) -> LoadBalancerError:
+        if unconnected:
             reason = f"no connection to any of {len(self.eligible)} endpoints can be used now"
             return Unconnected(self._service, reason)
         assert self._refuse is not None  # else `base` refuses every request by itself
