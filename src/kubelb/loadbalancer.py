@@ -1,7 +1,7 @@
 """LoadBalancer: what a user holds, a facade of a dozen names. All work is done by the `Service` behind it."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -16,8 +16,8 @@ from kubelb.core.retry import Retry
 from kubelb.core.view import EndpointView
 from kubelb.discovery.base import Discovery
 from kubelb.discovery.options import DiscoveryOptions
-from kubelb.model import Attempt, Health
-from kubelb.runtime.judging import Classify
+from kubelb.model import Health
+from kubelb.runtime.functions import Functions
 from kubelb.runtime.loops import refuse_trio
 from kubelb.service import Service
 from kubelb.target import Target
@@ -46,7 +46,7 @@ def _names_moved_options(init: Callable[P, None]) -> Callable[P, None]:
     return checked
 
 
-class LoadBalancer:
+class LoadBalancer(Functions):
     """Balances over the endpoints of one service; safe to share between threads, event loops and adapters.
 
     `target` is a name such as ``"reviews.prod:http"``: a Service, by EndpointSlices, else by DNS; ``kube:///``,
@@ -94,7 +94,7 @@ class LoadBalancer:
         clock: Clock = monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self._service = Service(
+        self._service: Service = Service(
             target,
             policy=policy,
             retry=retry,
@@ -108,52 +108,11 @@ class LoadBalancer:
             clock=clock,
             rng=rng,
         )
-        # What is on the path of a request is bound here without the frame between, which is a tenth of what it costs.
-        for name in ("call", "acall"):
-            if getattr(type(self), name) is getattr(LoadBalancer, name):  # none of a subclass's own
-                vars(self)[name] = getattr(self._service, name)
 
     @property
     def target(self) -> Target:
         """The parsed target; one of the own namespace gets that as soon as it is known."""
         return self._service.target
-
-    # Calls
-
-    def call(
-        self,
-        fn: Callable[[Attempt], T],
-        *,
-        key: str | bytes | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        classify: Classify | None = None,
-    ) -> T:
-        """Call `fn` with an Attempt (endpoint, number, timeout) until it succeeds or tries end; returns its result.
-
-        `deadline` is in seconds from now and bounds all tries; `fn` must honour ``attempt.timeout``. One of zero or
-        less is over already: DeadlineExceeded, and `fn` is not called. `idempotent` says that it may be repeated
-        although it may have been processed; False by default. Where `key` and `idempotent` are not given,
-        `kubelb.hints` around the call count, and its deadline where it is the earlier one. `classify(result, error)`
-        may return an Outcome. `fn` raises `NeverSent` where nothing was sent; no other exception is taken to mean that.
-        Raises the last try's own exception, with notes on the others.
-        """
-        return self._service.call(fn, key=key, idempotent=idempotent, deadline=deadline, classify=classify)
-
-    async def acall(
-        self,
-        fn: Callable[[Attempt], Awaitable[T]],
-        *,
-        key: str | bytes | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        classify: Classify | None = None,
-    ) -> T:
-        """The same for asyncio: `fn` returns an awaitable. It is cancelled when the deadline is over.
-
-        Raises TypeError where `fn` returns something else, and RuntimeError under trio.
-        """
-        return await self._service.acall(fn, key=key, idempotent=idempotent, deadline=deadline, classify=classify)
 
     # What there is to see
 

@@ -86,7 +86,7 @@ class Service(Calls):
             raise TypeError(f"telemetry={shown(telemetry)}: give True, False or a kubelb.Telemetry(...)")
         self.retry = retry or Retry(attempts=1, budget=None)
         self.always_flow = self.retry.retry is not None
-        self._off = switched_off()
+        self.disabled = switched_off()
         self._clock = clock
         self.watch = Watch(self.target, telemetry, clock)
         self._telling = Telling(self.watch, clock, _later)
@@ -121,7 +121,7 @@ class Service(Calls):
             if snapshot is not None:
                 self._publish(snapshot)
         self.placing.preload()
-        if self._off:
+        if self.disabled:
             announce(str(self.target), self.placing.portless(self.balancer.snapshot))
         self.watch.open(self, self._budget)
         self._life = Life(weakly(self._start_anew), weakly(self._new_locks), weakly(self.opening.too_late))
@@ -152,7 +152,7 @@ class Service(Calls):
     def health(self) -> Health:
         """See `LoadBalancer.health`."""
         self.opening.go_on()
-        if self._off:
+        if self.disabled:
             return Health("disabled", synced=True, age=0.0)
         feed = self.opening.now
         source = self._fixed or (feed.source if feed else None)
@@ -188,7 +188,7 @@ class Service(Calls):
             feed.resync_now()
 
     def _passed_by(self) -> bool:
-        return not self.opening.closed and (self._off or off() is not None)
+        return not self.opening.closed and (self.disabled or off() is not None)
 
     def _until(self, timeout: float | None) -> float:
         return self._clock() + (self.readiness.timeout if timeout is None else seconds("timeout", timeout))
