@@ -14,6 +14,7 @@ from kubelb.discovery.kube.access import Access, Given
 from kubelb.discovery.kube.choose import View
 from kubelb.discovery.kube.reducer import Reducer
 from kubelb.discovery.kube.source import PLACING, KubeDiscovery
+from kubelb.runtime import fork  # noqa: F401 - every load balancer loads it; it looks after forks
 from kubelb.target import parse_target
 
 HINTED = [row(f"10.0.0.{n}", node=f"n{n}", zone=zone, zones=[zone]) for n, zone in enumerate("abc", 1)]
