@@ -360,6 +360,8 @@ def test_attributes():
         "zone_hints": ("a", "b"),
         "node_hints": ("n",),
         "labels": (),
+        "region": "",
+        "cluster": "",
     }
 
 

@@ -738,7 +738,7 @@ def test_nothing_of_a_call_that_waited_is_kept() -> None:
 
 def test_a_function_goes_on_through_the_door() -> None:
     """`call` and `acall` hand over what their inlined first attempt did not end: the same numbers, the same notes."""
-    lb = service(STATIC, retry=QUICK)
+    lb = LoadBalancer(STATIC, retry=QUICK)
     numbers: list[int] = []
 
     def fn(attempt: Any) -> None:
@@ -754,7 +754,7 @@ def test_a_function_goes_on_through_the_door() -> None:
         asyncio.run(lb.acall(afn, idempotent=True))
     assert numbers == [1, 2, 3] * 2
     assert len(caught.value.__notes__) == len(acaught.value.__notes__) == 2
-    assert in_flight(lb) == 0
+    assert in_flight(service_of(lb)) == 0
 
 
 def test_the_drivers_throw_away_what_a_flow_began_with() -> None:
