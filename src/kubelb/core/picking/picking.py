@@ -136,9 +136,10 @@ class Picking:
                 due.append(state)  # for another request
         found = self.base.pick(request, now)
         if found is None:
-            found = self._rested(request, now, None)
-            if found is None or (usable is not None and not usable(found)):
-                raise self._none(request, self._unconnected(usable))
+            found = self._rested(request, now, usable)
+            if found is None:
+                # Whatever can be used by now: one that rests was passed over, as it could not be.
+                raise self._none(request, usable is not None and self._rested(request, now, None) is not None)
         elif usable is not None and not usable(found):
             found = self.other(request, now, (), usable)
         self._through_gate()
@@ -172,7 +173,7 @@ class Picking:
                 if not avoid:
                     self._through_gate()
                 return state
-        raise self._none(request, self._unconnected(usable))
+        raise self._none(request, usable is not None and bool(self.eligible))
 
     def _through_gate(self) -> None:
         """Make a request that is ready to go a trial of the service's circuit, where that is not closed."""
@@ -214,9 +215,6 @@ class Picking:
         if type(picker).admits is Picker.admits:  # nearly every one takes any request to any endpoint
             return fits
         return lambda state: picker.admits(request, state) and fits(state)
-
-    def _unconnected(self, usable: Usable | None) -> bool:
-        return usable is not None and bool(self.eligible) and not any(map(usable, self.eligible))
 
     def _none(self, request: Request, unconnected: bool) -> LoadBalancerError:
         if unconnected:
