@@ -98,13 +98,19 @@ def test_names_are_where_they_are_said_to_be() -> None:
         if name.name != "*"
     }
     listed = {name for name in kubelb.__all__ if name not in policies.__all__}
-    assert told.keys() == listed
+    assert told.keys() == listed | {"core", "errors", "events"}  # modules, which `import *` does not bring
     for name, place in told.items():
         module, _, own = place.rpartition(".")
         assert getattr(kubelb, name) is getattr(importlib.import_module(module), own)
     assert set(policies.__all__) < set(kubelb.__all__) < set(dir(kubelb))
     with pytest.raises(AttributeError, match="module 'kubelb' has no attribute 'LoadBalancers'"):
         kubelb.LoadBalancers  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_modules_are_there_without_an_import_of_their_own() -> None:
+    """The kind: a name that is there or not, by what else was touched: ``except kubelb.errors.NotReady`` of all."""
+    for path in ("core.Balancer", "errors.NotReady", "events.Ejected", "policies.Only"):
+        assert run(f"import kubelb; print(kubelb.{path}.__name__)") == path.partition(".")[2]
 
 
 def run(code: str) -> str:

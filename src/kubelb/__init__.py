@@ -58,6 +58,9 @@ __all__ = [
 """And each of `kubelb.policies`, without being named here too."""
 
 if TYPE_CHECKING:
+    from kubelb import core as core
+    from kubelb import errors as errors
+    from kubelb import events as events
     from kubelb import policies
     from kubelb.core.health.breaker import CircuitBreaker
     from kubelb.core.health.limits import ConcurrencyLimits
@@ -93,6 +96,9 @@ else:
     __getattr__, __dir__ = later(
         globals(),
         every="core.policies",
+        core="core",
+        errors="errors",
+        events="events",
         policies="policies",
         CircuitBreaker="core.health.breaker",
         ConcurrencyLimits="core.health.limits",

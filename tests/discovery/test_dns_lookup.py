@@ -91,7 +91,11 @@ def test_very_many_missing_addresses_are_spread():
 
 
 def test_no_target_waits_for_ever():
-    """With more targets than are asked for at once and short TTLs, each has its turn: the one that is due longest."""
+    """With more targets than are asked for at once and short TTLs, each has its turn: the one that is due longest.
+
+    Those that are silent have theirs no more often, and one that is not known yet is asked for first, also when all are
+    to be asked for again.
+    """
     labels = [f"p{number}" for number in range(2 * LOOKUPS + 50)]
     records = Answer(tuple(Srv(0, 1, 80, f"{label}.{HOST}") for label in labels), ttl=1.0)
     answers = {f"A {label}.{HOST}": a(f"10.1.{n // 250}.{n % 250 + 1}", ttl=1.0) for n, label in enumerate(labels)}
@@ -103,6 +107,17 @@ def test_no_target_waits_for_ever():
         _, asked = play(looked, {f"SRV {NAME}": records, **answers})
         last.update((question[2:].split(".")[0], now[0]) for question in asked[1] if question.startswith("A "))
     assert min(last.values()) >= now[0] - 2
+    silent = {f"{kind} {label}.{HOST}": FAILED for label in labels[:LOOKUPS] for kind in ("A", "AAAA")}
+    last = dict.fromkeys(labels[LOOKUPS:], now[0])
+    for _ in range(12):
+        now[0] += 1.0
+        _, asked = play(looked, {f"SRV {NAME}": records, **answers, **silent})
+        last.update((label, now[0]) for label in last if f"A {label}.{HOST}" in asked[1])
+    assert min(last.values()) >= now[0] - 2
+    looked.renew()
+    more = records._replace(srv=(*records.srv, Srv(0, 1, 80, f"new.{HOST}")))
+    _, asked = play(looked, {f"SRV {NAME}": more, **answers})
+    assert f"A new.{HOST}" in asked[1]
 
 
 def test_the_root_as_target_means_decidedly_none():

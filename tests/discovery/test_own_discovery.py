@@ -1,6 +1,7 @@
 """A Discovery of the user's own in the place of a target: the contract, what breaks it, and every client over it."""
 
 import asyncio
+import math
 import os
 import re
 import threading
@@ -216,6 +217,49 @@ def test_what_is_no_discovery_is_refused() -> None:
         Transport(7)  # type: ignore[arg-type]
 
 
+def test_one_that_wants_no_further_poll_may_say_infinity(quiet: list[Any]) -> None:
+    """Kind: a time that no thread can wait until; the one that keeps the time of the whole process would end."""
+    source = Registry(pod(1))
+    with LoadBalancer(source) as lb:
+        lb.wait_ready(5.0)
+        for never in (math.inf, 1e300):
+            source.news = (None, never)
+            source.notify()
+            wait_for(lambda: source.news is None, 5.0)
+        source.say(pod(2))
+        wait_for(lambda: [view.address for view in lb.endpoints()] == ["10.0.0.2:80"], 5.0)
+    assert quiet == []
+
+
+class Unreachable(Registry):
+    """One that cannot begin, and whose other methods stand on what it lacks."""
+
+    client: Any
+
+    def start(self, notify: Callable[[], None]) -> None:
+        raise ConnectionError("the registry is away")
+
+    def resync_now(self) -> None:
+        self.client.refresh()
+
+    def stop(self) -> None:
+        self.client.close()
+
+
+def test_one_that_cannot_begin_gives_callers_no_error_of_its_own(
+    quiet: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kind: what another method of it raises ends a request, or hides what a `with` block raised."""
+    monkeypatch.setattr("kubelb.runtime.readiness.PROBE", 0.0)  # each call asks for news
+    with pytest.raises(ZeroDivisionError), LoadBalancer(Unreachable(), ready_timeout=0.05) as lb:
+        for _ in range(3):
+            with pytest.raises(NotReady, match=r"start\(\) raised ConnectionError"):
+                lb.call(lambda attempt: attempt)
+            lb.resync_now()
+        raise ZeroDivisionError
+    assert AttributeError in quiet  # of stop(), which is told
+
+
 @pytest.mark.parametrize(
     ("news", "said"),
     [
@@ -225,6 +269,7 @@ def test_what_is_no_discovery_is_refused() -> None:
         (Snapshot(2, (Endpoint("10.0.0.9", "80"),)), r"a Snapshot holds an? \w+: give kubelb.Endpoint\(ip, port\)"),  # type: ignore[arg-type]
         (["10.0.0.9:80"], r"poll\(\) returned a list: give a kubelb.Snapshot, or None"),
         ((None,), r"poll\(\) returned a tuple: give \(Snapshot or None, time of the next poll or None\)"),
+        ((None, float("nan")), r"poll\(\) returned the time nan: give seconds as `now` counts them, or None"),
         ((None, "soon"), r"poll\(\) returned the time 'soon': give seconds as `now` counts them, or None"),
     ],
 )

@@ -5,6 +5,8 @@ comes on top: a Snapshot is looked at before it is used, and what `health()` say
 `on_event` tell of its failures, and a call that has waited in vain for its first endpoints is not followed by others.
 """
 
+import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +59,8 @@ class OwnDiscovery:
         """What the last start or poll raised."""
         self._since: float | None = None
         """Since when it fails."""
+        self._begun = False
+        """Whether its `start` has returned."""
 
     def __repr__(self) -> str:
         return f"<OwnDiscovery {self._name}>"
@@ -69,6 +73,7 @@ class OwnDiscovery:
         except Exception as error:
             self._failed(error, "start")
             raise
+        self._begun = True
         self._raised = ""
 
     def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
@@ -93,20 +98,30 @@ class OwnDiscovery:
         return replace(health, error=self._raised, cure=CURE, kind="internal") if self._raised else health
 
     def resync_now(self) -> None:
-        """Pass it on."""
-        self._source.resync_now()
+        """Pass it on, if it has begun: requests ask for this, too, so what it raises is told and goes no further."""
+        if self._begun:
+            self._guarded(self._source.resync_now, "resync_now")
 
     def stop(self) -> None:
-        """Pass it on."""
-        self._source.stop()
+        """Pass it on, also where `start` failed half-way; what it raises would hide what `close` was called for."""
+        self._guarded(self._source.stop, "stop")
+
+    def _guarded(self, job: Callable[[], None], where: str) -> None:
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+            self._failed(error, where)
 
     def _polled(self, now: float) -> tuple[Snapshot | None, float | None]:
         made: object = self._source.poll(now)
         if not isinstance(made, tuple) or len(made) != 2:
             raise _Slip(f"poll() returned {shown(made)}: give (Snapshot or None, time of the next poll or None)")
         snapshot, again = made
-        if again is not None and not isinstance(again, int | float):
+        if again is not None and (not isinstance(again, int | float) or math.isnan(again)):
             raise _Slip(f"poll() returned the time {shown(again)}: give seconds as `now` counts them, or None")
+        if again == math.inf:
+            again = None
         if snapshot is not None:
             self._check(snapshot)
             self._last = snapshot

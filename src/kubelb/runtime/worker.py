@@ -127,7 +127,8 @@ class Worker:
         while True:
             with self._wakeup:
                 while epoch is self._epoch and (not self._heap or self._heap[0][0] > self.clock()):
-                    self._wakeup.wait(max(0.0, self._heap[0][0] - self.clock()) if self._heap else None)
+                    left = self._heap[0][0] - self.clock() if self._heap else None
+                    self._wakeup.wait(None if left is None else min(max(0.0, left), threading.TIMEOUT_MAX))
                 if epoch is not self._epoch:
                     return
                 job = heapq.heappop(self._heap)[2]

@@ -6,6 +6,7 @@ hearing.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import CoroutineType
 from typing import TypeAlias
 
@@ -48,7 +49,7 @@ class _Hearing:
 
     def __call__(self) -> None:
         """Take it back; too late, and a second time, is no error."""
-        if self in self._among:
+        with suppress(ValueError):  # two threads may take it back at once
             self._among.remove(self)
 
     def tell(self, event: Event) -> None:

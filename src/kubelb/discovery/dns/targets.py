@@ -52,8 +52,9 @@ class Targets:
         due = [each for each in missing if each not in self._resolved or not self._resolved[each].fresh(now)]
         return tuple(sorted(due, key=self._turn)[:LOOKUPS])
 
-    def _turn(self, target: str) -> float:
-        return self._resolved[target].until if target in self._resolved else _PAST
+    def _turn(self, target: str) -> tuple[bool, float]:
+        known = self._resolved.get(target)
+        return known is not None, known.until if known else _PAST
 
     def known(
         self, answer: Answer, records: Iterable[Srv], replies: Mapping[Question, Answer | Failure | None]
@@ -72,6 +73,8 @@ class Targets:
             if target in asked:
                 heard = _heard_of(target, replies, known, now)
                 unknown = unknown or heard is None
+                if heard is None and known is not None:  # it has had its turn
+                    known = known._replace(until=max(known.until, now))
                 known = heard or known
             elif known is None or not known.fresh(now):  # one of those that were too many to be asked for
                 unknown = True
