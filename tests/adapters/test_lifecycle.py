@@ -79,6 +79,21 @@ def test_a_response_that_is_dropped_after_its_endpoint_has_gone(world: World, ra
     assert until_in(world, lambda: old.open == 0 and len(client._transport._pools) == 1)
 
 
+def test_a_response_that_is_dropped_is_closed_where_no_endpoint_is_left(world: World, raw, balance) -> None:
+    """Kind: what only an attempt does is not done by a request that is refused before it."""
+    old = raw(half)
+    lb = balance(old)
+    client = world.client(lb)
+    response = world.open(client, "GET", URL)
+    lb._publish(Snapshot(7, ()))
+    assert (len(client._transport._pools), old.open) == (1, 1)
+    del response
+    gc.collect()
+    with pytest.raises(world.httpx.ConnectError):
+        world.get(client, URL)
+    assert until_in(world, lambda: old.open == 0 and len(client._transport._pools) == 0)
+
+
 def test_a_half_read_response_in_the_collectors_hands(sync_world: World, raw, balance) -> None:
     """It may come while a pool is made, inside the lock for that, and the endpoint may have gone meanwhile."""
 

@@ -267,7 +267,7 @@ def test_closing_leaves_a_given_balancer_open(server: Any, balance: Any) -> None
     own = balanced.insecure_channel(f"static:///{alone.address}")
     own.close()
     with pytest.raises(kubelb.Closed):
-        own.lb.call(lambda attempt: None)
+        own.lb.balancer.pick()
     assert "static" in repr(own)
 
 

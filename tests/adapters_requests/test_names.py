@@ -246,4 +246,4 @@ def test_closing_an_adapter_leaves_a_given_load_balancer_open(service):
     adapter.close()
     adapter.close()
     with pytest.raises(kubelb.Closed):
-        adapter.lb.call(lambda attempt: attempt.number)
+        adapter.lb.balancer.pick()

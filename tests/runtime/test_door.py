@@ -715,6 +715,22 @@ def test_nothing_of_a_call_is_kept(world: World) -> None:
         assert [ref() for ref in kept()] == [None] * 5
 
 
+def test_nothing_of_a_call_that_failed_is_kept(world: World) -> None:
+    """Kind: an error whose traceback holds a frame that holds the error. What a call ended with lives as its caller
+    wants, and the rest of the call no longer than that.
+    """
+
+    def kept() -> list[weakref.ref[Any]]:
+        call, bridge = Call(), world.bridge(broken, broken, broken)
+        with pytest.raises(OSError):
+            world.by_hand(lb, bridge, call)
+        return [weakref.ref(call), weakref.ref(bridge)]
+
+    lb = service(STATIC, retry=QUICK)
+    with no_collector():
+        assert [ref() for ref in kept()] == [None] * 2
+
+
 def test_nothing_of_a_call_that_waited_is_kept() -> None:
     """The same where it waited for the first endpoints: NotReady holds no frame of it."""
     source = Source(None)

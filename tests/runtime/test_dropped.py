@@ -17,6 +17,7 @@ import kubelb.adapters.httpx
 import kubelb.adapters.requests
 from kubelb.runtime import feed as feeds
 from kubelb.runtime.weakly import weakly
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
 from .kit import no_threads_left, until
@@ -57,7 +58,7 @@ def test_dropped_by_any_user_and_from_any_source(soon: None, target: str, use: C
         lb = kubelb.LoadBalancer(target, **spelled(targets(cluster)))
         lb.wait_ready()
         assert use(lb)
-        held = ref(lb)
+        held = ref(service_of(lb))
         del lb
         gc.collect()
         until(lambda: held() is None)

@@ -16,6 +16,7 @@ from core.kit import Clock, pods
 from kubelb import CircuitBreaker, DiscoveryOptions, Endpoint, LoadBalancer, Retry, RetryBudget, Snapshot
 from kubelb.core import events
 from kubelb.model import Changes
+from kubelb.service import service_of
 from kubelb.telemetry.looking import ROWS
 from kubelb.telemetry.tally import KINDS
 from kubelb.testing import Service
@@ -335,7 +336,7 @@ def test_load_balancers_are_held_weakly(sdk: Sdk) -> None:
 
     lb = balancer(sdk)
     lb.call(answer)
-    gone = weakref.ref(lb)
+    gone = weakref.ref(service_of(lb))
     sdk.points()
     del lb
     gc.collect()

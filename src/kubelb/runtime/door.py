@@ -167,7 +167,11 @@ def result(outcome: Outcome) -> Any:
     if outcome.error is None:
         return outcome.value
     annotate(outcome)
-    raise outcome.error
+    error, outcome.error = outcome.error, None  # frames of its traceback hold the outcome: that would be a circle
+    try:
+        raise error
+    finally:
+        del error
 
 
 def annotate(outcome: Outcome) -> None:

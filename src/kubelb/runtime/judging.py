@@ -31,6 +31,7 @@ def judge_error(error: Exception, classify: Classify | None = None, overdue: flo
     """Return the outcome of an attempt that raised, `overdue` seconds after its deadline; negative: before it."""
     outcome = _classified(classify(None, error)) if classify else None
     outcome = _judged(error, overdue) if outcome is None else copy(outcome)
+    outcome.open = False  # a function has returned, whatever `classify` says
     outcome.error = error
     while isinstance(error, NeverSent):  # it may be raised from one that an inner call was told
         error.told = True
@@ -44,6 +45,7 @@ def judge_result(result: Any, classify: Classify | None) -> Outcome:
     """Return the outcome of an attempt that returned."""
     outcome = _classified(classify(result, None)) if classify else None
     outcome = Outcome() if outcome is None else copy(outcome)
+    outcome.open = False
     outcome.value = result
     return outcome
 

@@ -63,7 +63,7 @@ class Placing:
     def seed(self, emit: Emit) -> tuple[Endpoint, ...]:
         """Return the endpoints to use until the first sync, without those that are no server's.
 
-        None of them where ``KUBELB_TARGETS`` has another place for the service, or may have once the namespace is known.
+        None of them where ``KUBELB_TARGETS`` has another place for the service, or may have when that is found.
         """
         given = self.options.seed
         waits = self.own_namespace and not self.target.namespace and os.environ.get(TARGETS, "").strip()

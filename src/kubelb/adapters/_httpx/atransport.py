@@ -48,11 +48,18 @@ class AioTransport(Common):
             self.kit.httpx.AsyncHTTPTransport.handle_async_request, "_self_wrapper", None
         )  # see `Kit.around`
         if around is not None:
-            instrumented: Awaitable[Any] = around(self._handle, self, (request,), {})
+            handle = self._after_lost if self.lost else self._handle
+            instrumented: Awaitable[Any] = around(handle, self, (request,), {})
             return instrumented
-        return run(self.lb, self, HttpxCall(request))
+        return self._after_lost(request) if self.lost else run(self.lb, self, HttpxCall(request))
 
     async def _handle(self, request: Any) -> Any:
+        return await run(self.lb, self, HttpxCall(request))
+
+    async def _after_lost(self, request: Any) -> Any:
+        """Close lost answers before the pick: that is no part of any attempt, and is done where there is none."""
+        self._check_loop()  # first: what is lost may be another loop's
+        await self._close_lost()
         return await run(self.lb, self, HttpxCall(request))
 
     def prepare(self, call: HttpxCall) -> None:
@@ -64,8 +71,6 @@ class AioTransport(Common):
         self, call: HttpxCall, lease: Lease, number: int, carrier: Mapping[str, str] | None
     ) -> tuple[Outcome, Any]:
         """Make one attempt; the door asks for it."""
-        if self.lost:
-            await self._close_lost()
         timeouts = self._timeouts(call, number)
         pool = None
         try:
@@ -102,6 +107,8 @@ class AioTransport(Common):
                 loop.call_soon_threadsafe(self._close_soon, difference.removed)
 
     def _close_soon(self, states: Iterable[EndpointState]) -> None:
+        if self._loop is None or self._loop.is_closed():  # its connections have ended with it
+            return
         pools = self._pools.retired(states)
         if pools:
             task = asyncio.ensure_future(self._close(pools))

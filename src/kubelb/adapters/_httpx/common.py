@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from kubelb.adapters._httpx.checks import HINTS, Limits, check_hints, limiting
@@ -180,7 +181,9 @@ class Common(Plainly):
         deadline = hints = None
         if "kubelb" in extensions or current() is not None:
             hints = self._hints(extensions.get("kubelb"))
-            if (deadline := hints.get("deadline")) is not None:
+            if (deadline := hints.get("deadline")) is not None and deadline >= TIMEOUT_MAX:
+                deadline = None  # for ever, which no socket takes for a number
+            if deadline is not None:
                 limit = deadline if limit is None else min(deadline, limit)
         call.limit, call.deadline = limit, deadline
         if (

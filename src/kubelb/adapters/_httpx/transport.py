@@ -30,6 +30,8 @@ class SyncTransport(Common):
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
         if self._off or off() is not None:
             return self._plainly(request).handle_request(request)
+        if self.lost:  # before the pick: it is no part of any attempt, and is done where there is none
+            self._close_lost()
         around = getattr(self.kit.httpx.HTTPTransport.handle_request, "_self_wrapper", None)  # see `Kit.around`
         if around is not None:
             return around(self._handle, self, (request,), {})
@@ -42,8 +44,6 @@ class SyncTransport(Common):
         self, call: HttpxCall, lease: Lease, number: int, carrier: Mapping[str, str] | None
     ) -> tuple[Outcome, Any]:
         """Make one attempt; the door asks for it."""
-        if self.lost:
-            self._close_lost()
         timeouts = self._timeouts(call, number)
         try:
             asked = self._core_request(call, timeouts, carrier)
