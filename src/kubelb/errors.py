@@ -128,7 +128,8 @@ def error_type(error: BaseException) -> str:
     """Return the name that kubelb's metrics and spans have for an exception, their attribute ``error.type``.
 
     It is the full name of its class, without the module for Python's own; of a `NeverSent` that of the exception which
-    it was raised from; of gRPC's errors the name of their status. Nothing of its text is in it, which may hold what no
+    it was raised from; of gRPC's errors the name of their status; of a refusal of kubelb's that is also an error of the
+    client's, kubelb's own name, the same for every client. Nothing of its text is in it, which may hold what no
     other eyes should read, and it has few values: count by it in metrics of your own, and they fit to kubelb's.
 
     >>> error_type(ConnectionRefusedError("10.0.0.7")), error_type(Closed("reviews.prod", "it was closed"))
@@ -142,5 +143,5 @@ def error_type(error: BaseException) -> str:
             name = error.code().name  # type: ignore[attr-defined]
             if isinstance(name, str):
                 return name
-    kind = type(error)
+    kind = next((each for each in type(error).__mro__ if each.__module__ == __name__), type(error))
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -303,7 +303,8 @@ def _static(text: str, names: str) -> Target:
             raise TargetError(f"target {text!r}: {item!r} has no port; give IP:PORT, an IPv6 address in brackets")
         ip = _static_ip(host)
         if ip is None:
-            raise TargetError(f"target {text!r}: {host!r} is no IP address; give IP:PORT, an IPv6 address in brackets")
+            cure = f"127.0.0.1:{port}" if host == "localhost" else "IP:PORT, an IPv6 address in brackets"
+            raise TargetError(f"target {text!r}: {host!r} is no IP address; give {cure}")
         address = str(ip), _number(f"target {text!r}", port)
         if address in addresses:
             raise TargetError(f"target {text!r}: {item!r} is given twice")

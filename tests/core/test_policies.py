@@ -40,6 +40,9 @@ def test_what_is_no_policy_is_refused_with_the_names_there_are() -> None:
         policy_from("fastest")
     with pytest.raises(TypeError, match=r"build"):
         policy_from(object())  # type: ignore[arg-type]
+    nothing = type("Nothing", (Policy,), {})()
+    with pytest.raises(TypeError, match=r"Nothing has no build\(members, rng, before\)"):
+        policy_from(nothing)
     with pytest.raises(TypeError, match=r"policy=RoundRobin is a class; give an object of it, RoundRobin\(\)"):
         policy_from(RoundRobin)  # type: ignore[arg-type]
 

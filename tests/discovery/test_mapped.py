@@ -89,6 +89,7 @@ def test_a_namespace_that_is_found_later(monkeypatch, tmp_path, seed):
         ("Reviews.prod=127.0.0.1:80", "no Service name"),
         ("static:///127.0.0.1:1=127.0.0.1:80", "is no service"),
         ("reviews.prod=a:80+127.0.0.1:80", "one host name alone"),
+        ("reviews.prod=127.0.0.1:80;carts.prod=127.0.0.1:81", "separated by commas"),
     ],
 )
 def test_a_slip_names_entry_and_cure(monkeypatch, entry, says):

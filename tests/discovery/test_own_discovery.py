@@ -5,6 +5,7 @@ import math
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from kubelb.adapters.grpc import insecure_channel
 from kubelb.adapters.httpx import AsyncTransport, Transport, mounts
 from kubelb.adapters.requests import mount
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Event
+from kubelb.discovery.own import OwnDiscovery
 from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
@@ -229,6 +231,46 @@ def test_one_that_wants_no_further_poll_may_say_infinity(quiet: list[Any]) -> No
         source.say(pod(2))
         wait_for(lambda: [view.address for view in lb.endpoints()] == ["10.0.0.2:80"], 5.0)
     assert quiet == []
+
+
+@pytest.mark.parametrize("again", [0.0, 5.0, -math.inf])
+def test_it_is_polled_twenty_times_a_second_at_most(quiet: list[Any], again: float) -> None:
+    """Kind: a time that is past, as a delay in its place is, for which a thread would run without a pause."""
+    source = Registry(pod(1))
+    polls = 0
+
+    def poll(now: float) -> Any:
+        nonlocal polls
+        polls += 1
+        news, source.news = source.news, None
+        return news, again
+
+    source.poll = poll  # type: ignore[method-assign]
+    with LoadBalancer(source) as lb:
+        lb.wait_ready(5.0)
+        before, began = polls, time.monotonic()
+        time.sleep(0.5)
+        assert polls - before <= 20 * (time.monotonic() - began) + 3
+        assert polls - before >= 1
+
+
+def test_the_same_failure_has_one_traceback(quiet: list[Any]) -> None:
+    """Kind: what repeats as long as a registry is away. Another failure, or one after good news, has its own."""
+    source = Registry(pod(1))
+    own = OwnDiscovery(source, lambda: 0.0, lambda event: None)
+    own.start(lambda: None)
+    source.raises = ConnectionError("away")
+    with pytest.raises(ConnectionError):
+        own.poll(1.0)
+    assert [own.poll(now) for now in (2.0, 3.0)] == [(None, 3.0), (None, 4.0)]
+    source.raises = KeyError("x")
+    with pytest.raises(KeyError):
+        own.poll(4.0)
+    source.raises = None
+    assert own.poll(5.0)[0] is not None
+    source.raises = KeyError("x")
+    with pytest.raises(KeyError):
+        own.poll(6.0)
 
 
 class Unreachable(Registry):

@@ -574,3 +574,20 @@ def test_a_wait_too_many_is_refused_at_once(world: str) -> None:
         assert lb.call(lambda attempt: 1) == 1
         assert in_flight(lb) == 0
         lb.close()
+
+
+@pytest.mark.parametrize("given", [5, None, lambda: 1])
+def test_what_cannot_be_called_says_nothing_of_an_endpoint(given: Any) -> None:
+    """Kind: a slip of the caller's that costs a healthy endpoint its traffic. It is a TypeError, with the cure where
+    that is known, and no endpoint has failed or looks slow; before the first endpoints are known, too.
+    """
+    lb = LoadBalancer(STATIC, policy="round_robin", retry=QUICK)
+    source = Source(3)
+    for each in (lb, balancer(source, retry=QUICK)):
+        with pytest.raises(TypeError, match=r"give a function that takes an Attempt|positional argument"):
+            each.call(given)
+        with pytest.raises(TypeError, match=r"give a function that takes an Attempt|positional argument"):
+            asyncio.run(each.acall(given))
+        assert in_flight(each) == 0
+        assert {(view.failures, view.latency) for view in each.endpoints()} == {(0, None)}
+        each.close()

@@ -65,6 +65,11 @@ class Status(grpc.RpcError):
         return self.status
 
 
+def refusal_as(client: type[Exception], ours: type[Exception]) -> Exception:
+    """A refusal that is also what a client's users catch; it has one name whatever the client."""
+    return type("NotReady", (ours, client), {"__init__": lambda self: None})()
+
+
 @pytest.mark.parametrize(
     ("error", "name"),
     [
@@ -76,6 +81,7 @@ class Status(grpc.RpcError):
         (Status(None), f"{__name__}.Status"),
         (Status(ValueError("s3cret")), f"{__name__}.Status"),
         (SystemExit(3), "SystemExit"),
+        (refusal_as(httpx.ConnectError, kubelb.NotReady), "kubelb.errors.NotReady"),
     ],
 )
 def test_error_type(error: BaseException, name: str) -> None:

@@ -98,7 +98,9 @@ def mount(
         socket_options=socket_options,
     )
     if not adapter.hosts:
-        raise ValueError(f"mount(session, {str(adapter.lb.target)!r}): a static list has no name; give hosts=['NAME']")
+        raise ValueError(
+            f"mount(session, {str(adapter.lb.target)!r}): it has no name in the cluster's DNS; give hosts=['NAME']"
+        )
     for name in sorted(adapter.hosts):
         host = f"[{name}]" if ":" in name else name
         for scheme in ("http", "https"):

@@ -40,7 +40,7 @@ class Discovery(Protocol):
         Called by one thread at a time, at most 20 times a second. A Snapshot is complete, never a delta, and has a
         higher `version` than the one before, the first 1 or more; its addresses are dialled as they are. One without
         endpoints says why in `problem`, and ``exists=False`` where the service is unknown. The time is in the seconds
-        of `now`, for what is held back for a moment (an endpoint absent for less than 100 ms); None where nothing is.
+        of `now`, ``now + 5`` and not ``5``; None where it need not be asked before it calls `notify`.
         """
         ...
 

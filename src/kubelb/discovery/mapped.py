@@ -70,6 +70,8 @@ def _read(entry: str) -> tuple[Target, list[Target]]:
 def _place(entry: str, place: str) -> Target:
     host, _, port = place.rpartition(":")
     literal = host.strip("[]").replace(".", "").isdigit() or ":" in host
+    if any(mark in place and "=" in place for mark in "; \t\n"):
+        raise _slip(entry, "entries are separated by commas, addresses of one service by +")
     if "/" in place or not host or not port.isdigit():
         raise _slip(entry, f"{place!r} is no address with a port")
     try:

@@ -21,7 +21,11 @@ from kubelb.records import replace
 __all__ = ["OwnDiscovery", "is_discovery", "name_of"]
 
 METHODS = "start", "poll", "health", "resync_now", "stop"
-CURE = "threading.excepthook was given the traceback, and writes it to standard error by default"
+CURE = "its traceback went to threading.excepthook, once, which writes to standard error by default"
+AGAIN = 1.0
+"""Seconds until one that has failed is asked again."""
+PACE = 0.05
+"""Seconds between two polls at the least: twenty a second."""
 
 
 class _Slip(TypeError):
@@ -81,11 +85,14 @@ class OwnDiscovery:
         try:
             snapshot, again = self._polled(now)
         except Exception as error:
+            said = self._raised
             self._failed(error, "poll")
+            if self._raised == said:  # the same again: its traceback has been told
+                return None, now + AGAIN
             raise
         self._raised = ""
         self._look()
-        return snapshot, again
+        return snapshot, None if again is None else max(again, now + PACE)
 
     def health(self) -> Health:
         """Return what it says; what it raised comes first."""

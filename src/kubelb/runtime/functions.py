@@ -17,7 +17,7 @@ from kubelb.runtime.calls import Calls
 from kubelb.runtime.door import AioAttempts, Attempts, Exchange, result
 from kubelb.runtime.driving import settle, stay
 from kubelb.runtime.hinting import current, seconds
-from kubelb.runtime.judging import Classify, Coroutine, judge_error, judge_result, not_awaited
+from kubelb.runtime.judging import Classify, Coroutine, judge_error, judge_result, not_awaited, refuse_uncalled
 from kubelb.runtime.loops import modules, refuse_trio
 from kubelb.runtime.switch import off
 from kubelb.telemetry.watch import AioSeen, Seen
@@ -69,6 +69,7 @@ class Functions:
                 try:
                     value = fn(Attempt(lease.state.endpoint, 1, deadline))
                 except Exception as error:  # noqa: BLE001
+                    refuse_uncalled(fn, error)
                     overdue = -1.0 if deadline is None else service.balancer.clock() - lease.start - deadline
                     outcome = judge_error(error, classify, overdue)
                 else:
@@ -120,6 +121,7 @@ class Functions:
                     made = fn(Attempt(lease.state.endpoint, 1, None))
                     value = await (made if type(made) is Coroutine else awaitable(fn, made))
                 except Exception as error:  # noqa: BLE001
+                    refuse_uncalled(fn, error)
                     outcome = judge_error(error, classify)
                 else:
                     if classify is None and not service.always_flow:
@@ -200,6 +202,7 @@ class _Function(Attempts):
         try:
             value = self._fn(Attempt(lease.state.endpoint, number, left))
         except Exception as error:  # noqa: BLE001
+            refuse_uncalled(self._fn, error)
             return judge_error(error, self._classify, -1.0 if ends is None else clock() - ends), None
         if type(value) is Coroutine:
             raise not_awaited(value)
@@ -232,6 +235,7 @@ class _AioFunction(AioAttempts):
                 made = fn(Attempt(lease.state.endpoint, number, left))
                 value = await (made if type(made) is Coroutine else awaitable(fn, made))
         except Exception as error:  # noqa: BLE001
+            refuse_uncalled(fn, error)
             over = limit.expired()
             late = max(0.0, balancer.clock() - (ends or 0.0)) if over else -1.0
             outcome = judge_error(error, self._classify, late)

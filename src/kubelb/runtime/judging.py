@@ -50,6 +50,15 @@ def judge_result(result: Any, classify: Classify | None) -> Outcome:
     return outcome
 
 
+def refuse_uncalled(fn: object, error: Exception) -> None:
+    """Raise where `fn` could not be called at all, which is its caller's slip and says nothing of an endpoint."""
+    made = error.__traceback__
+    if type(error) is TypeError and (made is None or made.tb_next is None):
+        if not callable(fn):
+            raise TypeError(f"{shown(fn)} cannot be called: give a function that takes an Attempt") from None
+        raise error
+
+
 def not_awaited(result: Any) -> TypeError:
     """Return the error for an `async def` that was given to `call`: what it would do would not be accounted for."""
     name = result.__qualname__

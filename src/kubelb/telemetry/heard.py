@@ -16,6 +16,9 @@ from kubelb.telemetry.broken import lost
 
 __all__ = ["Hear", "Heard"]
 
+COROUTINE = 0x80
+"""The flag of code that ``async def`` makes (`inspect.CO_COROUTINE`)."""
+
 Hear: TypeAlias = Callable[[Event], object]
 
 
@@ -30,6 +33,8 @@ class Heard:
         """Have it hear every event from now on; returns what takes it back. TypeError for what is no callable."""
         if not callable(hear):
             raise TypeError(f"on_event({shown(hear)}): give a callable that takes an event")
+        if getattr(getattr(hear, "__code__", None), "co_flags", 0) & COROUTINE:
+            raise TypeError(f"on_event({_name(hear)}): an async function; give one that returns when it is done")
         hearing = _Hearing(hear, self._all)
         self._all.append(hearing)
         return hearing

@@ -154,7 +154,9 @@ class Common(Plainly):
         """
         httpx = self.kit.httpx
         if self._hosts is None:
-            raise ValueError(f"mounts({str(self.lb.target)!r}): a static list has no name; give hosts=['NAME']")
+            raise ValueError(
+                f"mounts({str(self.lb.target)!r}): it has no name in the cluster's DNS; give hosts=['NAME']"
+            )
         names = sorted(host.decode() for host in self._hosts)
         both = beside(self)
         return {key: self if alone else both for key, alone in keys(httpx.URL, httpx.InvalidURL, names)}

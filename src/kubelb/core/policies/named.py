@@ -46,6 +46,8 @@ def _check(policy: object) -> None:
         raise TypeError(
             f"policy={policy!r} has no build(members, rng, before); give a Policy or one of {sorted(REGISTRY)}"
         )
+    if isinstance(policy, Policy) and type(policy).build is Policy.build:
+        raise TypeError(f"policy={policy!r}: {type(policy).__qualname__} has no build(members, rng, before)")
     code = getattr(getattr(type(policy), "build", None), "__code__", None)
     older = code is not None and code.co_argcount < ARGUMENTS and not code.co_flags & VARIADIC
     if older or not isinstance(policy, Policy):
