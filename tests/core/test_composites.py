@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kubelb import LoadBalancer
 from kubelb.core import Balancer, EndpointState, Phase
-from kubelb.core.events import Skipped
+from kubelb.core.events import Returned, Skipped
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.members import Members
 from kubelb.core.policies import (
@@ -265,6 +265,56 @@ def test_an_ejected_one_is_replaced_by_the_next_and_comes_back_by_a_probe() -> N
         rig.balancer.pick().release()
     assert set(rig.picking.awake) == set(mine)
     assert {state.phase for state in rig.balancer.states()} == {Phase.ACTIVE}
+
+
+def ranked(client: str, count: int) -> list[int]:
+    """Return the numbers of the pods in the order in which a client has them."""
+    rest, order = list(range(count)), list[int]()
+    rig = Rig(0, Subset("round_robin", 1, client=client))
+    while rest:
+        rig.set(tuple(pod(number) for number in rest))
+        order.append(int(rig.picking.awake[0].endpoint.ip.rpartition(".")[2]))
+        rest.remove(order[-1])
+    return order
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_a_due_one_outranks_is_probed_all_the_same(size: int) -> None:
+    """Kind: a guess that what is due is well. Of several that are due the lesser ones were let go unprobed, since the
+    policy would not pick them beside the better ones; these failed their probes, and dead ones got all requests."""
+    rig = Rig(0, Subset("round_robin", size, client="me"), slow_start=None)
+    rig.set(pods(12))
+    dead = ranked("me", 12)[: size * 3]
+    for number in dead:
+        rig.eject(number)
+    rig.clock.advance(60)  # nothing was picked meanwhile, so all of them are due at once
+    reached = Counter[int]()
+    for _ in range(50):
+        lease = rig.balancer.pick()
+        number = int(lease.endpoint.ip.rpartition(".")[2])
+        reached[number] += number in dead
+        lease.release(failed() if number in dead else None)
+    assert {number: reached[number] for number in dead} == dict.fromkeys(dead, 1)
+    assert not rig.told(Returned)
+    assert all(rig.state(number).phase is Phase.EJECTED for number in dead)
+
+
+def test_a_circuit_of_what_a_due_one_outranks_is_not_closed_untried() -> None:
+    """Kind: a guess that what is due is well; the same with trials."""
+    breaker = CircuitBreaker(minimum_calls=5, window=5, per_service=False, trials=1)
+    rig = Rig(0, Subset("round_robin", 1, client="me"), slow_start=None, outliers=None, breaker=breaker)
+    rig.set(pods(8))
+    dead = ranked("me", 8)[:3]
+    for number in dead:
+        rig.fail(number, 5)
+    rig.clock.advance(60)
+    reached = Counter[int]()
+    for _ in range(30):
+        lease = rig.balancer.pick()
+        number = int(lease.endpoint.ip.rpartition(".")[2])
+        reached[number] += number in dead
+        lease.release(failed() if number in dead else None)
+    assert {number: reached[number] for number in dead} == dict.fromkeys(dead, 1)
 
 
 def test_a_subset_is_never_empty_while_there_is_any() -> None:

@@ -130,13 +130,29 @@ class Builder:
         eligible, tried = own.states, tuple(dict.fromkeys(seen.due))
         if seen.eligible is not seen.awake:
             eligible = tuple(dict.fromkeys((*eligible, *among(members.among(seen.eligible)).states)))
-        wanted = frozenset(among(members.among((*seen.eligible, *tried))).states if tried else ())
+        wanted = self._wanted(members, seen.eligible, tried)
         return Chosen(
             own if own.states else own.among(eligible),  # where all of them rest, that says nothing
             eligible,
             tuple(state for state in seen.due if state in wanted),
             tuple(state for state in tried if state not in wanted),
         )
+
+    def _wanted(self, members: Members, eligible: States, tried: States) -> frozenset[EndpointState]:
+        """Return those of `tried` that the policy would pick, were they well.
+
+        They may not all be, so those that others outrank are asked for without these, and so on until it takes none.
+        """
+        wanted: set[EndpointState] = set()
+        rest = frozenset(tried)
+        while rest:
+            asked = members.among((*eligible, *(state for state in tried if state in rest)))
+            found = rest.intersection(self._policy.among(asked).states)
+            if not found:
+                break
+            wanted |= found
+            rest -= found
+        return frozenset(wanted)
 
     def _build(self, members: Members, before: Picker | None) -> Picker | None:
         """Have the policy make a picker; None where it fails, and an event."""
