@@ -5,6 +5,7 @@ in for the policy; a subset that moves when nothing of it has; what is wrapped d
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -229,12 +230,29 @@ def test_a_subset_spreads_clients_over_all() -> None:
     assert all(abs(count - 200) < 85 for count in seen.values())
 
 
+def chosen(policy: Policy, order: Sequence[EndpointState]) -> set[EndpointState]:
+    return set(policy.among(Members(tuple(order))).states)
+
+
+def test_pods_that_share_a_hostname_are_spread_over_all() -> None:
+    """Kind: a name that is not one endpoint's own. Where all pods had the same hostname they were equal in rank, and
+    all clients had the same few; a hostname of its own still keeps its pod's place when the address changes."""
+    states = [EndpointState(pod(number, hostname="web"), None) for number in range(20)]
+    taken = Counter[EndpointState]()
+    for client in range(200):
+        taken.update(chosen(Subset("random", 2, client=f"c{client}"), states))
+    assert len(taken) == 20
+    assert max(taken.values()) < 45  # 20 in the mean
+    own = [EndpointState(pod(number, hostname=f"web-{number}"), None) for number in range(20)]
+    moved = [EndpointState(pod(number + 100, hostname=f"web-{number}"), None) for number in range(20)]
+    policy = Subset("random", 3, client="me")
+    before, after = chosen(policy, own), chosen(policy, moved)
+    assert {state.endpoint.hostname for state in before} == {state.endpoint.hostname for state in after}
+
+
 def test_a_client_has_the_same_subset_whatever_the_order() -> None:
     """Another client has another one, and so has another process."""
     states = tuple(EndpointState(pod(number), None) for number in range(50))
-
-    def chosen(policy: Policy, order: tuple[EndpointState, ...]) -> set[EndpointState]:
-        return set(policy.among(Members(order)).states)
 
     mine = chosen(Subset("random", 10, client="a"), states)
     assert chosen(Subset("random", 10, client="a"), states[::-1]) == mine

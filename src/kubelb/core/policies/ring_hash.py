@@ -9,8 +9,8 @@ Each endpoint has `virtual_nodes` points, and fewer where the ring would grow be
 quarter and so on, for all. Their number does not depend on the number of endpoints otherwise, as it does with Envoy and
 gRPC, where each scale-up takes points away from every endpoint and so moves keys between endpoints that stay.
 
-An endpoint's name is its hostname where it has one, as StatefulSet's pods do, so that it keeps its keys when it returns
-with another address (gRFC A76's hash_key); else it is ip:port.
+An endpoint stands there by its name (`kubelb.core.policies.names`), so that a StatefulSet's pod keeps its keys when it
+returns with another address.
 
 The ring is that of all endpoints in use. A picker for some of them, because others are ejected or new, shares it and
 passes over the others: that is where the keys would be without them, and costs no new ring.
@@ -19,8 +19,7 @@ passes over the others: that is where the keys would be without them, and costs 
 import math
 import random
 from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -29,6 +28,7 @@ from kubelb.core.members import Members
 from kubelb.core.options import number, whole
 from kubelb.core.policies.base import Needs, Picker, Policy
 from kubelb.core.policies.load_bound import LoadBound
+from kubelb.core.policies.names import names_of
 from kubelb.core.policies.ring import BITS, SLOTS, Digest, Ring
 from kubelb.core.policies.weights import weights_of
 from kubelb.core.state import EndpointState, Usable
@@ -251,15 +251,6 @@ class RingPicker(Picker):
             if not enough:
                 break
         return best
-
-
-def names_of(states: Iterable[EndpointState]) -> dict[EndpointState, str]:
-    """Return the name of each state on the ring, whatever their order: a hostname that several have is none's."""
-    names = {state: state.endpoint.hostname or state.endpoint.authority for state in states}
-    times = Counter(names.values())
-    if len(times) == len(names):
-        return names
-    return {state: name if times[name] == 1 else state.endpoint.authority for state, name in names.items()}
 
 
 def shares_of(names: dict[EndpointState, str], config: RingHash) -> dict[str, int]:

@@ -15,6 +15,7 @@ from heapq import nlargest
 from kubelb.core.members import Members
 from kubelb.core.options import whole
 from kubelb.core.policies.base import Policy
+from kubelb.core.policies.names import names_of
 from kubelb.core.policies.wrapper import Wrapper
 from kubelb.core.state import EndpointState
 from kubelb.records import record
@@ -30,8 +31,8 @@ class Subset(Wrapper):
     Kubernetes the pod's) and its process id. A worker of the same name in the same pod so has the same endpoints when
     it is started again. Where there are no more than `size`, all of them are used.
 
-    An endpoint's name is its hostname where it has one, as StatefulSet's pods do, else ip:port. Raises `ValueError` for
-    a `size` below 1.
+    An endpoint's name is its hostname where it has one of its own, as StatefulSet's pods do, else ip:port. Raises
+    `ValueError` for a `size` below 1.
 
     >>> import kubelb
     >>> balancer = kubelb.core.Balancer(kubelb.policies.Subset("round_robin", size=3))
@@ -58,7 +59,7 @@ class Subset(Wrapper):
         if len(members.states) <= self.size:
             return members
         client = self.client or f"{_host()}/{os.getpid()}"  # asked each time: a forked child is another client
-        ranks = {state: rank(client, state) for state in members.used}
+        ranks = {state: rank(client, name, state) for state, name in names_of(members.used).items()}
         best = nlargest(self.size, members.states, key=ranks.__getitem__)
         least, mine = ranks[best[-1]], frozenset(best)
         # Those in use that rank among them and are out: what stands on all in use is to keep their places.
@@ -68,11 +69,9 @@ class Subset(Wrapper):
         )
 
 
-def rank(client: str, state: EndpointState) -> tuple[int, str]:
+def rank(client: str, name: str, state: EndpointState) -> tuple[int, str]:
     """Return what endpoints are ordered by for a client; higher is first."""
-    endpoint = state.endpoint
-    name = endpoint.hostname or endpoint.authority
-    return _number(client, name), endpoint.authority
+    return _number(client, name), state.endpoint.authority
 
 
 @lru_cache(maxsize=1 << 14)
