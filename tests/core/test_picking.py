@@ -414,6 +414,22 @@ def test_members_know_where_they_are_and_why_others_are_out() -> None:
     assert bare.out(rig.state(1)) == ()
 
 
+def test_members_say_which_rule_has_left_an_endpoint_out() -> None:
+    """Kind: a reason that is missing. What a rule had left out was out without a word, though nothing was wrong with
+    it; what is wrong with one is still said first, and a rule is not said of what it lets in."""
+    rig = Rig(4)
+    seen = rig.balancer._members(rig.balancer._look(rig.clock()))
+    narrow = seen.only(even, "with an even address")
+    assert narrow.out(rig.state(0)) == ()
+    assert narrow.out(rig.state(1)) == ("not with an even address",)
+    both = narrow.only(lambda state: state is rig.state(0), "in zone 'a'")
+    assert both.out(rig.state(2)) == ("not with an even address and in zone 'a'",)
+    assert narrow.among((rig.state(0),)).out(rig.state(2)) == ()
+    rig.eject(1)
+    assert narrow.out(rig.state(1)) == ("5 failures in a row",)
+    assert Members([rig.state(0), rig.state(1)]).only(even, "even").out(rig.state(1)) == ("not even",)
+
+
 def test_the_picker_before_is_handed_on() -> None:
     """Also over a time without endpoints; not where a build failed in between."""
     seen: list[Picker | None] = []

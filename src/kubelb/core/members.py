@@ -68,10 +68,17 @@ class Members:
         return self.used if self._everyone is None else self._everyone()
 
     def out(self, state: EndpointState) -> tuple[str, ...]:
-        """Return why an endpoint is not among `states`, in words as of now; nothing where it is."""
-        if state in self.states or self._reasons is None:
+        """Return why an endpoint is not among `states`, in words as of now; nothing where it is.
+
+        Where nothing is wrong with it, and what narrowed these down has left it out, it is told by that: ``"not in
+        zone 'a'"``.
+        """
+        if state in self.states:
             return ()
-        return self._reasons(state)
+        reasons = () if self._reasons is None else self._reasons(state)
+        if not reasons and self.rules and state not in self.used:
+            return (f"not {' and '.join(self.rules)}",)
+        return reasons
 
     def among(self, states: States) -> "Members":
         """Return the same with these to choose among."""
