@@ -11,6 +11,7 @@ import pytest
 
 from kubelb.core.flow import attempt_flow
 from kubelb.core.health.limits import ConcurrencyLimits
+from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.rests import CLAIMS, MOST
 from kubelb.core.policies import Picker, Policy
 from kubelb.core.retry import Retry
@@ -236,6 +237,25 @@ def test_a_straggler_is_no_probe() -> None:
     assert ejector is not None
     ejector.postpone(rig.state(0), 30.0, rig.clock())
     assert rig.state(0).phase is Phase.ACTIVE
+
+
+def test_a_full_probe_is_never_made_again_before_the_base_ejection_is_over() -> None:
+    """Kind: two bounds in the wrong order. Where `base_ejection` is above what a server is believed, a 429 on a probe
+    had the next one made after that, and so earlier than after no word at all."""
+    for base, asked, waits in (
+        (60.0, 1.0, 60.0),
+        (60.0, 300.0, 60.0),
+        (5.0, 1.0, 5.0),
+        (5.0, 20.0, 20.0),
+        (5.0, 300.0, 30.0),
+    ):
+        rig = Rig(2, outliers=OutlierDetection(jitter=0.0, base_ejection=base))
+        rig.eject(0)
+        rig.clock.advance(base + 1)
+        probe = rig.balancer.pick()
+        assert probe.state is rig.state(0)
+        probe.release(busy(asked))
+        assert rig.state(0).until == rig.clock() + waits
 
 
 def test_no_hedge_goes_to_one_that_is_full() -> None:

@@ -148,10 +148,11 @@ class Ejector:
     def postpone(self, state: EndpointState, seconds: float, now: float) -> None:
         """Its probe was answered, but said no more than that it is full: try it again when it may have room.
 
-        That is load, so its ejections are not doubled; and not before `base_ejection`, as each probe is a user's call.
+        That is load, so its ejections are not doubled. It is believed for `LONGEST`; and no probe is made before
+        `base_ejection` is over, however long that is, as each is a user's call.
         """
         if state.phase is Phase.PROBING:
-            state.until = now + min(max(seconds, self.config.base_ejection), LONGEST)
+            state.until = now + max(self.config.base_ejection, min(seconds, LONGEST))
             state.phase = Phase.EJECTED
 
     def advance(self, now: float) -> None:
