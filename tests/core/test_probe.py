@@ -8,6 +8,7 @@ from kubelb.core import EndpointState, Phase
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.picking.picking import Picking
 from kubelb.core.policies.random import RandomPicker
+from kubelb.core.refusal import Unconnected
 from kubelb.errors import Unusable
 from kubelb.model import ANY
 
@@ -118,6 +119,45 @@ def test_a_trial_of_the_service_is_spent_only_by_a_request_that_can_be_sent() ->
     with pytest.raises(Unusable, match="trials are under way"):
         rig.balancer.pick()
     assert len(held) == 2
+
+
+@pytest.mark.parametrize("trials", [1, 3])
+def test_where_all_are_due_a_caller_without_connection_is_told_so(trials: int) -> None:
+    """Kind: a refusal that names another reason. A call that waits for its connection failed, though that was being
+    made: where all circuits were half-open it was told of trials under way, and there were none."""
+    breaker = CircuitBreaker(minimum_calls=5, window=5, per_service=False, trials=trials)
+    rig = Rig(2, breaker=breaker, outliers=None)
+    for number in range(2):
+        rig.fail(number, 5)
+    with pytest.raises(Unusable, match="the next trial is in"):
+        rig.balancer.pick(usable=lambda state: False)
+    rig.clock.advance(60)
+    for _ in range(5):
+        with pytest.raises(Unconnected, match="no connection to any of 2 endpoints"):
+            rig.balancer.pick(usable=lambda state: False)
+    held = [rig.balancer.pick(usable=lambda state: True) for _ in range(2 * trials)]
+    with pytest.raises(Unusable, match="trials are under way") as refused:
+        rig.balancer.pick(usable=lambda state: False)
+    assert type(refused.value) is Unusable
+    assert len(held) == 2 * trials
+
+
+def test_what_becomes_usable_between_two_questions_stays_due() -> None:
+    """Kind: a question that is asked twice. Refused at first and usable a moment later, it was neither claimed nor put
+    back, and none probed it for a second."""
+    rig = Rig(3)
+    rig.eject(0)
+    rig.clock.advance(13)
+    asked = 0
+
+    def usable(state: EndpointState) -> bool:
+        nonlocal asked
+        asked += state is rig.state(0)
+        return state is not rig.state(0) or asked > 1
+
+    assert rig.balancer.pick(usable=usable).state is not rig.state(0)
+    assert list(rig.picking.due) == [rig.state(0)]
+    assert rig.balancer.pick(usable=usable).state is rig.state(0)
 
 
 def test_many_that_are_due_and_cannot_be_used_cost_a_few_looks() -> None:

@@ -124,22 +124,30 @@ class Picking:
         """Choose for a first attempt: what is due and the caller can use, else what the policy says."""
         claim, due = self._claim, self.due
         fits = self._admitted(self.base, request, usable or _any)
+        unusable: set[EndpointState] = set()
         for _ in range(min(len(due), LOOK)):
             try:
                 state = due.popleft()  # atomic: two threads never get the same one
             except IndexError:
                 break
-            claimed = claim is not None and fits(state) and claim(state, self.gate is not None)
+            if not fits(state):  # asked once: by a second time the caller may be connected
+                unusable.add(state)
+                due.append(state)  # for another request
+                continue
+            claimed = claim is not None and claim(state, self.gate is not None)
             if claimed:
                 return state
-            if claimed is None or not fits(state):
-                due.append(state)  # for another request
+            if claimed is None:
+                due.append(state)
+        if unusable and not self.eligible:  # nothing refuses the request but that its caller is not connected there yet
+            raise self._none(request, len(unusable))
         found = self.base.pick(request, now)
         if found is None:
             found = self._rested(request, now, usable)
             if found is None:
                 # Whatever can be used by now: one that rests was passed over, as it could not be.
-                raise self._none(request, usable is not None and self._rested(request, now, None) is not None)
+                unconnected = usable is not None and self._rested(request, now, None) is not None
+                raise self._none(request, len(self.eligible) if unconnected else 0)
         elif usable is not None and not usable(found):
             found = self.other(request, now, (), usable)
         self._through_gate()
@@ -163,7 +171,7 @@ class Picking:
                 return state
         # Whatever can be used by now: what the policy would take was passed over, as it could not be.
         unconnected = usable is not None and any(map(self._admitted(base, request, _any), self.eligible))
-        raise self._none(request, unconnected)
+        raise self._none(request, len(self.eligible) if unconnected else 0)
 
     def chance(self, request: Request, avoid: Collection[EndpointState], usable: Usable | None) -> EndpointState:
         """Choose as `other` does, but at random."""
@@ -173,7 +181,7 @@ class Picking:
                 if not avoid:
                     self._through_gate()
                 return state
-        raise self._none(request, usable is not None and bool(self.eligible))
+        raise self._none(request, 0 if usable is None else len(self.eligible))
 
     def _through_gate(self) -> None:
         """Make a request that is ready to go a trial of the service's circuit, where that is not closed."""
@@ -216,9 +224,10 @@ class Picking:
             return fits
         return lambda state: picker.admits(request, state) and fits(state)
 
-    def _none(self, request: Request, unconnected: bool) -> LoadBalancerError:
+    def _none(self, request: Request, unconnected: int) -> LoadBalancerError:
+        """Return the error of a request that finds none, of which so many would do if its caller could use them."""
         if unconnected:
-            reason = f"no connection to any of {len(self.eligible)} endpoints can be used now"
+            reason = f"no connection to any of {unconnected} endpoints can be used now"
             return Unconnected(self._service, reason)
         assert self._refuse is not None  # else `base` refuses every request by itself
         return self._refuse(request, self.base)
