@@ -98,8 +98,9 @@ class Builder:
         if not chosen.eligible:
             return self._refusing(self._why(chosen.members, seen), seen, last, chosen)
         awake = chosen.members.states
-        before = self._build(chosen.members, last.before)
-        base = self._slowly(before or RandomPicker(awake, self._rng), before, chosen.members, seen.newcomers)
+        own = self._build(chosen.members, last.before)
+        before = last.before if own is None else own  # what was learnt outlives a build that fails
+        base = self._slowly(self._or_chance(own, awake), before, chosen.members, seen.newcomers)
         if bounded := _bounded(seen.bounded, awake):
             others = chosen.members.among(without(awake, [each.state for each in bounded]))
             beside = self._slowly(self._made(others, before), before, others, seen.newcomers)
@@ -160,6 +161,9 @@ class Builder:
             picker = self._policy.build(members, self._rng, before)
             if not isinstance(picker, Picker):
                 raise TypeError(f"{picker!r} has no pick(request, now); return a Picker")  # noqa: TRY301 - one report
+            if not hasattr(picker, "states"):
+                what = f"{type(picker).__qualname__} has 'states' in __slots__ and sets none"
+                raise TypeError(f"{what}; call Picker.__init__(self, members.states)")  # noqa: TRY301 - one report
         except Exception as error:  # noqa: BLE001
             reason = f"build raised {error!r}; picking at random"
             self._tell([Skipped(self.service, f"policy {self._policy!r}", reason)])
@@ -167,7 +171,10 @@ class Builder:
         return picker
 
     def _made(self, members: Members, before: Picker | None) -> Picker:
-        return self._build(members, before) or RandomPicker(members.states, self._rng)
+        return self._or_chance(self._build(members, before), members.states)
+
+    def _or_chance(self, picker: Picker | None, states: States) -> Picker:
+        return RandomPicker(states, self._rng) if picker is None else picker  # one of the user's may be falsy
 
     def _slowly(self, picker: Picker, before: Picker | None, members: Members, newcomers: States) -> Picker:
         """Return a picker for these members, in slow start where some of them are new."""
