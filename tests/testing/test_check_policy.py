@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -17,6 +18,7 @@ from kubelb.core.state import NEVER
 from kubelb.testing import check_policy
 from kubelb.testing.policies import breaches
 from kubelb.testing.policy_laws import LAWS
+from kubelb.testing.policy_threads import Turns
 from kubelb.testing.policy_trial import Trial
 
 Pick = Callable[[Any, float], Any]
@@ -322,6 +324,41 @@ def test_what_is_wrong_is_found_and_told(make: Callable[[Any, Any], Any], law: s
     (line,) = breaches(Trial(Made(make), 0, (1, 2, 3, 17)), [judge])
     assert line.startswith(f"{judge.__doc__}: ")
     assert how in line
+
+
+def test_one_that_fits_some_requests_to_some_endpoints_passes() -> None:
+    """Kind: a law that asks for more than a policy promises. A retry was expected at the last endpoint left, though the
+    picker admits the request elsewhere alone."""
+
+    class Half(Has):
+        def admits(self, request: Any, state: EndpointState) -> bool:
+            number = int(state.endpoint.ip.rpartition(".")[2])
+            return request.key is None or (number + crc32(str(request.key).encode())) % 2 == 0
+
+    def make(states: Any, rng: Any) -> Any:
+        def pick(request: Any, now: float) -> EndpointState | None:
+            some = [state for state in states[:50] if picker.admits(request, state)]
+            return drawn(some, rng) if some else None
+
+        picker = Half(states, pick)
+        return picker
+
+    assert broken(make) == []
+
+
+def test_threads_that_end_while_another_gives_way() -> None:
+    """Kind: a list that is counted and then indexed while others shorten it."""
+
+    class Last(random.Random):
+        def choice(self, seq: Any) -> Any:
+            place = len(seq) - 1
+            turns._running[1:] = []
+            return seq[place]
+
+    turns = Turns(3, 1)
+    turns._rng = Last()
+    turns._give_way(0)
+    assert turns._running == [0]
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -105,7 +105,7 @@ class Turns:
                 self._gates[other].release()
 
     def _give_way(self, number: int) -> None:
-        other = self._rng.choice(self._running)
+        other = self._rng.choice(tuple(self._running))  # others leave it meanwhile
         if other != number:
             self._gates[other].release()
             self._gates[number].acquire(timeout=PATIENCE)
