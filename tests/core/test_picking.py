@@ -4,6 +4,7 @@ Kinds of faults: a picker built for one request; what stands behind a gap gets t
 a request which cannot be sent; a rule that ends where something stands in for the policy; a refusal without words.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
@@ -235,6 +236,35 @@ def test_words_that_fail_are_words_too() -> None:
 
     with pytest.raises(Unusable, match="cannot say why: ZeroDivisionError"):
         Rig(3, Mute()).balancer.pick()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_words_of_a_picker_that_fails_are_not_told(again: bool) -> None:
+    """Kind: a request's own in a log. `KeyError('session-s3cr3t')` is what a lookup of its key raises, and events and
+    errors repeated it; its kind and its place are told, and that is what a mender needs."""
+
+    class Looking(Policy, Picker):
+        def build(self, members: Members, rng: Random, before: Picker | None = None) -> Picker:
+            made = Looking()
+            made.states = members.states
+            return made
+
+        def pick(self, request: Request, now: float) -> EndpointState | None:
+            return None if request.idempotent else {}[request.key]
+
+        def admits(self, request: Request, state: EndpointState) -> bool:
+            return not request.idempotent
+
+        def why(self, request: Request) -> str:
+            return {}[request.key]
+
+    rig = Rig(3, Looking())
+    rig.balancer.pick(Request(key="s3cr3t"), (rig.state(0),) if again else ())
+    with pytest.raises(Unusable, match=r"cannot say why: KeyError at .*test_picking\.py:\d+") as refused:
+        rig.balancer.pick(Request(key="s3cr3t", idempotent=True))
+    (event,) = rig.told(Skipped)
+    assert re.search(r"failed with KeyError at .*test_picking\.py:\d+; picked at random", event.reason)
+    assert "s3cr3t" not in f"{event} {refused.value}"
 
 
 def test_a_policy_that_fails_beside_the_service_circuit_takes_a_trial() -> None:

@@ -51,6 +51,7 @@ from kubelb.core.state import EndpointState, Phase, Usable
 from kubelb.core.table import Difference, Table
 from kubelb.core.tracking import CircuitTracker, Tracker
 from kubelb.core.view import EndpointView, view
+from kubelb.core.whence import whence
 from kubelb.errors import LoadBalancerError
 from kubelb.model import ANY, Outcome, Request, Snapshot
 from kubelb.process import here, settle
@@ -228,7 +229,7 @@ class Balancer:
         state = picking.chance(request, avoid, usable)
         lease = (self._lease_again if avoid else self._lease)(state, now)
         self.requests += not avoid
-        reason = f"its picker failed with {error!r}; picked at random"
+        reason = f"its picker failed with {whence(error)}; picked at random"
         self._tell([Skipped(self.service, f"policy {self.policy!r}", reason)])
         return lease
 

@@ -33,6 +33,7 @@ from kubelb.core.policies import Picker, Policy
 from kubelb.core.policies.random import RandomPicker
 from kubelb.core.refusal import Refusing, refusal
 from kubelb.core.state import EndpointState
+from kubelb.core.whence import whence
 from kubelb.errors import Closed, LoadBalancerError, Unusable
 from kubelb.model import Request
 
@@ -231,7 +232,7 @@ class Builder:
         try:
             reason = str(picker.why(request))
         except Exception as error:  # noqa: BLE001
-            reason = f"the policy picks no endpoint for this request, and cannot say why: {error!r}"
+            reason = f"the policy picks no endpoint for this request, and cannot say why: {whence(error)}"
         return Unusable(self.service, reason)
 
 
