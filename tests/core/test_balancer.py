@@ -191,6 +191,54 @@ def test_an_interrupted_rebuild_is_made_up_for() -> None:
     assert rig.balancer.pick().endpoint.ip == "10.0.0.1"
 
 
+class Dear(Policy, Picker):
+    """A policy whose builds take 80 ms, while requests are picked."""
+
+    def __init__(self) -> None:
+        self.builds = 0
+        self.cut_short = False
+        self.rig: Rig | None = None
+
+    def build(self, members: Any, rng: Any, before: Any = None) -> Any:
+        self.builds += 1
+        self.states = members.states
+        if self.rig is not None:
+            for _ in range(8):
+                self.rig.clock.advance(0.01)
+                if self.builds < 20:
+                    self.rig.balancer.pick()
+            if self.cut_short:
+                raise KeyboardInterrupt
+        return self
+
+    def pick(self, request: object, now: float) -> Any:
+        return self.states[0]
+
+
+def test_a_build_that_takes_its_time_is_not_begun_again_by_each_pick() -> None:
+    """Kind: a wait that is shorter than what it waits for. After 50 ms every thread that picked took part in a build
+    that took longer, and made it stale; one update had 23 builds. One that was cut short is made up for later."""
+    policy = Dear()
+    rig = Rig(3, policy, slow_start=None)
+    policy.rig = rig
+    rig.set(pods(4))
+    policy.builds = 0
+    rig.set(pods(5))
+    assert policy.builds == 1
+    policy.cut_short = True
+    with pytest.raises(KeyboardInterrupt):
+        rig.set(pods(6))
+    policy.cut_short = False
+    assert policy.builds == 2
+    rig.clock.advance(0.2)
+    rig.balancer.pick()
+    assert policy.builds == 2
+    rig.clock.advance(0.1)
+    rig.balancer.pick()
+    assert policy.builds == 3
+    assert len(rig.picking.eligible) == 6
+
+
 def test_of_two_rebuilds_the_one_that_saw_more_wins() -> None:
     """A policy that is slow over an old set does not put it back over a newer one."""
     entered, go_on = threading.Event(), threading.Event()

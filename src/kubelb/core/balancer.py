@@ -59,7 +59,11 @@ from kubelb.process import here, settle
 __all__ = ["Balancer"]
 
 REBUILD = 0.05
-"""Seconds after which a rebuild that was due and has not come is done by the next pick."""
+"""Seconds after which a rebuild that was due and has not come is done by the next pick, at the least."""
+
+TIMES, AT_MOST = 4, 10.0
+"""It is waited for so many times as long as the last one took, and so many seconds at the most: one that is under way
+on a busy machine is not to be begun again by every thread that picks meanwhile."""
 
 AT_ONCE = 100
 """Endpoints of which a rest makes a new picker at once; in a larger set the next pick after `REBUILD` does, for all."""
@@ -139,6 +143,8 @@ class Balancer:
             ejector.eligible = lambda: self._picking.eligible
         self._picker = self._picking.front
         self._wake = math.inf
+        self._took = 0.0
+        """Seconds that the last rebuild took."""
         self._errand: Callable[[], object] | None = None
         self._lease: Callable[[EndpointState, float], Lease] = Lease
         self._lease_again: Callable[[EndpointState, float], Lease] = Lease
@@ -436,7 +442,11 @@ class Balancer:
     def _changed(self, now: float) -> None:
         """Under the lock, before anything is altered: whatever cuts the change short, a rebuild follows."""
         self._generation += 1
-        self._wake = min(self._wake, now + REBUILD)
+        self._wake = min(self._wake, now + self._patience())
+
+    def _patience(self) -> float:
+        """Return the seconds after which a rebuild that has not come was cut short, as far as can be told."""
+        return max(REBUILD, min(TIMES * self._took, AT_MOST))
 
     def _sweep(self, now: float) -> None:
         if not here[0]:
@@ -452,7 +462,7 @@ class Balancer:
             if now < self._wake:
                 return  # another thread was faster
             self._generation += 1
-            self._wake = now + REBUILD
+            self._wake = now + self._patience()
             events = self._guards.advance(self._table.used.values(), now)
         self._rebuild(now)
         self._tell(events)
@@ -461,7 +471,9 @@ class Balancer:
         while True:
             with self._lock:
                 seen = self._look(now)
+            began = self.clock()
             made = self._builder.of(seen, self._members(seen), self._picking, closed=self._closed)
+            self._took = self.clock() - began
             with self._lock:
                 if seen.generation != self._generation:
                     continue
