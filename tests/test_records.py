@@ -145,6 +145,40 @@ class Free(Point):
         self.more = 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Biased(kubelb.LeastRequest):
+    """A policy of an application; its own field lies in a `__dict__`, where it may keep more."""
+
+    bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "twice", 2 * self.bias)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tight(Point):
+    bias: float = dataclasses.field(kw_only=True)
+    never: int = dataclasses.field(default=4, init=False)
+
+
+class Kept(Biased):
+    """Derives from a dataclass that derives from a record, and says no fields itself."""
+
+
+class Slotted(Point):
+    __slots__ = ("more",)
+
+
+@records.record(frozen=True, slots=True)
+class Lower(Free):
+    """Has the `__dict__` of what it derives from."""
+
+    z: int = 3
+
+    def __post_init__(self) -> None:
+        vars(self)["seen"] = self.z
+
+
 def test_what_is_frozen() -> None:
     """Fields cannot be set or deleted, nor anything else be set; what derives from a record has what it adds."""
     for made, name in ((Point(1), "x"), (Space(1), "z"), (Free(1), "x"), (Point(1), "strange")):
@@ -179,6 +213,61 @@ def test_pickles(made: Any, protocol: int) -> None:
     assert dataclasses.astuple(back) == dataclasses.astuple(made)
 
 
+def all_of(made: Any) -> dict[str, Any]:
+    """Each attribute of an object, wherever it lies."""
+    return {
+        name: getattr(made, name)
+        for name in dir(made)
+        if not name.startswith("_") and not callable(getattr(made, name))
+    }
+
+
+def slotted() -> Slotted:
+    """With what is its own."""
+    made = Slotted(1)
+    made.more = 6  # type: ignore[misc]
+    return made
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Biased(bias=3.0),
+        Tight(1, 2, [], bias=3.0),
+        Kept(bias=3.0),
+        Older(1, age=7),
+        Free(1),
+        slotted(),
+        Lower(1, z=4),
+    ],
+    ids=lambda made: type(made).__name__,
+)
+def test_copies_of_what_derives_from_a_record(made: Any) -> None:
+    """The kind: what goes by the fields of the record, and loses without a word those of the class below it."""
+    whole = all_of(made)
+    copies = [pickle.loads(pickle.dumps(made, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for back in (copy.copy(made), copy.deepcopy(made), *copies):
+        assert type(back) is type(made)
+        assert all_of(back) == whole
+
+
+@pytest.mark.parametrize("made", [Biased(bias=3.0), Tight(1, 2, [], bias=3.0), Kept(bias=3.0), Older(1, age=7)])
+def test_replacing_in_what_derives_from_a_record(made: Any) -> None:
+    """The same kind: a value that was not to be changed went back to its default, or was missing."""
+    assert all_of(records.replace(made)) == all_of(made)
+    own = "age" if isinstance(made, Older) else "bias"
+    assert records.replace(made, **{own: 5}) == dataclasses.replace(made, **{own: 5})
+    assert getattr(records.replace(made, **{own: 5}), own) == 5
+    if hasattr(copy, "replace"):  # Python 3.13
+        assert all_of(copy.replace(made)) == all_of(made)
+
+
+def test_a_record_does_not_lose_the_fields_of_a_dataclass() -> None:
+    """The same kind, one class further down: it is refused where it is written."""
+    with pytest.raises(TypeError, match="the record Made would lose the fields of Older: make it a dataclass"):
+        records.record(frozen=True, slots=True)(type("Made", (Older,), {"__annotations__": {}}))
+
+
 def test_match() -> None:
     """By position and by name."""
     match Space(1, 2, z=3):
@@ -202,6 +291,19 @@ def test_wrong_arguments(given: tuple[Any, ...], named: dict[str, Any], words: s
         Point(*given, **named)
     with pytest.raises(TypeError):
         dataclasses.replace(Point(1), strange=1)
+
+
+def test_what_is_missing_is_told_by_place() -> None:
+    """The kind: a message of what is not so. A field that cannot be given takes no place among the arguments."""
+
+    @records.record(frozen=True, slots=True)
+    class Made:
+        a: int = records.field(default=0, init=False)
+        x: int
+        y: int
+
+    with pytest.raises(TypeError, match=r"is missing required arguments: 'y'$"):
+        Made(1)  # type: ignore[call-arg]
 
 
 def test_what_a_record_cannot_be() -> None:

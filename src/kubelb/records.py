@@ -18,7 +18,7 @@ What is left out: any other option but `kw_only`, which then is of all fields, t
 arguments of `field`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
 from reprlib import recursive_repr
@@ -132,7 +132,7 @@ def _wrong(self: Any, given: tuple[Any, ...], named: dict[str, Any]) -> TypeErro
             return TypeError(f"{what} got multiple values for argument {name!r}")
     if len(given) > len(shape.places):
         return TypeError(f"{what} takes {len(shape.places)} positional arguments but {len(given)} were given")
-    known = {*shape.defaults, *dict(shape.makers), *named, *names[: len(given)]}
+    known = {*shape.defaults, *dict(shape.makers), *named, *shape.places[: len(given)]}
     missing = ", ".join(repr(name) for name in names if name not in known)
     return TypeError(f"{what} is missing required arguments: {missing}")
 
@@ -172,17 +172,37 @@ def _refuse_fields(self: Any, name: str, what: str) -> None:
         raise FrozenInstanceError(f"cannot {what} field {name!r}")
 
 
-def _getstate(self: Any) -> list[Any]:
-    return [getattr(self, name) for name in self.__record__.names]
+def _getstate(self: Any) -> Any:
+    """The values in a list, as of a dataclass. What derives from a record may have more: then all that Python finds."""
+    shape: Shape = self.__record__
+    if type(self) is shape.owner and not getattr(self, "__dict__", None):
+        return [getattr(self, name) for name in shape.names]
+    return object.__getstate__(self)
 
 
-def _setstate(self: Any, state: Iterable[Any]) -> None:
-    for (_, put), value in zip(self.__record__.puts, state, strict=True):
-        put(self, value)
+def _setstate(self: Any, state: Any) -> None:
+    if isinstance(state, list):
+        for (_, put), value in zip(self.__record__.puts, state, strict=True):
+            put(self, value)
+        return
+    free, slots = state if isinstance(state, tuple) else (state, None)  # as `object.__getstate__` says it
+    if free:
+        vars(self).update(free)
+    for name, value in (slots or {}).items():
+        object.__setattr__(self, name, value)
+
+
+def _shape_of(kind: type) -> Shape | None:
+    """What says the fields of a class; None where a dataclass does, which may derive from a record."""
+    for each in kind.__mro__:
+        said = vars(each)
+        if "__dataclass_fields__" in said:
+            return said.get("__record__")
+    return None
 
 
 def _replace(record: Any, /, **changes: Any) -> Any:
-    shape: Shape | None = getattr(record, "__record__", None)
+    shape = _shape_of(type(record))
     if shape is None:
         import dataclasses
 
@@ -266,6 +286,10 @@ def _made(cls: type[T], *, kw_only: bool) -> type[T]:
         if (inherited := vars(base).get("__record__")) is not None:
             fields |= inherited.fields
             types |= inherited.types
+        elif "__dataclass_fields__" in vars(base):
+            raise TypeError(
+                f"the record {cls.__qualname__} would lose the fields of {base.__qualname__}: make it a dataclass"
+            )
     namespace = dict(vars(cls))
     own = {name: kind for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)}
     for name in own:
