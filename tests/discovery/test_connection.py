@@ -335,6 +335,45 @@ def test_where_a_url_leads(url, host, port, authority, prefix):
     assert (site.host, site.port, site.authority, site.prefix) == (host, port, authority, prefix)
 
 
+NO_NAMES = ("bücher..test", ".bücher.test", "a" * 64 + ".test", "ü" * 60 + ".test", "api..test", ".")
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+@pytest.mark.parametrize(
+    ("of", "reason", "cure"),
+    [
+        ("server", "the server of the caller has a host that is no name: ", "give https://HOST:PORT"),
+        ("proxy", "from proxy-url or HTTPS_PROXY, cannot be used: its host is no name", "give http://HOST:PORT"),
+        ("name", "the tls-server-name of the caller is no name: ", "give the name that the server's certificate has"),
+    ],
+    ids=["server", "proxy", "name"],
+)
+def test_a_host_that_is_no_name(way, monkeypatch, host, of, reason, cure):
+    """The kind: an error of a configuration that is taken for a mistake of ours, or a server's, and tried for ever. It
+    is told as what it is, wherever the name is from, and nothing is dialled.
+    """
+    dialled = []
+    monkeypatch.setattr("kubelb.discovery.kube.connection.dial", lambda *args, **_: dialled.append(args))
+    access = {
+        "server": Access(f"http://{host}:6443"),
+        "proxy": Access("http://127.0.0.1:1", proxy=f"http://me:{SECRET}@{host}:3128"),
+        "name": Access("https://127.0.0.1:1", server_name=host, verify=False),
+    }[of]
+    answer = way(access).get(Get("/"))
+    assert isinstance(answer, Failure)
+    assert (answer.phase, answer.cure) == (Phase.CREDENTIALS, cure)
+    assert answer.reason.endswith(reason if of == "proxy" else reason + host)
+    assert not dialled
+
+
+@pytest.mark.parametrize(
+    "host", ["api.test.", "bücher.test", "a_b.test", "10.0.0.1", "[fd00::1]", "[fe80::1%25eth0.5]"]
+)
+def test_hosts_that_are_names(host):
+    """What may be looked up is let through: a last dot, other alphabets, addresses with their zones."""
+    Access(f"https://{host}:6443", server_name=host.replace("%25", "%"), proxy=f"http://{host}").check()
+
+
 def test_what_is_sent(way):
     """As any HTTP client sends it; the path of the server in front, no encoding for a watch."""
     heads = []

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from kubelb.discovery.kube.certificates import Material, MaterialError, Stamp, stamp
 from kubelb.discovery.kube.proxy import flaw
+from kubelb.discovery.kube.site import is_name
 from kubelb.masking import MASK, without_userinfo
 from kubelb.records import field, record
 
@@ -112,6 +113,15 @@ class Access:
             ) from None
         if not parts.hostname:  # the system would take it for this machine
             raise CredentialsError(f"the server of {self.origin} has no host", "give https://HOST:PORT")
+        if not is_name(parts.hostname):
+            raise CredentialsError(
+                f"the server of {self.origin} has a host that is no name: {parts.hostname}", "give https://HOST:PORT"
+            )
+        if self.server_name and not is_name(self.server_name.strip("[]")):
+            raise CredentialsError(
+                f"the tls-server-name of {self.origin} is no name: {self.server_name}",
+                "give the name that the server's certificate has",
+            )
         if self.proxy is not None and (what := flaw(self.proxy)):
             raise CredentialsError(
                 f"the proxy for the server of {self.origin}, from proxy-url or HTTPS_PROXY, cannot be used: {what}",

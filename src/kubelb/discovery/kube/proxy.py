@@ -9,6 +9,7 @@ import os
 import re
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from kubelb.discovery.kube.site import is_name
 from kubelb.masking import remember
 
 __all__ = ["TunnelError", "environment_proxy", "exempt", "flaw", "login_of"]
@@ -54,6 +55,8 @@ def flaw(proxy: str) -> str:
         return "an '@' stands behind a '/', '?' or '#'; what is special in a login has to be %-encoded"
     if not host:
         return "it names no host"
+    if not is_name(host):
+        return "its host is no name"
     return "its port is 0" if number == 0 else ""
 
 

@@ -2,7 +2,22 @@
 
 from urllib.parse import quote, urlsplit
 
-__all__ = ["Site"]
+__all__ = ["Site", "is_name"]
+
+
+def is_name(host: str) -> bool:
+    """Whether a host could be one: sockets and TLS write it by IDNA, and raise `UnicodeError` for what is none.
+
+    >>> is_name("api.test"), is_name("bücher.test."), is_name("fe80::1%eth0.5"), is_name("api..test")
+    (True, True, True, False)
+    """
+    name = host.partition("%")[0].removesuffix(".")
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode("ascii")
+        except UnicodeError:
+            return False
+    return all(0 < len(label) < 64 for label in name.split("."))  # RFC 1035
 
 
 class Site:
