@@ -9,6 +9,7 @@ import gzip
 import http.client
 import socket
 import ssl
+import struct
 import threading
 import tracemalloc
 
@@ -21,6 +22,7 @@ from kubelb.discovery.kube.access import Access, Given
 from kubelb.discovery.kube.connection import _readable
 from kubelb.discovery.kube.diagnose import failed
 from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.proxied import Proxied
 from kubelb.discovery.kube.site import Site
 from kubelb.discovery.kube.steps import Failure, Get, Phase, Reply
 from kubelb.discovery.kube.transport import Transport
@@ -469,6 +471,104 @@ def test_a_header_is_one_line(way, end):
         assert isinstance(answer, Failure)
         assert SECRET not in repr(answer)
         assert not server.requests
+
+
+# -- a peer that speaks and closes before it has read the request
+
+
+@contextlib.contextmanager
+def hasty(last):
+    """A server that says its last word and resets each connection, and what waits until it has done so once more."""
+    connected, done = threading.Semaphore(0), threading.Semaphore(0)
+
+    def wait(*_):
+        connected.release()
+        assert done.acquire(timeout=10)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                sock = listener.accept()[0]
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock = last(sock)
+                connected.acquire(timeout=10)  # a reset that comes sooner would be one of connecting
+                sock.close()
+                done.release()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], wait
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def asked_late(access, wait):
+    """The answer to a request that is written when the connection is no more."""
+    there = Transport(Given(access), Lifeline(), print, connected=wait)
+    try:
+        return there.get(Get("/"))
+    finally:
+        there.close()
+
+
+def test_an_alert_that_comes_before_the_request(authority, ca_file):
+    """The kind: what the peer said last is lost, since it is not read where writing failed. In TLS 1.3 a client
+    certificate is refused after our side of the handshake: it is told as that, and not as a reset.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def refuse(sock):
+        secured = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        with contextlib.suppress(ssl.SSLError):
+            secured.do_handshake()
+        return secured
+
+    with hasty(refuse) as (port, wait):
+        answer = asked_late(Access(f"https://127.0.0.1:{port}", ca_file=ca_file), wait)
+    assert isinstance(answer, Failure)
+    assert "alert certificate required" in answer.reason
+    assert answer.cure.startswith(f"does 127.0.0.1:{port} accept the client certificate of the caller?")
+
+
+def test_an_answer_that_comes_before_the_request():
+    """The same kind: a server that has too much to do says so, and reads nothing."""
+
+    def refuse(sock):
+        sock.sendall(b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+        return sock
+
+    with hasty(refuse) as (port, wait):
+        answer = asked_late(Access(f"http://127.0.0.1:{port}"), wait)
+    assert isinstance(answer, Reply)
+    assert (answer.status, answer.retry_after) == (429, 7.0)
+
+
+def test_a_proxy_that_refuses_before_it_is_asked(monkeypatch):
+    """The same kind, of CONNECT."""
+
+    def refuse(sock):
+        sock.sendall(b"HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n")
+        return sock
+
+    with hasty(refuse) as (port, wait):
+        tunnel = Proxied._tunnel
+        monkeypatch.setattr(Proxied, "_tunnel", lambda self, sock: (wait(), tunnel(self, sock)))
+        answer = asked_late(Access("https://api.test", proxy=f"http://127.0.0.1:{port}"), float)
+    assert "the proxy refused the tunnel (HTTP 403)" in answer.reason
+
+
+def test_a_peer_that_closes_without_a_word():
+    """There is nothing to be read: it is the connection that broke off."""
+    with hasty(lambda sock: sock) as (port, wait):
+        answer = asked_late(Access(f"http://127.0.0.1:{port}"), wait)
+    assert isinstance(answer, Failure)
+    assert answer.phase is Phase.HEADERS
+    assert answer.reason.endswith((": the connection broke off", ": connection reset by peer"))
 
 
 # -- through a proxy

@@ -8,6 +8,7 @@ The request is written here, and the answer is http.client's: nothing is importe
 anyway, and nothing is used that mocks, tracers and debug switches of an application take hold of.
 """
 
+import contextlib
 import selectors
 import socket
 import ssl
@@ -23,7 +24,7 @@ from kubelb.discovery.kube.resolve import forget, resolve
 from kubelb.discovery.kube.site import Site
 from kubelb.discovery.kube.steps import Phase
 
-__all__ = ["Connection", "Handshakes", "Headers", "written"]
+__all__ = ["Connection", "Handshakes", "Headers", "send", "written"]
 
 LONGEST = 40.0
 """Seconds for a TLS handshake at most."""
@@ -88,7 +89,7 @@ class Connection:
             self._connect()
         stream = self._stream
         headers = [("Host", self._server.authority), *self._beside, *headers]
-        stream.sendall(written(method, self._target(path), headers, body))
+        send(stream, written(method, self._target(path), headers, body))
         answer = self._answer = Metered(stream, method=method, allowance=self._allowance)
         answer.begin()
         return answer
@@ -159,6 +160,15 @@ def written(method: str, target: str, headers: Headers, body: bytes = b"") -> by
             raise ValueError(f"the header {name} has a line end in it")
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
+
+
+def send(stream: Any, request: bytes) -> None:
+    """Write a request, as far as the peer takes it: one that has closed may have said why, and that is read next.
+
+    An alert of TLS 1.3, say, that the client certificate is refused: it comes after our side of the handshake.
+    """
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+        stream.sendall(request)
 
 
 def _socket(family: int) -> socket.socket:

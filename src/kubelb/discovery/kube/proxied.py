@@ -11,7 +11,7 @@ from typing import Any
 from kubelb.discovery.kube.access import Access, CredentialsError
 from kubelb.discovery.kube.allowance import Metered
 from kubelb.discovery.kube.certificates import Material
-from kubelb.discovery.kube.connection import Connection, Headers, written
+from kubelb.discovery.kube.connection import Connection, Headers, send, written
 from kubelb.discovery.kube.proxy import TunnelError, login_of
 from kubelb.discovery.kube.site import Site
 from kubelb.masking import Hidden
@@ -62,7 +62,7 @@ class Proxied(Connection):
     def _tunnel(self, sock: socket.socket) -> None:
         """Raises `TunnelError` where the proxy does not let us through."""
         place = self._server.place
-        sock.sendall(written("CONNECT", place, [("Host", place), *self._login]))
+        send(sock, written("CONNECT", place, [("Host", place), *self._login]))
         answer = Metered(sock, method="CONNECT", allowance=self._allowance)
         try:
             answer.begin()
