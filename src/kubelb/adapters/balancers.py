@@ -8,7 +8,7 @@ from kubelb.loadbalancer import LoadBalancer
 from kubelb.printable import shown
 from kubelb.service import Service, service_of
 
-__all__ = ["Connected", "Given", "balancer_of", "owned"]
+__all__ = ["Connected", "Given", "balancer_of", "looks_into_requests", "owned"]
 
 Given: TypeAlias = LoadBalancer | Discovery | str
 """A load balancer, which stays the caller's; or what one of the adapter's own is made for, and closed with it."""
@@ -28,6 +28,15 @@ def balancer_of(lb_or_target: Given | Service) -> Service:
     if not isinstance(lb_or_target, str) and not is_discovery(lb_or_target):
         raise TypeError(f"{shown(lb_or_target)}: give a kubelb.LoadBalancer, or a target such as 'reviews.prod:http'")
     return service_of(LoadBalancer(lb_or_target))
+
+
+def looks_into_requests(lb: Service) -> bool:
+    """Whether its policy reads requests, so that each is a view of the client's own (`Needs.headers`, `Needs.body`).
+
+    It is asked when an adapter is made: for other policies nothing is read, and no view is made.
+    """
+    needs = lb.balancer.needs
+    return needs.headers or needs.body
 
 
 class Connected:

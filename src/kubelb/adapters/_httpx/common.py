@@ -11,7 +11,8 @@ from kubelb.adapters._httpx.mounting import keys
 from kubelb.adapters._httpx.plainly import Plainly
 from kubelb.adapters._httpx.produced import Produced
 from kubelb.adapters._httpx.timeouts import Timeouts
-from kubelb.adapters.balancers import Given, balancer_of, owned
+from kubelb.adapters._httpx.view import View
+from kubelb.adapters.balancers import Given, balancer_of, looks_into_requests, owned
 from kubelb.adapters.defaults import KEEPALIVE
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import IDEMPOTENT_METHODS, balanced, carrying, for_pods
@@ -108,6 +109,9 @@ class Common(Plainly):
         """Watches of the bodies that were dropped before they were closed; the next request closes them."""
         self._clock = self.lb.balancer.clock
         self._key_source = self.lb.balancer.key_source
+        self._views = looks_into_requests(self.lb)
+        self._unread = self._key_source is None and not self._views
+        """Whether the policy asks for nothing that is in a request."""
         self.lb.on_change(self._on_change)
         register(self)
 
@@ -190,7 +194,7 @@ class Common(Plainly):
         call.limit, call.deadline = limit, deadline
         if (
             hints is None
-            and self._key_source is None
+            and self._unread
             and type(request.stream) is self._byte_stream
             and request.method in IDEMPOTENT_METHODS
         ):
@@ -229,6 +233,8 @@ class Common(Plainly):
             key = hints.get("key")
         if key is None and self._key_source is not None:
             key = self._key_source.read(request.headers.get, lambda: request.url.raw_path)
+        if self._views:
+            return View(request, self._byte_stream, key=key, idempotent=idempotent, replayable=replayable)
         if key is None:
             return balanced(idempotent, replayable)
         return Request(key=key, idempotent=idempotent, replayable=replayable)

@@ -12,6 +12,7 @@ from requests.utils import rewind_body
 from kubelb.adapters._requests.bounds import Bounds, Limits
 from kubelb.adapters._requests.place import Place
 from kubelb.adapters._requests.tls import Secured
+from kubelb.adapters._requests.view import View
 from kubelb.adapters.http import IDEMPOTENT_METHODS, PROXY_ONLY, balanced
 from kubelb.adapters.patience import Patience
 from kubelb.clock import Clock
@@ -53,8 +54,11 @@ class Call(Exchange):
         self._produced = not (body is None or isinstance(body, bytes | str) or _is_buffer(body))
         self._rewinds = self._produced and isinstance(request._body_position, int) and hasattr(body, "seek")  # noqa: SLF001
 
-    def prepare(self, key_source: KeySource | None) -> None:
-        """Read what the balancer needs to know: the hints around the call, a key where one is asked for, its limits."""
+    def prepare(self, key_source: KeySource | None, views: bool) -> None:
+        """Read what the balancer needs to know: the hints around the call, a key where one is asked for, its limits.
+
+        `views` says that its policy looks into requests.
+        """
         request, headers = self.request, self.request.headers
         idempotent = request.method in IDEMPOTENT_METHODS or "Idempotency-Key" in headers
         replayable = not self._produced or self._rewinds
@@ -68,11 +72,13 @@ class Call(Exchange):
         if key is None and key_source is not None:
             key = key_source.read(headers.get, lambda: self.url)
         self.deadline, self.limit = deadline, limit
-        self.wanted = (
-            balanced(idempotent, replayable)
-            if key is None
-            else Request(key=key, idempotent=idempotent, replayable=replayable)
-        )
+        if views:
+            authority = self.place.authority
+            self.wanted = View(request, self.url, authority, key=key, idempotent=idempotent, replayable=replayable)
+        elif key is None:
+            self.wanted = balanced(idempotent, replayable)
+        else:
+            self.wanted = Request(key=key, idempotent=idempotent, replayable=replayable)
 
     def bounds(self, clock: Clock, patience: Patience, state: EndpointState, number: int) -> Bounds:
         """Return the bounds of an attempt that begins now."""

@@ -21,7 +21,7 @@ from kubelb.adapters._requests.place import Place, place_of
 from kubelb.adapters._requests.plainly import Plainly
 from kubelb.adapters._requests.prepared import Call
 from kubelb.adapters._requests.tls import Contexts, Secured, TlsPools
-from kubelb.adapters.balancers import Given, balancer_of, owned
+from kubelb.adapters.balancers import Given, balancer_of, looks_into_requests, owned
 from kubelb.adapters.hosts import check_server_hostname, service_hosts
 from kubelb.adapters.http import judge_status
 from kubelb.adapters.patience import Patience
@@ -80,6 +80,7 @@ class Sending(Plainly):
         self._patience = Patience(self.lb)
         self._clock = self.lb.balancer.clock
         self._key_source = self.lb.balancer.key_source
+        self._views = looks_into_requests(self.lb)
         self._off = switched_off()
         self.lost: deque[EndpointState] = deque()
         """Endpoints that went away and whose last response may have been dropped (see `held.py`)."""
@@ -121,7 +122,7 @@ class Sending(Plainly):
 
     def prepare(self, call: Call) -> None:
         """Read what the balancer needs to know."""
-        call.prepare(self._key_source)
+        call.prepare(self._key_source, self._views)
 
     def attempt(
         self, call: Call, lease: Lease, number: int, carrier: Mapping[str, str] | None

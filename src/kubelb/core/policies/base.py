@@ -31,8 +31,7 @@ class Needs:
     """What a policy wants of others: of adapters, which read requests, and of the balancer, which keeps statistics.
 
     - `key`: where adapters look for the key of a request whose caller says none; None: nowhere;
-    - `headers`, `body`: whether it reads the request's headers, and the bytes of its body;
-    - `reports`: whether it goes by what servers say of their load;
+    - `headers`, `body`: whether it reads requests: their method, path, host and headers, and the bytes of their body;
     - `by_load`: whether it is drawn to endpoints that have less in flight or answer sooner. Then one that refuses at
       once what others answer, and so looks empty, gets its fair share and no more (`kubelb.core.health.sinkholes`);
     - `decay`, `failure_penalty`: seconds, the constants of the moving average of latency (`PeakEwma`).
@@ -43,7 +42,6 @@ class Needs:
     key: KeySource | None = None
     headers: bool = False
     body: bool = False
-    reports: bool = False
     by_load: bool = False
     decay: float = 10.0
     failure_penalty: float = 5.0

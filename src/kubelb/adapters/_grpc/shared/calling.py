@@ -6,6 +6,7 @@ release. The attempt flow comes in only where that was not possible or did not d
 
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from traceback import walk_tb
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ from kubelb.adapters._grpc.shared.library import library
 from kubelb.adapters._grpc.shared.refusals import refusal
 from kubelb.adapters._grpc.shared.requesting import header_in, wanted_by
 from kubelb.adapters._grpc.shared.seen import Attempts, WhenOver, when_over
+from kubelb.adapters._grpc.shared.view import View
+from kubelb.adapters.balancers import looks_into_requests
 from kubelb.adapters.http import balanced
 from kubelb.core.lease import Lease
 from kubelb.core.state import EndpointState
@@ -51,9 +54,11 @@ class Calling:
         self.waits, self.longest = channel.configured(name)
         """What the service config says: the default of `wait_for_ready`, and the most seconds of a call."""
         self.wanted = balanced(self._idempotent, self.replayable)
-        """Of a call that has no hints around it and no key to be read."""
+        """Of a call that has no hints around it and is not read by the policy."""
         self.key_source = self.lb.balancer.key_source
-        self.plain = self.key_source is None and self.longest is None
+        self._views = looks_into_requests(self.lb)
+        self._read = self._views or self.key_source is not None
+        self.plain = not self._read and self.longest is None
         """Whether nothing but hints around a call changes what it wants."""
         self.watch = self.lb.watch
         self.always_flow = self.lb.always_flow
@@ -116,9 +121,10 @@ class Calling:
         library.use()
         hinted, source = current(), self.key_source
         wanted = self.wanted
-        if hinted is not None or source is not None:
+        if hinted is not None or self._read:
             read_key = None if source is None else lambda: source.read(header_in(metadata), lambda: self.method)
-            wanted, timeout = wanted_by(hinted, self._idempotent, self.replayable, timeout, read_key)
+            view = partial(View, self, metadata) if self._views else None
+            wanted, timeout = wanted_by(hinted, self._idempotent, self.replayable, timeout, read_key, view)
         if self.longest is not None:
             timeout = self.longest if timeout is None else min(timeout, self.longest)
         if timeout is not None and timeout <= 0:  # no pod would be to blame for its silence

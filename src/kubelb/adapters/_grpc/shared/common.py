@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     R = typing_extensions.TypeVar("R", default=bytes)
     """What a method takes and gives: bytes, where nothing is said of how to make them of something else."""
 
+AUTHORITY = ("grpc.default_authority", b"grpc.default_authority")
 KEPT = 1000
 """Multicallables kept at most; more are made and forgotten, as for methods with serializers made for each call."""
 
@@ -106,6 +107,13 @@ class Common(Connected):
     def _options(self) -> Options:
         """Those of a new sub-channel: by then an own namespace is known, which the authority needs."""
         return sub_options(default_authority(self.lb.target, self.lb.cluster_domain), self._given)
+
+    @property
+    def authority(self) -> str:
+        """What its calls say they are for (``:authority``); "" where that is the address of the pod."""
+        named = [value for name, value in self._options if name in AUTHORITY]  # the last one counts, as with gRPC
+        said = named[-1] if named else ""
+        return said.decode("latin-1") if isinstance(said, bytes) else str(said)
 
     # grpcio's names, for those that read them
 

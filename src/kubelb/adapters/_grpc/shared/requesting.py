@@ -44,15 +44,25 @@ def repeatable(idempotent: Idempotent) -> Callable[[str], bool]:
 
 
 def wanted_by(
-    hinted: Hinted | None, idempotent: bool, replayable: bool, timeout: float | None, read_key: ReadKey | None
+    hinted: Hinted | None,
+    idempotent: bool,
+    replayable: bool,
+    timeout: float | None,
+    read_key: ReadKey | None,
+    view: Callable[..., Request] | None,
 ) -> tuple[Request, float | None]:
-    """Return the request and the timeout of a call by the hints around it; `read_key` is asked where they name none."""
+    """Return the request and the timeout of a call by the hints around it; `read_key` is asked where they name none.
+
+    `view` makes the request, where the policy looks into calls.
+    """
     key: str | bytes | None = None
     if hinted is not None:
         key, again, timeout = hinted.beside(None, None, timeout)
         idempotent = idempotent if again is None else again
     if key is None and read_key is not None:
         key = read_key()
+    if view is not None:
+        return view(key=key, idempotent=idempotent, replayable=replayable), timeout
     if key is None:
         return balanced(idempotent, replayable), timeout
     return Request(key=key, idempotent=idempotent, replayable=replayable), timeout
@@ -80,8 +90,9 @@ def header_in(metadata: Any) -> Callable[[str], str | bytes | None]:
     def header(name: str) -> str | bytes | None:
         if metadata is None:
             return None
+        names = name.lower(), name.lower().encode()  # grpcio takes keys of bytes, too
         try:
-            values = [value for key, value in metadata if key == name.lower()]
+            values = [value for key, value in metadata if key in names]
             return None if not values else values[0] if len(values) == 1 else ",".join(values)
         except (TypeError, ValueError):  # grpcio has its own words for what is no metadata
             return None
