@@ -24,6 +24,7 @@ import kubelb
 from _compare import Run, timed
 from kubelb.adapters import grpc as balanced
 from kubelb.adapters.grpc import aio as balanced_aio
+from kubelb.service import service_of
 
 ENDPOINTS = 10
 MANY = 1000
@@ -194,7 +195,7 @@ def memory(many: list[str]) -> None:
             seen = set()
             while len(seen) < len(many) and time.perf_counter() - began < 60:
                 echo(b"x", wait_for_ready=True)
-                seen = {state for state in lb.balancer.states() if state.successes}
+                seen = {state for state in service_of(lb).balancer.states() if state.successes}
             took, after = time.perf_counter() - began, now()
         kib, descriptors = (after[0] - before[0]) / 1024 / len(many), (after[1] - before[1]) / len(many)
         print(

@@ -20,6 +20,7 @@ import kubelb
 from _gates import Gate, Gates
 from _measure import Key, least, patiently
 from kubelb.adapters.http import carrying
+from kubelb.service import service_of
 from kubelb.telemetry.conventions import http_answer
 
 AIM = {"no SDK": 300, "metrics": 12_000}
@@ -103,12 +104,12 @@ def main() -> int:
         return lambda size: loop.run_until_complete(many(size))
 
     def http(lb):
-        endpoint = lb.balancer.states()[0].endpoint
+        endpoint = service_of(lb).balancer.states()[0].endpoint
         answer = http_answer(200)
 
         def request():
-            if lb.watch.on():
-                with lb.watch.http("GET", "http", "reviews.prod", None, URL, instrumented=False) as call:
+            if service_of(lb).watch.on():
+                with service_of(lb).watch.http("GET", "http", "reviews.prod", None, URL, instrumented=False) as call:
                     with call.attempt(endpoint, 1) as attempt:
                         carrying(HEADERS, attempt.carrier())
                         attempt.answered(answer)

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 import kubelb
 from _gates import Gates
 from discovery import piece
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
 RATE = 333
@@ -80,7 +81,7 @@ def measure(pipe, lb: kubelb.LoadBalancer, slices: int, count: int, pause: float
         time.sleep(0.01)
     time.sleep(0.2)  # what is held for 100 ms, and the rest
     ear = Ear()
-    lb.on_change(ear.heard)
+    service_of(lb).on_change(ear.heard)
     began = time.process_time()
     written = pipe.recv()
     time.sleep(PAUSE)

@@ -12,6 +12,7 @@ import pytest
 
 import kubelb
 from kubelb.core import policies
+from kubelb.service import service_of
 
 HEAVY = [
     *("aiohttp", "asyncio", "dns", "grpc", "httpx", "kubernetes", "msgspec", "opentelemetry", "requests", "ssl"),
@@ -50,6 +51,20 @@ def test_docstring_examples_hold(name: str) -> None:
     for exported in getattr(module, "__all__", ()):
         getattr(module, exported)
     assert doctest.testmod(module).failed == 0
+
+
+def test_a_load_balancer_has_a_dozen_names() -> None:
+    """What stands behind it is the Service's: none of its names is a LoadBalancer's, and an unknown one is an error."""
+    with kubelb.LoadBalancer("static:///127.0.0.1:1") as lb:
+        names = {name for name in dir(service_of(lb)) if not name.startswith("__")}
+        assert {name for name in names if hasattr(lb, name)} == {
+            *("aclose", "await_ready", "close", "endpoints", "health", "on_event", "resync_now"),
+            *("target", "wait_ready"),
+        }
+        assert hasattr(lb, "balancer") is False
+        assert {"balancer", "feed", "run", "watch", "_budget"} <= names
+        with pytest.raises(AttributeError, match="'LoadBalancer' object has no attribute 'watch'"):
+            _ = lb.watch  # type: ignore[attr-defined]
 
 
 def test_importing_kubelb_loads_nothing_heavy() -> None:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from kubelb.clock import Clock, monotonic
 from kubelb.core.health.breaker import CircuitBreaker
@@ -202,11 +202,3 @@ class LoadBalancer(Functions):
 
     def __reduce__(self) -> Any:
         return self._service.__reduce__()
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Names that moved to the Service, for as long as something still asks for them here."""
-            if name == "_service":  # a constructor that raised
-                raise AttributeError(name)
-            return getattr(self._service, name)

@@ -12,6 +12,7 @@ from tests.adapters.world import NAMES, AioWorld, World
 from tests.spelled import spelled
 
 from kubelb import LoadBalancer
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster, Service
 
 
@@ -78,7 +79,7 @@ def balance() -> Iterator[Callable[..., LoadBalancer]]:
     yield make
     gc.collect()
     for lb in made:
-        assert in_flight(lb) == 0, lb.balancer.states()
+        assert in_flight(lb) == 0, service_of(lb).balancer.states()
         lb.close()
 
 
@@ -103,4 +104,4 @@ def in_flight(lb: LoadBalancer) -> int:
 def state(lb: LoadBalancer, backend: Any) -> Any:
     """What the load balancer remembers about a backend."""
     address = getattr(backend, "address", backend)
-    return next(state for state in lb.balancer.states() if state.endpoint.authority == address)
+    return next(state for state in service_of(lb).balancer.states() if state.endpoint.authority == address)

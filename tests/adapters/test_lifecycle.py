@@ -15,16 +15,17 @@ from tests.adapters.world import AioWorld, World
 from tests.waiting import until
 
 from kubelb import Closed, LoadBalancer, Snapshot
+from kubelb.service import service_of
 
 URL = "http://reviews.prod/"
 
 
 def without(lb: LoadBalancer, server: Any) -> None:
     """What discovery does when an endpoint is gone."""
-    before = lb.balancer.snapshot
+    before = service_of(lb).balancer.snapshot
     assert before is not None
     left = tuple(endpoint for endpoint in before.endpoints if endpoint.authority != server.address)
-    lb._publish(Snapshot(before.version + 1, left))
+    service_of(lb)._publish(Snapshot(before.version + 1, left))
 
 
 def until_in(world: World, condition: Any, seconds: float = 3.0) -> bool:
@@ -53,7 +54,11 @@ def test_an_endpoint_that_is_removed_in_mid_stream(world: World, raw, balance) -
     lb = balance(old)
     client = world.client(lb)
     response = world.open(client, "GET", URL)
-    lb._publish(Snapshot(7, (*lb.balancer.snapshot.endpoints, *balance(new).balancer.snapshot.endpoints)))
+    service_of(lb)._publish(
+        Snapshot(
+            7, (*service_of(lb).balancer.snapshot.endpoints, *service_of(balance(new)).balancer.snapshot.endpoints)
+        )
+    )
     without(lb, old)
     for _ in range(5):
         assert world.get(client, URL).extensions["kubelb"]["endpoint"] == new.address
@@ -71,7 +76,7 @@ def test_a_response_that_is_dropped_after_its_endpoint_has_gone(world: World, ra
     lb = balance(old)
     client = world.client(lb)
     response = world.open(client, "GET", URL)
-    lb._publish(Snapshot(7, balance(new).balancer.snapshot.endpoints))
+    service_of(lb)._publish(Snapshot(7, service_of(balance(new)).balancer.snapshot.endpoints))
     assert (len(client._transport._pools), old.open) == (1, 1)
     del response
     gc.collect()
@@ -85,7 +90,7 @@ def test_a_response_that_is_dropped_is_closed_where_no_endpoint_is_left(world: W
     lb = balance(old)
     client = world.client(lb)
     response = world.open(client, "GET", URL)
-    lb._publish(Snapshot(7, ()))
+    service_of(lb)._publish(Snapshot(7, ()))
     assert (len(client._transport._pools), old.open) == (1, 1)
     del response
     gc.collect()
@@ -104,7 +109,7 @@ def test_a_half_read_response_in_the_collectors_hands(sync_world: World, raw, ba
     assert next(reading) == b"half"
     circle: list[object] = [response, reading]
     circle.append(circle)
-    lb._publish(Snapshot(7, balance(raw()).balancer.snapshot.endpoints))
+    service_of(lb)._publish(Snapshot(7, service_of(balance(raw())).balancer.snapshot.endpoints))
 
     def collect() -> None:
         with client._transport._pools._lock:
@@ -171,7 +176,7 @@ def test_closing_a_transport_while_a_body_is_read(world: World, raw, balance) ->
     with pytest.raises(world.httpx.ReadError):
         world.read(response)
     world.close(response)
-    (state,) = lb.balancer.states()
+    (state,) = service_of(lb).balancer.states()
     assert (state.successes, state.failures, state.in_flight) == (1, 0, 0)
 
 

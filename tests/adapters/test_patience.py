@@ -12,6 +12,7 @@ from kubelb import ConcurrencyLimits, Endpoint, LoadBalancer, Retry, RetryBudget
 from kubelb.adapters._httpx.timeouts import set_apart
 from kubelb.adapters.defaults import CONNECT, HANDSHAKE
 from kubelb.adapters.patience import Pace, Patience, Step
+from kubelb.service import service_of
 
 
 class LateError(Exception):
@@ -23,9 +24,10 @@ class Rig:
 
     def __init__(self, make: Callable[..., LoadBalancer], pods: int, **options: Any) -> None:
         self.clock = Clock()
-        self.lb = make(*(f"10.0.0.{number}:80" for number in range(1, pods + 1)), clock=self.clock, **options)
-        self.patience = Patience(self.lb)
-        self.states = self.lb.balancer.states()
+        lb = make(*(f"10.0.0.{number}:80" for number in range(1, pods + 1)), clock=self.clock, **options)
+        self.service = service_of(lb)
+        self.patience = Patience(self.service)
+        self.states = self.service.balancer.states()
 
     def wait(
         self, pace: Pace, pod: int = 0, number: int = 1, own: float | None = 5.0, left: Any = "own", apart: bool = False
@@ -174,7 +176,7 @@ def test_an_end_of_another_kind_says_nothing(rig: Any) -> None:
 def test_endpoints_that_are_gone_are_not_kept(rig: Any) -> None:
     """What ran out of time and went away is forgotten at the next chance."""
     rig = rig(pods=2)
-    balancer, tls = rig.lb.balancer, rig.patience.tls
+    balancer, tls = rig.service.balancer, rig.patience.tls
     rig.ends(rig.wait(tls, pod=0))
     assert balancer.snapshot is not None
     ports = [Endpoint("10.0.0.2", 80), Endpoint("10.0.0.9", 80)]

@@ -7,6 +7,7 @@ import pytest
 
 import kubelb
 from kubelb.adapters.hosts import service_hosts
+from kubelb.service import service_of
 from kubelb.target import parse_target
 from kubelb.testing import Reply
 
@@ -252,7 +253,7 @@ def test_an_unknown_scheme_is_the_callers_mistake(world, service, balance):
             world.run(transport.handle_async_request(request))
         else:
             transport.handle_request(request)
-    (state,) = lb.balancer.states()
+    (state,) = service_of(lb).balancer.states()
     assert (state.failures, state.successes) == (0, 0)
 
 

@@ -11,6 +11,7 @@ from tests.adapters.world import World
 
 from kubelb import Retry
 from kubelb.adapters.http import retry_after
+from kubelb.service import service_of
 
 URL = "http://reviews.prod/"
 
@@ -43,7 +44,7 @@ def test_an_answer_of_the_application_is_not_repeated(world, service, balance, s
     assert response.status_code == status
     assert response.extensions["kubelb"]["attempts"] == 1
     assert svc.requests == 1
-    assert sum(s.failures for s in lb.balancer.states()) == (status in {500, 505})
+    assert sum(s.failures for s in service_of(lb).balancer.states()) == (status in {500, 505})
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_when_every_endpoint_fails_the_last_response_comes_back(world, service, 
     assert response.extensions["kubelb"]["attempts"] == 3
     assert response.json()["method"] == "GET"
     assert [backend.requests for backend in svc] == [1, 1, 1]
-    assert [s.failures for s in lb.balancer.states()] == [1, 1, 1]
+    assert [s.failures for s in service_of(lb).balancer.states()] == [1, 1, 1]
 
 
 def test_a_discarded_response_gives_its_connection_back(world, service, balance):
@@ -148,8 +149,8 @@ def test_429_is_load_and_not_a_failure(world, service, balance):
     for _ in range(12):
         assert world.get(client, URL).status_code == 429
     assert svc.requests == 12
-    assert {s.consecutive for s in lb.balancer.states()} == {0}
-    assert {s.phase.value for s in lb.balancer.states()} == {"active"}
+    assert {s.consecutive for s in service_of(lb).balancer.states()} == {0}
+    assert {s.phase.value for s in service_of(lb).balancer.states()} == {"active"}
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -183,7 +184,7 @@ def test_an_answer_that_cannot_be_read_is_not_fetched_three_times(world, raw, ba
     with pytest.raises(Exception, match=r"(?i)header"):
         world.get(world.client(lb), URL)
     assert sum(server.delivered for server in servers) == 2
-    assert {each.consecutive for each in lb.balancer.states()} == {0}
+    assert {each.consecutive for each in service_of(lb).balancer.states()} == {0}
 
 
 def test_two_that_say_429_to_one_call_end_it(world, service, balance):

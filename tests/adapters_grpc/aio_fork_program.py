@@ -12,6 +12,7 @@ from typing import Any
 
 import kubelb
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 
 async def call(channel: Any) -> bytes:
@@ -33,7 +34,7 @@ async def refused(channel: Any) -> None:
 async def child(channel: Any, lb: kubelb.LoadBalancer) -> None:
     await refused(channel)
     await refused(aio.insecure_channel(lb))
-    assert sum(state.in_flight for state in lb.balancer.states()) == 0
+    assert sum(state.in_flight for state in service_of(lb).balancer.states()) == 0
     assert await lb.acall(lambda attempt: asyncio.sleep(0, attempt.number)) == 1
 
 

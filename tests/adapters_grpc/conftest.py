@@ -17,6 +17,7 @@ from tests.spelled import spelled
 
 from kubelb import LoadBalancer
 from kubelb.adapters._grpc.shared.subchannel import READY
+from kubelb.service import service_of
 
 PROTO = """
 syntax = "proto3";
@@ -34,7 +35,7 @@ message Summary { int32 count = 1; }
 
 
 def in_flight(lb: LoadBalancer) -> int:
-    return sum(state.in_flight for state in lb.balancer.states())
+    return sum(state.in_flight for state in service_of(lb).balancer.states())
 
 
 def connected(channel: Any) -> int:
@@ -80,7 +81,7 @@ def balance() -> Iterator[Callable[..., LoadBalancer]]:
     yield make
     gc.collect()
     for lb in made:
-        assert until(lambda lb=lb: in_flight(lb) == 0), lb.balancer.states()
+        assert until(lambda lb=lb: in_flight(lb) == 0), service_of(lb).balancer.states()
         lb.close()
 
 

@@ -8,6 +8,7 @@ import warnings
 
 import kubelb
 from kubelb.adapters import grpc as balanced
+from kubelb.service import service_of
 
 
 def main(address: str) -> int:
@@ -22,7 +23,7 @@ def main(address: str) -> int:
     if not child:
         code = 1
         try:
-            assert sum(state.in_flight for state in lb.balancer.states()) == 0
+            assert sum(state.in_flight for state in service_of(lb).balancer.states()) == 0
             assert echo(b"child", timeout=20).startswith(b"child@")
             assert echo.future(b"child").result(timeout=20).startswith(b"child@")
             assert len(list(channel.unary_stream("/test.Echo/US")(b"child", timeout=20))) == 3

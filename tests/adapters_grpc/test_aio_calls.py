@@ -13,6 +13,7 @@ from tests.adapters_grpc.aio_kit import each_way, eventually, on_loop, slowly
 
 import kubelb
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 OK = grpc.StatusCode.OK
 
@@ -388,7 +389,7 @@ async def test_a_burst_is_spread(server: Any, balance: Any) -> None:
                 each.delivered.clear()
             echo = channel.unary_unary("/test.Echo/UU")
             calls = [echo(b"x", timeout=50) for _ in range(1000)]
-            flying = [state.in_flight for state in lb.balancer.states()]
+            flying = [state.in_flight for state in service_of(lb).balancer.states()]
             assert sum(flying) == 1000
             assert all(80 <= count <= 120 for count in flying), flying
             await asyncio.gather(*calls)

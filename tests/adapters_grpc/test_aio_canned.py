@@ -12,6 +12,7 @@ from tests.adapters_grpc.conftest import in_flight
 from tests.adapters_grpc.test_aio_interceptors import each_kind
 
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 OK, CANCELLED = grpc.StatusCode.OK, grpc.StatusCode.CANCELLED
 STREAMS = ["unary_stream", "stream_stream"]
@@ -105,7 +106,7 @@ async def test_its_own_exception(server: Any, balance: Any, kind: str, before: i
             await call.read()
         assert await asyncio.wait_for(call.code(), 20) is grpc.StatusCode.UNKNOWN
         assert in_flight(lb) == 0
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @pytest.mark.parametrize("kind", STREAMS)
@@ -186,7 +187,7 @@ async def test_what_waits_is_woken(server: Any, balance: Any, kind: str, end: st
         assert call.cancelled() is (end != "timeout")
         await asyncio.wait_for(slow.closed.wait(), 20)
         assert in_flight(lb) == 0
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @pytest.mark.parametrize("kind", STREAMS)

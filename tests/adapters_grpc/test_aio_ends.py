@@ -17,6 +17,7 @@ from tests.adapters_grpc.test_aio_failures import UNAVAILABLE, aborts, every_kin
 
 import kubelb
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 CANCELLED = grpc.StatusCode.CANCELLED
 
@@ -109,7 +110,7 @@ async def test_an_iterator_that_raises(server: Any, balance: Any) -> None:
             assert isinstance(caught.value.__cause__, KeyError)
             assert await call.code() is CANCELLED
         assert await eventually(lambda: in_flight(lb) == 0)
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @on_loop
@@ -165,7 +166,7 @@ async def test_streams_that_are_dropped(server: Any, balance: Any) -> None:
         for _ in range(200):
             await stream(b"x").read()
         assert await eventually(lambda: in_flight(lb) == 0)
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 def test_another_loop(server: Any, balance: Any) -> None:
@@ -328,7 +329,7 @@ async def test_whatever_ends_how_nothing_is_left(server: Any, balance: Any) -> N
         gc.collect()
         assert len(ends) == 350
         assert ends.count("ok") > 100
-        assert await eventually(lambda: in_flight(lb) == 0), lb.balancer.states()
+        assert await eventually(lambda: in_flight(lb) == 0), service_of(lb).balancer.states()
         assert await eventually(lambda: sum(each.active for each in servers) == 0)
         for each in servers:
             each.behave = lambda method, context: None

@@ -15,6 +15,7 @@ from tests.adapters_grpc.servers import free_port
 
 import kubelb
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 CANCELLED = grpc.StatusCode.CANCELLED
@@ -46,7 +47,7 @@ async def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: An
         for _ in range(30):
             assert await way(channel)
     assert alive.total == 30
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 @pytest.mark.parametrize("way", each_way)
@@ -119,7 +120,7 @@ async def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, c
             await way(channel)
     assert caught.value.code() is code
     assert sum(each.total for each in servers) == 1
-    assert sum(state.failures for state in lb.balancer.states()) == (code is grpc.StatusCode.INTERNAL)
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == (code is grpc.StatusCode.INTERNAL)
 
 
 @pytest.mark.parametrize("way", each_way)
@@ -137,7 +138,7 @@ async def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> N
             await way(channel)
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.CANCELLED, "as told")
     assert leaves.total + stays.total == 3
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 @pytest.mark.parametrize("way", each_way)
@@ -215,7 +216,7 @@ async def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> No
             await way(channel, timeout=0.8)
         assert caught.value.code() is LATE
         assert await eventually(lambda: in_flight(lb) == 0)
-        state = lb.balancer.states()[0]
+        state = service_of(lb).balancer.states()[0]
         assert (state.failures, state.silent, state.others) == (1, 1, 0)  # a machine that is 0.25 s late makes it other
         release.set()
 
@@ -233,7 +234,7 @@ async def test_a_deadline_of_the_servers_own(server: Any, balance: Any, way: Any
             await way(channel, timeout=within)
         assert caught.value.code() is LATE
         assert await eventually(lambda: in_flight(lb) == 0)
-        state = lb.balancer.states()[0]
+        state = service_of(lb).balancer.states()[0]
         assert (state.failures, state.others) == (0, 1)
 
 
@@ -246,7 +247,7 @@ async def test_a_stream_that_nobody_reads(server: Any, balance: Any) -> None:
         stream = channel.unary_stream("/test.Echo/US")(b"x", timeout=0.2)
         assert await eventually(lambda: in_flight(lb) == 0)
         assert await stream.code() in {LATE, grpc.StatusCode.OK}
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @on_loop
@@ -263,7 +264,7 @@ async def test_a_stream_that_ends_after_its_first_message(server: Any, balance: 
             await stream.read()
         assert caught.value.code() is LATE
         assert await eventually(lambda: in_flight(lb) == 0)
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
         release.set()
 
 
@@ -411,7 +412,7 @@ async def test_cancelled_while_it_waits(server: Any, balance: Any, way: Any) -> 
             await task
         assert await eventually(lambda: in_flight(lb) == 0)
         assert await eventually(lambda: alone.active == 0)
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
         release.set()
 
 
@@ -526,7 +527,7 @@ async def test_a_request_that_cannot_be_sent(server: Any, balance: Any) -> None:
         with pytest.raises(TypeError):
             channel.stream_unary("/test.Echo/SU")(7)
         assert in_flight(lb) == 0
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
 
 
 SECRET = "s3cret"
@@ -559,7 +560,7 @@ async def test_metadata_that_cannot_be_sent(server: Any, balance: Any, metadata:
                 assert SECRET not in str(caught.value)
                 assert call.done()
     assert alone.total == 0
-    assert sum(state.picks for state in lb.balancer.states()) == 0
+    assert sum(state.picks for state in service_of(lb).balancer.states()) == 0
 
 
 @pytest.mark.parametrize(
@@ -680,7 +681,7 @@ async def test_messages_too_large(server: Any, balance: Any) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await channel.unary_stream("/test.Echo/US")(b"x" * size).read()
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @on_loop

@@ -15,6 +15,7 @@ from tests.adapters_grpc.test_aio_failures import UNAVAILABLE, aborts, every_kin
 import kubelb
 from kubelb.adapters._grpc.aio.interceptors import KINDS, flat
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 
 def each_kind(intercept: Any) -> list[Any]:
@@ -59,7 +60,7 @@ async def test_one_that_raises(server: Any, balance: Any, ask: str, intercept: A
             assert not call.cancelled()
             assert not call.cancel()
         assert in_flight(lb) == 0
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @on_loop
@@ -132,7 +133,7 @@ async def test_one_that_adds_what_cannot_be_sent(server: Any, balance: Any) -> N
         added[0] = ("name", "fine")
         assert await one(channel)
     assert in_flight(lb) == 0
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 def test_only_kinds_that_are_intercepted_are(balance: Any) -> None:

@@ -13,6 +13,7 @@ from tests.adapters_grpc.aio_kit import eventually, on_loop
 from tests.adapters_grpc.conftest import in_flight
 
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 KINDS = ["stream_unary", "stream_stream"]
 
@@ -87,7 +88,7 @@ async def test_the_servers_status_counts(hasty: str, balance: Any, kind: str) ->
                 assert await call.details() == "as told"
                 await asyncio.sleep(0.002)
         assert in_flight(lb) == 0
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 async def hidden(channel: Any) -> Any:

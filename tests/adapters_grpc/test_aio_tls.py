@@ -14,6 +14,7 @@ from tests.adapters_grpc.test_aio_failures import every_kind, result_of
 from tests.adapters_grpc.test_tls import AS, NAME, served, trusting, write
 
 from kubelb.adapters.grpc import TlsFiles, aio
+from kubelb.service import service_of
 
 TOKEN = "Bearer of-a-test"
 
@@ -78,7 +79,7 @@ async def test_credentials_without_tls(server: Any, balance: Any) -> None:
         with pytest.raises(grpc.aio.UsageError, match="only valid on secure channels"):
             channel.unary_unary("/test.Echo/UU")(b"x", credentials=token)
     assert alone.total == 0
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @on_loop

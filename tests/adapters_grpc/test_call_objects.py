@@ -21,6 +21,7 @@ from tests.adapters_grpc.test_failures import aborts
 import kubelb
 from kubelb.adapters import grpc as balanced
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 METHODS = {"unary_unary": "UU", "unary_stream": "US", "stream_unary": "SU", "stream_stream": "SS"}
@@ -251,7 +252,7 @@ def test_a_future_that_cannot_say_how_it_ended(server: Any, balance: Any, monkey
             call.result(timeout=10)
         assert until(lambda: given == [call])
         assert until(lambda: in_flight(lb) == 0)
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 @pytest.mark.parametrize("kind", METHODS)
@@ -282,7 +283,7 @@ def test_what_an_agent_puts_around_a_call(
         assert until(lambda: in_flight(lb) == 0)
         assert read(begun(channel, kind))
         assert until(lambda: in_flight(lb) == 0)
-    assert lb.balancer.states()[0].failures == (0 if around is Mute and kind in STREAMS else 1)
+    assert service_of(lb).balancer.states()[0].failures == (0 if around is Mute and kind in STREAMS else 1)
 
 
 @pytest.mark.usefixtures("bare")
@@ -325,7 +326,7 @@ def test_cancelling_a_bare_iterator(server: Any, balance: Any, kind: str) -> Non
             assert call.cancel()
             assert not call.cancel()
             assert (call.cancelled(), call.done(), call.code()) == (True, True, grpc.StatusCode.CANCELLED)
-            assert lb.balancer.states()[0].in_flight == 0
+            assert service_of(lb).balancer.states()[0].in_flight == 0
             with pytest.raises(grpc.RpcError) as caught:
                 next(call)
             assert caught.value.code() is grpc.StatusCode.CANCELLED
@@ -388,5 +389,5 @@ def test_a_bare_iterator_that_raises_its_own(
         assert call.done()
         assert call.code() is grpc.StatusCode.UNKNOWN
         assert isinstance(call.exception(), KeyError)
-        assert lb.balancer.states()[0].in_flight == 0
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].in_flight == 0
+        assert service_of(lb).balancer.states()[0].failures == 0

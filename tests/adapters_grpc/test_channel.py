@@ -19,6 +19,7 @@ from tests.spelled import spelled
 
 import kubelb
 from kubelb.adapters import grpc as balanced
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
 READY = grpc.ChannelConnectivity.READY
@@ -88,7 +89,7 @@ def test_nothing_is_connected_before_it_is_wanted(cluster: LocalCluster, reviews
         assert until(lambda: told == [grpc.ChannelConnectivity.IDLE])
         time.sleep(0.1)
         assert [pod.connections for pod in reviews_service] == [0, 0, 0]
-        assert lb.balancer.version is None
+        assert service_of(lb).balancer.version is None
         channel.subscribe(told.append, try_to_connect=True)
         assert until(lambda: told[-1] is READY)
         assert until(lambda: [pod.connections for pod in reviews_service] == [1, 1, 1])
@@ -209,8 +210,8 @@ def test_ejected_endpoints_do_not_make_the_whole_ready(server: Any, balance: Any
         echo = channel.unary_unary("/test.Echo/UU")
         assert echo(b"x")
         lb.call(lambda attempt: None)
-        state = next(state for state in lb.balancer.states() if state.endpoint.port == alone.port)
-        lease = kubelb.core.Lease(state, lb.balancer.clock())
+        state = next(state for state in service_of(lb).balancer.states() if state.endpoint.port == alone.port)
+        lease = kubelb.core.Lease(state, service_of(lb).balancer.clock())
         lease.release(kubelb.Outcome(kubelb.Verdict.FAILED))
         assert [view.state for view in lb.endpoints()].count("ejected") == 1
         began = time.monotonic()
@@ -231,11 +232,11 @@ def test_waiting_for_ready_is_not_waiting_for_a_limit_or_a_circuit(server: Any, 
         with balanced.insecure_channel(lb) as channel:
             echo = channel.unary_unary("/test.Echo/UU")
             assert echo(b"x")
-            lease = lb.balancer.pick()
+            lease = service_of(lb).balancer.pick()
             if "breaker" in options:
                 for _ in range(2):
                     lease.release(kubelb.Outcome(kubelb.Verdict.FAILED))
-                    lease = kubelb.core.Lease(lease.state, lb.balancer.clock())
+                    lease = kubelb.core.Lease(lease.state, service_of(lb).balancer.clock())
             for wait in (False, True):
                 began = time.monotonic()
                 with pytest.raises(grpc.RpcError) as caught:

@@ -13,6 +13,7 @@ from tests.adapters_grpc.servers import free_port
 
 import kubelb
 from kubelb.adapters import grpc as balanced
+from kubelb.service import service_of
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -88,7 +89,7 @@ def test_dead_endpoints_are_passed_over(server: Any, balance: Any, way: Any) -> 
         for _ in range(50):
             assert way(channel)
     assert alive.total == 50
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 @pytest.mark.parametrize("way", EACH)
@@ -130,8 +131,8 @@ def test_other_statuses_are_answers(server: Any, balance: Any, way: Any, code: g
     assert caught.value.code() is code
     assert isinstance(caught.value, grpc.Call)
     assert sum(each.total for each in servers) == 1
-    failures = sum(state.failures for state in lb.balancer.states())
-    refusals = sum(state.refusals for state in lb.balancer.states())
+    failures = sum(state.failures for state in service_of(lb).balancer.states())
+    refusals = sum(state.refusals for state in service_of(lb).balancer.states())
     assert (failures, refusals) == ((1, 0) if code is grpc.StatusCode.INTERNAL else (0, 1))
 
 
@@ -149,7 +150,7 @@ def test_cancelled_by_the_server(server: Any, balance: Any, way: Any) -> None:
             way(channel)
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.CANCELLED, "as told")
     assert leaves.total + stays.total == 3
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 @pytest.mark.parametrize("way", EACH)
@@ -247,7 +248,7 @@ def test_an_endpoint_that_hangs(server: Any, balance: Any, way: Any) -> None:
             way(channel, timeout=0.8)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert until(lambda: in_flight(lb) == 0)
-        state = lb.balancer.states()[0]
+        state = service_of(lb).balancer.states()[0]
         assert (state.failures, state.silent, state.others) == (1, 1, 0)  # a machine that is 0.25 s late makes it other
         release.set()
 
@@ -264,7 +265,7 @@ def test_a_deadline_of_the_servers_own(server: Any, balance: Any, way: Any, time
             way(channel, timeout=timeout)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert until(lambda: in_flight(lb) == 0)
-        state = lb.balancer.states()[0]
+        state = service_of(lb).balancer.states()[0]
         assert (state.failures, state.others) == (0, 1)
 
 
@@ -276,7 +277,7 @@ def test_a_stream_that_nobody_reads(server: Any, balance: Any) -> None:
         stream = channel.unary_stream("/test.Echo/US")(b"x", timeout=0.2)
         assert until(lambda: in_flight(lb) == 0)
         assert stream.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.OK}
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
 
 
 def test_a_stream_that_ends_after_its_first_message(server: Any, balance: Any) -> None:
@@ -292,7 +293,7 @@ def test_a_stream_that_ends_after_its_first_message(server: Any, balance: Any) -
             next(stream)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert until(lambda: in_flight(lb) == 0)
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
         release.set()
 
 
@@ -370,7 +371,7 @@ def test_messages_too_large(server: Any, balance: Any, way: Any) -> None:
             way(channel, b"x" * 1000)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert way(channel, b"x" * 10)
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 @pytest.mark.parametrize("way", EACH)
@@ -382,7 +383,7 @@ def test_metadata_that_grpc_refuses(server: Any, balance: Any, way: Any) -> None
             way(channel, metadata=(("Not A Key", "value"),))
         assert in_flight(lb) == 0
         assert isinstance(caught.value, ValueError) or caught.value.code() is grpc.StatusCode.INTERNAL
-        assert lb.balancer.states()[0].failures == 0
+        assert service_of(lb).balancer.states()[0].failures == 0
         assert way(channel)
 
 
@@ -407,7 +408,7 @@ def test_exceptions_of_the_callers_requests(server: Any, balance: Any, way: Any,
             else:
                 callable_.future(requests()).result(timeout=10)
         assert caught.value.details() == "Exception iterating requests!"
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 @pytest.mark.parametrize("way", EACH)

@@ -14,6 +14,7 @@ from tests.adapters_grpc.test_failures import aborts
 
 import kubelb
 from kubelb.adapters import grpc as balanced
+from kubelb.service import service_of
 
 
 def test_an_error_that_nobody_foresaw_ends_a_call(server: Any, balance: Any, monkeypatch: Any) -> None:
@@ -152,7 +153,7 @@ def test_cancel(server: Any, balance: Any, moment: str) -> None:
         assert not future.cancel()
         assert until(lambda: in_flight(lb) == 0)
         hold.set()
-        assert lb.balancer.states()[0].failures == (moment == "between")
+        assert service_of(lb).balancer.states()[0].failures == (moment == "between")
 
 
 def test_cancelled_while_a_try_cannot_begin(server: Any, balance: Any) -> None:
@@ -277,7 +278,7 @@ def test_dropped_futures_go_on(server: Any, balance: Any) -> None:
             channel.unary_unary("/test.Echo/UU").future(b"x")
         assert until(lambda: alone.total == 50)
         assert until(lambda: in_flight(lb) == 0)
-        assert lb.balancer.states()[0].successes == 50
+        assert service_of(lb).balancer.states()[0].successes == 50
 
 
 def test_no_thread_is_left(server: Any, balance: Any) -> None:

@@ -19,6 +19,7 @@ from kubelb.adapters import grpc as balanced
 from kubelb.adapters._grpc.shared.codes import outcome_of
 from kubelb.adapters.grpc import aio as balanced_aio
 from kubelb.model import Sent
+from kubelb.service import service_of
 
 OPTIONS = [("grpc.enable_retries", 0)]
 """So that what is delivered twice is delivered so by kubelb."""
@@ -152,7 +153,7 @@ def test_a_sub_channel_that_was_closed_in_time(server: Any, balance: Any, monkey
         grpc.channel_ready_future(channel).result(20)
         assert until(lambda: all(sub.check(False) == 2 for sub in channel.subs._subs.values()), 20)
         call = channel.unary_unary("/test.Echo/UU")
-        states = lb.balancer.states()
+        states = service_of(lb).balancer.states()
         for state in states:
             call.at(state)
         gone = states[0]

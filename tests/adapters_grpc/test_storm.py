@@ -12,6 +12,7 @@ from tests.adapters_grpc.conftest import in_flight, until
 
 import kubelb
 from kubelb.adapters import grpc as balanced
+from kubelb.service import service_of
 
 CALLS = 250
 CREW = 8
@@ -84,7 +85,7 @@ def test_whatever_ends_how_nothing_is_left(server: Any, balance: Any) -> None:
     gc.collect()
     assert len(ends) == CALLS * CREW
     assert ends.count("ok") > CALLS * CREW / 3
-    assert until(lambda: in_flight(lb) == 0), lb.balancer.states()
+    assert until(lambda: in_flight(lb) == 0), service_of(lb).balancer.states()
     assert until(lambda: sum(each.active for each in servers) == 0)
     for each in servers:
         each.behave = lambda method, context: None

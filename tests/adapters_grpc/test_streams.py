@@ -13,6 +13,7 @@ from tests.adapters_grpc.test_failures import aborts
 
 import kubelb
 from kubelb.adapters import grpc as balanced
+from kubelb.service import service_of
 
 KINDS = ["unary_stream", "stream_stream"]
 
@@ -34,7 +35,7 @@ def test_in_flight_until_the_end(server: Any, balance: Any, kind: str) -> None:
         for _ in call:
             pass
         assert until(lambda: in_flight(lb) == 0)
-        state = lb.balancer.states()[0]
+        state = service_of(lb).balancer.states()[0]
         assert (state.successes, state.failures) == (1, 0)
 
 
@@ -58,7 +59,7 @@ def test_what_breaks_after_the_first_message_is_the_callers(server: Any, balance
         assert caught.value.code() is grpc.StatusCode.UNKNOWN
         assert until(lambda: in_flight(lb) == 0)
     assert sum(each.total for each in servers) == 1
-    assert sum(state.failures for state in lb.balancer.states()) == 1
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,7 +90,7 @@ def test_given_up_half_way(server: Any, balance: Any, kind: str, way: str) -> No
     assert until(lambda: in_flight(lb) == 0)
     hold.set()
     assert until(lambda: alone.active == 0)
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
     channel.close()
 
 
@@ -293,7 +294,7 @@ def test_dropped_while_it_waits(server: Any, balance: Any, kind: str) -> None:
     """Nobody waits any more: its place is free, its end is told, and no RPC is begun when there is a connection."""
     port, told = free_port(), threading.Event()
     lb = balance(f"127.0.0.1:{port}", limits=kubelb.ConcurrencyLimits(max_pending=1))
-    limiter = lb.balancer.limiter
+    limiter = service_of(lb).balancer.limiter
     with balanced.insecure_channel(lb) as channel:
         call = begin(channel, kind, wait_for_ready=True)
         assert call.add_callback(told.set)

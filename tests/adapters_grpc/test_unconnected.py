@@ -16,6 +16,7 @@ import kubelb
 from kubelb.adapters import grpc as balanced
 from kubelb.adapters._grpc.shared.lastwords import asked, cure
 from kubelb.adapters.grpc import aio
+from kubelb.service import service_of
 
 HASTY = [("grpc.min_reconnect_backoff_ms", 300), ("grpc.max_reconnect_backoff_ms", 300)]
 REFUSED = "Connection refused"
@@ -161,17 +162,18 @@ def test_discovery_is_told(server: Any, balance: Any) -> None:
     """Hints and rungs whose endpoints all refuse give way for requests over HTTP; for those that connect first, too."""
     port = free_port()
     lb = balance(f"127.0.0.1:{port}", retry=None)
+    standing = service_of(lb)._standing
     with balanced.insecure_channel(lb, HASTY) as channel:
-        assert lb._standing.reached() is None
+        assert standing.reached() is None
         with pytest.raises(kubelb.Unusable):
             call(channel)
-        assert lb._standing.reached() is lb._standing.reached([("127.0.0.1", port)]) is False
-        assert lb._standing.reached([("127.0.0.9", port)]) is None
+        assert standing.reached() is standing.reached([("127.0.0.1", port)]) is False
+        assert standing.reached([("127.0.0.9", port)]) is None
         server(port=port)
         assert until(lambda: channel.subs.connectivity() is grpc.ChannelConnectivity.READY)
-        assert lb._standing.reached() is None
+        assert standing.reached() is None
         call(channel)
-        assert lb._standing.reached() is True
+        assert standing.reached() is True
 
 
 class Seen(grpc.UnaryUnaryClientInterceptor, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc,type-arg]

@@ -25,6 +25,7 @@ from kubelb.adapters.grpc import aio
 from kubelb.core import Balancer
 from kubelb.core.refusal import Unconnected
 from kubelb.model import Endpoint, Snapshot
+from kubelb.service import service_of
 
 WAIT = 0.3
 MOST = 2 * WAIT / POLL[1] + 9
@@ -106,7 +107,7 @@ def choosy(lb: Any, monkeypatch: Any) -> list[int]:
         picks[0] += 1
         raise Unconnected("it", "rests")
 
-    monkeypatch.setattr(lb.balancer, "pick", pick)
+    monkeypatch.setattr(service_of(lb).balancer, "pick", pick)
     return picks
 
 

@@ -21,6 +21,7 @@ from kubelb.adapters import grpc as balanced
 from kubelb.adapters._grpc.shared.codes import outcome_of
 from kubelb.adapters.grpc import aio
 from kubelb.model import Sent, Verdict
+from kubelb.service import service_of
 
 CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE = (
     getattr(grpc.StatusCode, name) for name in ("CANCELLED", "INTERNAL", "UNKNOWN", "UNAVAILABLE")
@@ -152,7 +153,7 @@ def test_what_the_callers_own_code_has_done(what: str, server: Any, balance: Any
         assert (outcome.verdict, outcome.retryable) == (Verdict.NEUTRAL, False)
         assert outcome.sent is not Sent.NEVER
         assert until(lambda: in_flight(lb) == 0)
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 class Adds(grpc.aio.UnaryUnaryClientInterceptor):
@@ -173,7 +174,7 @@ async def test_what_cannot_be_sent_in_asyncio(server: Any, balance: Any) -> None
         with pytest.raises(grpc.aio.AioRpcError, match="Invalid metadata key 'UPPER'") as caught:
             await channel.unary_unary("/test.Echo/UU")(b"x", metadata=(("UPPER", "1"),))
     assert outcome_of(caught.value).verdict is Verdict.NEUTRAL
-    assert lb.balancer.states()[0].failures == 0
+    assert service_of(lb).balancer.states()[0].failures == 0
 
 
 def test_a_channel_that_was_closed_under_a_call(server: Any, balance: Any) -> None:

@@ -9,6 +9,7 @@ from tests.adapters_requests.conftest import URL, in_flight, state
 
 import kubelb
 from kubelb import hints
+from kubelb.service import service_of
 
 
 def lost(peer):
@@ -42,8 +43,8 @@ def test_a_key_reaches_the_policy(session, service, balance):
     """As part of what is wanted."""
     lb = balance(*service(2))
     seen = []
-    pick = lb.balancer.pick
-    lb.balancer.pick = lambda wanted, **options: seen.append(wanted) or pick(wanted, **options)
+    pick = service_of(lb).balancer.pick
+    service_of(lb).balancer.pick = lambda wanted, **options: seen.append(wanted) or pick(wanted, **options)
     with hints(key="user-7"):
         assert session(lb).get(URL).status_code == 200
     assert [(wanted.key, wanted.idempotent, wanted.replayable) for wanted in seen] == [("user-7", True, True)]

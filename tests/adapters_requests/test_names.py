@@ -13,6 +13,7 @@ from tests.spelled import spelled
 
 import kubelb
 from kubelb.adapters.requests import Adapter, mount
+from kubelb.service import service_of
 from kubelb.testing import Reply
 
 
@@ -211,7 +212,7 @@ def test_an_unknown_scheme_is_the_callers_mistake(session, service, balance):
     client.mount("ftp://", client.get_adapter(URL))
     with pytest.raises(requests.exceptions.InvalidSchema):
         client.get("ftp://reviews.prod/")
-    (state,) = lb.balancer.states()
+    (state,) = service_of(lb).balancer.states()
     assert (state.failures, state.successes) == (0, 0)
 
 

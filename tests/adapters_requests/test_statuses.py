@@ -8,6 +8,7 @@ from tests.adapters.raw import refused
 from tests.adapters_requests.conftest import URL, state
 
 from kubelb import Retry
+from kubelb.service import service_of
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -35,8 +36,8 @@ def test_an_answer_of_the_application_is_not_repeated(session, service, balance,
     lb = balance(*svc)
     assert session(lb).get(URL).status_code == status
     assert svc.requests == 1
-    assert sum(each.failures for each in lb.balancer.states()) == (status == 500)
-    assert sum(each.refusals for each in lb.balancer.states()) == (status != 500)
+    assert sum(each.failures for each in service_of(lb).balancer.states()) == (status == 500)
+    assert sum(each.refusals for each in service_of(lb).balancer.states()) == (status != 500)
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 429])
@@ -67,7 +68,7 @@ def test_when_every_endpoint_fails_the_last_response_comes_back(session, service
     response = session(lb).get(URL)
     assert (response.status_code, response.json()["method"]) == (503, "GET")
     assert [backend.requests for backend in svc] == [1, 1, 1]
-    assert [each.failures for each in lb.balancer.states()] == [1, 1, 1]
+    assert [each.failures for each in service_of(lb).balancer.states()] == [1, 1, 1]
 
 
 def test_a_discarded_response_gives_its_connection_back(session, service, balance):
@@ -107,7 +108,7 @@ def test_429_is_load_and_not_a_failure(session, service, balance):
     client = session(lb)
     assert {client.get(URL).status_code for _ in range(12)} == {429}
     assert svc.requests == 12
-    assert {each.phase.value for each in lb.balancer.states()} == {"active"}
+    assert {each.phase.value for each in service_of(lb).balancer.states()} == {"active"}
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -151,7 +152,7 @@ def test_an_answer_that_cannot_be_read_is_not_fetched_three_times(session, raw, 
     with pytest.raises(requests.RequestException):
         session(lb).get(URL)
     assert sum(server.delivered for server in servers) == 2
-    assert {each.consecutive for each in lb.balancer.states()} == {0}
+    assert {each.consecutive for each in service_of(lb).balancer.states()} == {0}
 
 
 def test_two_that_say_429_to_one_call_end_it(session, service, balance):
@@ -197,7 +198,10 @@ def test_the_users_own_strategy_sees_responses(session, service, balance):
     assert svc.requests == 2
     assert client.get("http://reviews.prod/stream?chunks=9&delay=0.02").status_code == 200
     assert svc.requests == 4
-    assert [each.failures for each in lb.balancer.states()] == [0, 0]  # a body cut short by us is no fault of theirs
+    assert [each.failures for each in service_of(lb).balancer.states()] == [
+        0,
+        0,
+    ]  # a body cut short by us is no fault of theirs
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -228,7 +232,7 @@ def test_a_reset_is_requests_connection_error(session, raw, balance):
         session(lb).get(URL)
     assert "disconnected" in caught.value.__notes__[1]
     assert [server.delivered for server in servers] == [1, 1, 1]
-    assert [each.failures for each in lb.balancer.states()] == [1, 1, 1]
+    assert [each.failures for each in service_of(lb).balancer.states()] == [1, 1, 1]
     with pytest.raises(requests.ConnectionError):
         session(lb).post(URL, data=b"pay")
     assert sum(server.delivered for server in servers) == 4

@@ -10,6 +10,7 @@ from tests.adapters_requests.conftest import URL, in_flight, state
 from urllib3.util import Timeout
 
 from kubelb.adapters._requests.bounds import Bounds, Limits
+from kubelb.service import service_of
 
 MARGIN = 1.5
 """Seconds that a busy machine may add."""
@@ -92,7 +93,7 @@ def test_a_read_timeout_goes_on_elsewhere_within_the_largest_part(session, raw, 
     client = session(lb)
     with pytest.raises(requests.ReadTimeout):
         client.post(URL, timeout=(5.0, 0.2))
-    assert sum(each.failures for each in lb.balancer.states()) == 1
+    assert sum(each.failures for each in service_of(lb).balancer.states()) == 1
 
 
 def test_dripping_headers_are_bounded(session, raw, balance):

@@ -13,6 +13,7 @@ from tests.adapters_requests.conftest import URL, Session, in_flight, state
 
 from kubelb import LoadBalancer, Retry
 from kubelb.adapters.requests import mount
+from kubelb.service import service_of
 
 
 def test_a_generator_is_sent_once(session, raw, balance):
@@ -119,7 +120,7 @@ def test_a_body_that_cannot_be_produced_blames_nobody(session, raw, balance):
         client.put(URL, data=produce(KeyError("mine")))
     with pytest.raises(requests.ConnectionError, match="disk"):
         client.put(URL, data=produce(OSError("disk")))
-    assert [each.failures for each in lb.balancer.states()] == [0, 0]
+    assert [each.failures for each in service_of(lb).balancer.states()] == [0, 0]
     assert in_flight(lb) == 0
 
 

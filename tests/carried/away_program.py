@@ -30,6 +30,7 @@ from kubelb.adapters import grpc as balanced
 from kubelb.adapters.httpx import Transport
 from kubelb.adapters.requests import mount
 from kubelb.cli import main
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
 PATIENCE = 20.0
@@ -88,7 +89,7 @@ def in_child():
             if not child:
                 heard = threading.Event()
                 ear = type("Ear", (), {"heard": lambda _, __: heard.set() if len(lb.endpoints()) == 2 else None})()
-                lb.on_change(ear.heard)
+                service_of(lb).on_change(ear.heard)
                 lb.endpoints()
                 os.write(tell, b"listens")
                 heard.wait(PATIENCE)

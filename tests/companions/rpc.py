@@ -11,6 +11,7 @@ from tests.spelled import spelled
 from tests.waiting import until
 
 import kubelb
+from kubelb.service import service_of
 from kubelb.testing import Backend, LocalCluster, Service
 
 Handlers = dict[str, Any]
@@ -36,7 +37,7 @@ def serving(grpc: Register | bool, replicas: int = 3, **options: Any) -> Iterato
         with kubelb.LoadBalancer(target(service), policy="round_robin", **spelled(options)) as lb:
             yield service, lb
             gc.collect()
-            assert until(lambda: in_flight(lb) == 0), lb.balancer.states()
+            assert until(lambda: in_flight(lb) == 0), service_of(lb).balancer.states()
 
 
 def target(service: Service) -> str:

@@ -15,6 +15,7 @@ from tests.companions.pods import counts, in_flight, serving
 import kubelb
 from kubelb.adapters import httpx as adapter
 from kubelb.adapters import httpx2 as twin
+from kubelb.service import service_of
 from kubelb.testing import Service
 
 MESSAGES: Any = [{"role": "user", "content": "what is it?"}]
@@ -140,7 +141,7 @@ def test_events(sdk, client, service, lb):
     with sdk.ask(llm, stream=True) as events:
         next(iter(events))
     assert in_flight(lb) == 0
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 def test_a_stream_that_breaks(sdk, client, service, lb):

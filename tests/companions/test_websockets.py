@@ -13,6 +13,7 @@ from wsproto import ConnectionType, WSConnection, events
 
 import kubelb
 from kubelb.adapters.httpx import async_mounts, mounts
+from kubelb.service import service_of
 
 URL = "ws://chat.prod/room"
 
@@ -112,7 +113,7 @@ def test_ends(pods, lb):
             raise ZeroDivisionError
         assert sum(pod.opened for pod in pods) == 3
     assert in_flight(lb) == 0
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 def test_asyncio(pods, lb):

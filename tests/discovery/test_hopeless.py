@@ -118,8 +118,8 @@ def test_only_the_first_call_waits(cluster, prefix):
     options = {"kubeconfig": cluster.kubeconfig, "nameserver": cluster.dns.address}
     try:
         with LoadBalancer(prefix + "reviews.prod:http", ready_timeout=20.0, **spelled(options)) as lb:
-            lb.feed()
-            wait_for(lambda: "not allowed" in lb.health().error and not lb.feed().source.waiting, 20.0)
+            service_of(lb).feed()
+            wait_for(lambda: "not allowed" in lb.health().error and not service_of(lb).feed().source.waiting, 20.0)
             service_of(lb).readiness.timeout = 0.5
             with pytest.raises(NotReady, match="not allowed to list"):
                 ask(lb)
@@ -151,7 +151,7 @@ def test_calls_whose_time_is_shorter_than_the_wait(cluster):
         with LoadBalancer(
             "kube:///reviews.prod:http", ready_timeout=60.0, discovery=DiscoveryOptions(kubeconfig=cluster.kubeconfig)
         ) as lb:
-            lb.feed()
+            service_of(lb).feed()
             wait_for(lambda: "not allowed" in lb.health().error, 20.0)
             for _ in range(2):
                 with pytest.raises(DeadlineExceeded, match="not allowed to list"):

@@ -46,9 +46,10 @@ def test_no_request_pays_for_imports(target, there):
     """
     code = (
         f"import sys, kubelb, kubelb.discovery.select as select; lb = kubelb.LoadBalancer({target!r})\n"
+        "service = kubelb.service.service_of(lb)\n"
         f"print(*(name for name in {HEAVY!r} if name in sys.modules))\n"
         "before = set(sys.modules)\n"
-        "select.source_for(lb.target, lb._service.placing.options, lb._clock, lb._emit)\n"
+        "select.source_for(lb.target, service.placing.options, service._clock, service._emit)\n"
         "print(*(name for name in sys.modules if name not in before and name.startswith('kubelb')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -90,8 +91,9 @@ def test_a_pod_does_not_pay_for_kubeconfigs_and_proxies(where):
     pod = where != "a laptop"
     code = (
         "import sys, kubelb, kubelb.discovery.select as select; lb = kubelb.LoadBalancer('reviews.prod:http')\n"
+        "service = kubelb.service.service_of(lb)\n"
         f"loaded = lambda: [name for name in {LAPTOP!r} if 'kubelb.discovery.kube.' + name in sys.modules]\n"
-        "first = loaded(); select.source_for(lb.target, lb._service.placing.options, lb._clock, lb._emit)\n"
+        "first = loaded(); select.source_for(lb.target, service.placing.options, service._clock, service._emit)\n"
         "import kubelb.discovery.kube.sharing as sharing; sharing.after_fork_in_child()\n"
         "print(*first) if first == loaded() else print('more', *loaded())"
     )

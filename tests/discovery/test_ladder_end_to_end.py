@@ -14,6 +14,7 @@ from kubelb import DiscoveryOptions, LoadBalancer, NotReady, TargetError
 from kubelb.clock import monotonic
 from kubelb.core.events import SourceChanged
 from kubelb.discovery.ladder.choice import PATIENCE
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
 from .test_stop import AT_ONCE, wait_for
@@ -130,7 +131,7 @@ def test_later_under_traffic(cluster, svc):
 
     with Balancer("reviews.prod:http", cluster) as lb:
         lb.wait_ready()
-        states = {state.endpoint.address: state for state in lb.balancer.states()}
+        states = {state.endpoint.address: state for state in service_of(lb).balancer.states()}
         thread = threading.Thread(target=traffic, args=(lb,))
         thread.start()
         try:
@@ -154,7 +155,7 @@ def test_later_under_traffic(cluster, svc):
             thread.join(5)
         assert not failures
         assert calls[0] > 10
-        after = {state.endpoint.address: state for state in lb.balancer.states()}
+        after = {state.endpoint.address: state for state in service_of(lb).balancer.states()}
         assert all(after[address] is state for address, state in states.items())
         assert not any(state.in_flight for state in after.values())
 
@@ -261,7 +262,7 @@ def test_what_dns_knows_is_told_where_slices_are_forbidden(cluster, svc):
     """A wrong port name, and no Role: NotReady says both."""
     cluster.api.forbid()
     with Balancer("reviews.prod:htttp", cluster) as lb:
-        lb.feed()
+        service_of(lb).feed()
         wait_for(lambda: "no port 'htttp' of it" in lb.health().error, 20.0)
         with pytest.raises(NotReady, match=r"not allowed to list .*no port 'htttp' of it"):
             lb.wait_ready(0.05)
@@ -325,7 +326,7 @@ def test_what_has_no_ladder(cluster, svc):
         ("reviews.prod:http", only_here),
     ):
         with Balancer(target, cluster, **options) as lb:
-            lb.feed()
+            service_of(lb).feed()
             wait_for(lambda lb=lb: "connection refused" in lb.health().error, 20.0)
             with pytest.raises(NotReady, match="connection refused"):
                 lb.wait_ready(0.05)
@@ -338,7 +339,7 @@ def test_both_away(cluster, svc):
     cluster.api.down()
     cluster.dns.down()
     with Balancer("reviews.prod:http", cluster) as lb:
-        lb.feed()
+        service_of(lb).feed()
         wait_for(lambda: "no nameserver has an answer" in lb.health().error)
         with pytest.raises(NotReady, match="connection refused; no nameserver has an answer"):
             lb.wait_ready(0.05)
@@ -357,7 +358,7 @@ def test_close_at_once_in_any_state(cluster, svc):
         cluster.dns.freeze()
     for silent in (cluster.api, cluster.dns):
         lb = Balancer("reviews.prod:http", cluster)
-        lb.feed()
+        service_of(lb).feed()
         wait_for(lambda: len(cluster.dns.questions) > 0)
         assert elapsed(lb.close).own < AT_ONCE
         silent.thaw()

@@ -158,14 +158,18 @@ def test_hosts(mounted, tmp_path):
     """http://reviews/ is served beside the long names, and alone for as long as the namespace is in a kubeconfig."""
     full = {b"reviews", b"reviews.team-a", b"reviews.team-a.svc", b"reviews.team-a.svc.cluster.local"}
     with LoadBalancer("reviews:http") as lb:
-        assert service_hosts(lb.target, lb.cluster_domain, None, lb.own_namespace) == full
+        service = service_of(lb)
+        assert service_hosts(lb.target, service.cluster_domain, None, service.own_namespace) == full
     with LoadBalancer("reviews:http", discovery=DiscoveryOptions(kubeconfig=str(tmp_path / "c"))) as lb:
-        assert service_hosts(lb.target, lb.cluster_domain, None, lb.own_namespace) == {b"reviews"}
+        service = service_of(lb)
+        assert service_hosts(lb.target, service.cluster_domain, None, service.own_namespace) == {b"reviews"}
     with LoadBalancer("reviews.team-a:http") as lb:
-        assert service_hosts(lb.target, lb.cluster_domain, None, lb.own_namespace) == full - {b"reviews"}
+        service = service_of(lb)
+        assert service_hosts(lb.target, service.cluster_domain, None, service.own_namespace) == full - {b"reviews"}
     with LoadBalancer("https://reviews.a.svc.corp.example:8443/") as lb:
-        assert lb.cluster_domain == "corp.example"
-        assert b"reviews.a.svc.corp.example" in service_hosts(lb.target, lb.cluster_domain, None)
+        service = service_of(lb)
+        assert service.cluster_domain == "corp.example"
+        assert b"reviews.a.svc.corp.example" in service_hosts(lb.target, service.cluster_domain, None)
 
 
 def test_a_request_to_the_short_name(mounted):
@@ -212,14 +216,14 @@ def test_a_kubeconfig_that_comes_later_counts(mounted, tmp_path, monkeypatch, ca
     with LoadBalancer("reviews:http", discovery=DiscoveryOptions(kubeconfig=str(path)), ready_timeout=0.2) as lb:
         with pytest.raises(NotReady, match="there is no kubeconfig at"):
             lb.call(lambda attempt: attempt)
-        assert lb._first_wait() == 0.0
+        assert service_of(lb)._first_wait() == 0.0
         config(path, "a", a="late")
         if asked:
             lb.resync_now()
         until(lambda: lb.health().synced)
         assert lb.call(lambda attempt: attempt.endpoint.authority) == "127.0.0.1:8080"
         assert lb.health().error == ""
-        assert lb._first_wait() == 0.2
+        assert service_of(lb)._first_wait() == 0.2
     assert "reviews.late:http: discovery is back after" in caplog.text
 
 

@@ -16,6 +16,7 @@ from kubelb.discovery.kube.reducer import Reducer
 from kubelb.discovery.special import special
 from kubelb.discovery.static import StaticDiscovery
 from kubelb.model import Endpoint
+from kubelb.service import service_of
 from kubelb.target import parse_target
 from kubelb.testing import LocalCluster
 
@@ -213,7 +214,7 @@ def test_a_seed_that_is_refused_is_none(tmp_path):
     """Calls wait for the first sync as without one, and are told what discovery is stuck on."""
     options = {"kubeconfig": str(tmp_path / "none"), "ready_timeout": 0.05}
     with LoadBalancer("reviews.prod:http", **spelled(options, seed=["169.254.169.254:80"])) as lb:
-        assert lb.balancer.version is None
+        assert service_of(lb).balancer.version is None
         with pytest.raises(
             NotReady, match="no endpoints are known from endpointslices, by an error in the configuration: "
         ):

@@ -17,6 +17,7 @@ import kubelb
 from kubelb.core.state import EndpointState
 from kubelb.model import Request, Snapshot
 from kubelb.policies import Members, Picker, Policy
+from kubelb.service import service_of
 from kubelb.testing import LocalCluster
 
 __all__ = ["ADAPTERS", "CLIENTS", "InOrder", "Scene"]
@@ -84,8 +85,8 @@ class Scene:
             "rng": Random(7),
         } | options
         self.lb = kubelb.LoadBalancer(f"static:///{','.join(addresses)}", **spelled(options))
-        self._all = self.lb.balancer.snapshot.endpoints
-        self.states = self.lb.balancer.states()
+        self._all = service_of(self.lb).balancer.snapshot.endpoints
+        self.states = service_of(self.lb).balancer.states()
         self.client = self.kind(self.lb)
         self.client.connected(len(self.pods) if connected is None else connected)
 
@@ -126,7 +127,7 @@ class Scene:
         """Discovery says that these are the endpoints."""
         addresses = {pod.address for pod in pods}
         kept = tuple(endpoint for endpoint in self._all if endpoint.authority in addresses)
-        self.lb._publish(Snapshot((self.lb.balancer.version or 0) + 1, kept))
+        service_of(self.lb)._publish(Snapshot((service_of(self.lb).balancer.version or 0) + 1, kept))
 
     # What is left
 
@@ -147,7 +148,7 @@ class Scene:
     def nothing_in_flight(self) -> bool:
         """As far as the load balancer knows, endpoints that are gone included, and its limits."""
         gc.collect()
-        limiter = self.lb.balancer.limiter
+        limiter = service_of(self.lb).balancer.limiter
         counted = limiter is not None and (limiter.requests or limiter.retries or limiter.pending)
         return not counted and not any(state.in_flight for state in self.states)
 

@@ -15,6 +15,7 @@ from tests.faults.scene import ADAPTERS, CLIENTS, Scene
 from tests.waiting import until
 
 import kubelb
+from kubelb.service import service_of
 
 each_client = pytest.mark.parametrize(
     "kind",
@@ -83,7 +84,7 @@ def test_waiting_for_a_connection_is_limited(stage: Stage, kind: type[Client]) -
     scene = stage(kind, replicas=1)
     with hole() as scene.first:
         scene.begin(connected=0, limits=kubelb.ConcurrencyLimits(max_pending=1))
-        limiter = scene.lb.balancer.limiter
+        limiter = service_of(scene.lb).balancer.limiter
         assert limiter is not None
         going = scene.client.begin(Ask(Allowed.NO, deadline=0.5))
         assert until(lambda: len(limiter.pending) == 1, 10.0)

@@ -64,19 +64,19 @@ class Balancer(LoadBalancer):
     @property
     def used(self) -> set[str]:
         """The addresses that are picked from, without their port."""
-        snapshot = self.balancer.snapshot
+        snapshot = service_of(self).balancer.snapshot
         return {endpoint.ip for endpoint in snapshot.endpoints} if snapshot else set()
 
     @property
     def authorities(self) -> set[str]:
         """The same as ip:port."""
-        snapshot = self.balancer.snapshot
+        snapshot = service_of(self).balancer.snapshot
         return {endpoint.authority for endpoint in snapshot.endpoints} if snapshot else set()
 
     @property
     def parked(self) -> set[str]:
         """The addresses that are known and not picked from now."""
-        snapshot = self.balancer.snapshot
+        snapshot = service_of(self).balancer.snapshot
         return {endpoint.ip for endpoint in snapshot.parked} if snapshot else set()
 
     @property

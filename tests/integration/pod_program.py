@@ -11,6 +11,7 @@ import sys
 import threading
 
 import kubelb
+from kubelb.service import service_of
 
 
 def main(target: str) -> None:
@@ -18,7 +19,7 @@ def main(target: str) -> None:
     with kubelb.LoadBalancer(target) as lb:
         lb.resync_now()  # begins
         for _ in sys.stdin:
-            snapshot = lb.balancer.snapshot
+            snapshot = service_of(lb).balancer.snapshot
             health = lb.health()
             known = {
                 "used": sorted(endpoint.ip for endpoint in snapshot.endpoints) if snapshot else [],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubelb import NoEndpoints
+from kubelb.service import service_of
 
 from .balancers import Balancers
 from .cluster import Cluster
@@ -124,7 +125,7 @@ def test_local_traffic_stays_on_the_node(balancers: Balancers, cluster: Cluster,
     cluster.set_ready(ns, "web-1", False)
     lb.wait_used(TWO)
     cluster.terminate(ns, "web-2")
-    wait_for(lambda: any(endpoint.terminating for endpoint in lb.balancer.snapshot.endpoints))  # type: ignore[union-attr]
+    wait_for(lambda: any(endpoint.terminating for endpoint in service_of(lb).balancer.snapshot.endpoints))  # type: ignore[union-attr]
     assert lb.used == {TWO}
     cluster.delete_pod(ns, "web-2")
     lb.wait_used()

@@ -14,6 +14,7 @@ import pytest
 
 from kubelb.discovery.kube.steps import Reply
 from kubelb.discovery.kube.transport import Transport
+from kubelb.service import service_of
 
 from .balancers import Balancer, Balancers
 from .cluster import Cluster
@@ -88,7 +89,7 @@ def test_thirty_services_come_back_soon_and_in_turn(
         way = control_plane.kubeconfig(tmp_path / kind)
         fleet.lbs = [balancers(f"kube:///{name}.{where}:http", kubeconfig=way) for name, where in fleet.names]
         for number, lb in enumerate(fleet.lbs):
-            lb.feed()
+            service_of(lb).feed()
             lb.wait_used(f"10.244.1.{number}", timeout=60.0)
     with control_plane.second_api_server() as other:
         control_plane.kill_api_server()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubelb import NoEndpoints, UnknownService
+from kubelb.service import service_of
 
 from .balancers import Balancers, threads
 from .cluster import SERVICE_LABEL, Cluster
@@ -72,12 +73,12 @@ def test_a_pod_that_returns_on_the_same_address_is_another_endpoint(
 ) -> None:
     """An address that is given to a new pod starts with a clean record, because the uid differs."""
     lb = balancers.ready(web, ONE, TWO)
-    before = {endpoint.uid for endpoint in lb.balancer.snapshot.endpoints}  # type: ignore[union-attr]
+    before = {endpoint.uid for endpoint in service_of(lb).balancer.snapshot.endpoints}  # type: ignore[union-attr]
     cluster.delete_pod(ns, "web-1")
     cluster.pod(ns, "web-1", ONE, WEB, "node-a")
 
     def after() -> set[str]:
-        return {endpoint.uid for endpoint in lb.balancer.snapshot.endpoints}  # type: ignore[union-attr]
+        return {endpoint.uid for endpoint in service_of(lb).balancer.snapshot.endpoints}  # type: ignore[union-attr]
 
     wait_for(lambda: lb.used == {ONE, TWO} and len(before & after()) == 1)
     assert [view.state for view in lb.endpoints() if view.address == f"{ONE}:8080"] == ["warming"]

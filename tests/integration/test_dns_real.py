@@ -12,6 +12,7 @@ import pytest
 
 from kubelb import NoEndpoints
 from kubelb.core.events import DiscoveryRecovered, Skipped
+from kubelb.service import service_of
 
 from .balancers import Balancer, Balancers
 from .cluster import SERVICE_LABEL, Cluster
@@ -60,7 +61,7 @@ def ready(balancers: Balancers) -> Callable[..., Balancer]:
 
     def make(target: str, *addresses: str, **options: object) -> Balancer:
         made = balancers(target, **options)
-        made.feed()
+        service_of(made).feed()
         made.wait_used(*addresses)
         return made
 
@@ -74,8 +75,8 @@ def test_srv_and_a_records_give_the_ready_pods(ready: Callable[..., Balancer], n
     """Address and port by SRV, with the pod's name; by A the address, and the port of the target."""
     by_srv, by_a = ready(names.srv(web), ONE, TWO), ready(names.a(web, 9090), ONE, TWO)
     assert by_srv.authorities == {f"{ONE}:8080", f"{TWO}:8080"}
-    assert {endpoint.hostname for endpoint in by_srv.balancer.snapshot.endpoints} == {"web-1", "web-2"}  # type: ignore[union-attr]
-    assert {endpoint.weight for endpoint in by_srv.balancer.snapshot.endpoints} == {1.0}  # type: ignore[union-attr]
+    assert {endpoint.hostname for endpoint in service_of(by_srv).balancer.snapshot.endpoints} == {"web-1", "web-2"}  # type: ignore[union-attr]
+    assert {endpoint.weight for endpoint in service_of(by_srv).balancer.snapshot.endpoints} == {1.0}  # type: ignore[union-attr]
     assert by_a.authorities == {f"{ONE}:9090", f"{TWO}:9090"}
     for lb, source in ((by_srv, "dns+srv"), (by_a, "dns")):
         assert (lb.health().source, lb.health().synced, lb.health().error) == (source, True, "")
@@ -256,7 +257,7 @@ def test_asked_while_nobody_is_there(balancers: Balancers, control_plane: Contro
     """Started while CoreDNS is away: NotReady names the server and the cure; it is used as soon as it is there."""
     control_plane.dns.kill()
     lb = balancers(names.srv(web))
-    lb.feed()
+    service_of(lb).feed()
     lb.wait_told(f"{names.server}: connection refused")
     assert "NetworkPolicy" in lb.health().cure
     assert control_plane.dns.alive

@@ -15,6 +15,7 @@ import pytest
 from kubelb import Attempt
 from kubelb.core.events import SourceChanged
 from kubelb.discovery.ladder.choice import PATIENCE
+from kubelb.service import service_of
 
 from .access import Access
 from .backends import Backends
@@ -86,14 +87,14 @@ def test_api_server_gone_at_the_start(
     with calls(lb) as errors:
         lb.wait_ready(10.0)
         assert (lb.used, lb.health().source) == ({ONE, TWO}, "dns+srv")
-        before = {state.endpoint.address: state for state in lb.balancer.states()}
+        before = {state.endpoint.address: state for state in service_of(lb).balancer.states()}
         control_plane.restart_api_server()
         lb.resync_now()
         wait_for(lambda: lb.health().source == "endpointslices", 60.0)
         lb.wait_well(60.0)
     assert not errors
     assert steps(lb) == [("dns+srv", "endpointslices", "unreachable"), ("endpointslices", "dns+srv", "recovered")]
-    after = {state.endpoint.address: state for state in lb.balancer.states()}
+    after = {state.endpoint.address: state for state in service_of(lb).balancer.states()}
     assert after == before
     assert {state.endpoint.zone for state in after.values()} == {"zone-a"}
 
@@ -105,13 +106,13 @@ def test_api_server_gone_later(
     lb = ladder(web)
     lb.wait_ready(30.0)
     lb.wait_used(ONE, TWO)
-    before = {state.endpoint.address: state for state in lb.balancer.states()}
+    before = {state.endpoint.address: state for state in service_of(lb).balancer.states()}
     with calls(lb) as errors:
         control_plane.kill_api_server()
         lb.wait_told("refused")
         wait_for(lambda: lb.health().source == "dns+srv", PATIENCE + 20.0)
         assert lb.health().fallback.startswith("unreachable: ")
-        assert {state.endpoint.address: state for state in lb.balancer.states()} == before
+        assert {state.endpoint.address: state for state in service_of(lb).balancer.states()} == before
         assert {view.pod for view in lb.endpoints()} == {"web-1", "web-2"}
         control_plane.restart_api_server()
         lb.resync_now()
@@ -120,7 +121,7 @@ def test_api_server_gone_later(
         assert lb.health().fallback == ""
     assert not errors
     assert steps(lb) == [("dns+srv", "endpointslices", "unreachable"), ("endpointslices", "dns+srv", "recovered")]
-    assert {state.endpoint.address: state for state in lb.balancer.states()} == before
+    assert {state.endpoint.address: state for state in service_of(lb).balancer.states()} == before
 
 
 def test_no_permission_but_dns(

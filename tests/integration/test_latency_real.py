@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import urllib3
 
+from kubelb.service import service_of
+
 from .balancers import Balancer, Balancers
 from .cluster import Cluster
 from .processes import wait_for
@@ -136,12 +138,12 @@ def test_a_burst_of_changes_is_seen_in_time(balancers: Balancers, cluster: Clust
     rounds: list[Round] = []
     with control(cluster, ns, *addresses) as bare:
         while len(rounds) < ROUNDS and not any(each.counted <= BURST for each in rounds):
-            before, began = lb.balancer.version or 0, time.monotonic()
+            before, began = service_of(lb).balancer.version or 0, time.monotonic()
             slowest = Round(0.0, 0.0)
             for ready in (False, True):
                 slowest = Round(*map(max, slowest, burst(lb, cluster, ns, bare, addresses, ready)))
             rounds.append(slowest)
-            snapshots = (lb.balancer.version or 0) - before
+            snapshots = (service_of(lb).balancer.version or 0) - before
             figure(
                 f"{PODS} changes at once: the last after {slowest.whole * 1000:.0f} ms, {slowest.behind * 1000:.0f} ms"
                 f" behind a bare watch; {snapshots} snapshots for {2 * PODS}"

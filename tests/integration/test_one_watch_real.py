@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kubelb.discovery.kube.transport import Transport
+from kubelb.service import service_of
 
 from .access import READ_SLICES, Access, wait_may
 from .api import ApiError
@@ -50,7 +51,7 @@ def test_twelve_services_are_one_watch(
         cluster.write_slice(ns, name, f"{name}-a", [f"10.244.1.{number}"])
     lbs = {name: balancers(f"kube:///{name}.{ns}:http") for name in names}
     for lb in lbs.values():
-        lb.feed()
+        service_of(lb).feed()
     for number, name in enumerate(names):
         lbs[name].wait_used(f"10.244.1.{number}")
     wait_for(lambda: watching() == 1, what="one watch")
@@ -74,7 +75,7 @@ def test_twelve_services_are_one_watch(
             name = dice.choice(names)
             lbs[name].close()
             lbs[name] = balancers(f"kube:///{name}.{ns}:http")
-            lbs[name].feed()
+            service_of(lbs[name]).feed()
             stop.wait(dice.choice([0.0, 0.05, 0.3]))
     finally:
         stop.set()

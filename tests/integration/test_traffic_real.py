@@ -14,6 +14,7 @@ import pytest
 
 from kubelb import EndpointView
 from kubelb.policies import PeakEwma
+from kubelb.service import service_of
 
 from .backends import Backends
 from .balancers import Balancer, Balancers
@@ -97,7 +98,8 @@ def test_a_crashed_pod_is_noticed_by_nobody(
     dead = view_of(lb, name)
     figure(f"{dead.failures} attempts wasted on it in 3 s, {at_work} were under way; then it was {dead.state}")
     assert dead.failures <= at_work + 20  # fewer than were at work: on a connection used before, a reset blames nobody
-    if not isinstance(lb.balancer.policy, PeakEwma):  # which avoids it as slow, before it has failed five times
+    policy = service_of(lb).balancer.policy
+    if not isinstance(policy, PeakEwma):  # which avoids it as slow, before it has failed five times
         assert dead.state == "ejected"
     fleet.forget(name)
     lb.wait_used(*fleet.addresses)

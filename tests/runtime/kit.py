@@ -10,7 +10,7 @@ from tests.spelled import spelled
 from core.kit import pods
 from kubelb import LoadBalancer
 from kubelb.model import Endpoint, Health, Snapshot
-from kubelb.service import service_of
+from kubelb.service import Service, service_of
 
 
 class Source:
@@ -94,8 +94,9 @@ def no_threads_left() -> Iterator[None]:
     until(lambda: set(threading.enumerate()) <= before)
 
 
-def in_flight(lb: LoadBalancer) -> int:
+def in_flight(lb: LoadBalancer | Service) -> int:
     """Requests in flight as endpoints and limits know of them, and calls that wait for endpoints."""
-    limiter = lb.balancer.limiter
+    service = service_of(lb) if isinstance(lb, LoadBalancer) else lb
+    limiter = service.balancer.limiter
     counted = len(limiter.requests) + len(limiter.retries) + len(limiter.pending) if limiter else 0
-    return counted + sum(state.in_flight for state in lb.balancer.states())
+    return counted + sum(state.in_flight for state in service.balancer.states())

@@ -114,7 +114,7 @@ def said(error: Exception, deadline: float, took: float) -> tuple[int, int, int,
 
     with pytest.raises(type(error)):
         lb.call(fn, deadline=deadline)
-    (state,) = lb.balancer.states()
+    (state,) = service_of(lb).balancer.states()
     return state.failures, state.silent, state.successes, state.cost
 
 
@@ -143,7 +143,7 @@ def test_an_application_error_is_the_applications() -> None:
     with pytest.raises(ValueError, match="bad input"):
         both(lb, script, idempotent=True)
     assert len(script.once()) == 1
-    assert sum(state.failures for state in lb.balancer.states()) == 0
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 0
 
 
 def test_a_pod_on_which_everything_raises_draws_no_traffic() -> None:
@@ -191,7 +191,7 @@ def test_classify_says_what_is_a_refusal() -> None:
     assert both(lb, Script("missing"), classify=lambda *_: refusal) == "missing"
     with pytest.raises(KeyError):
         both(lb, Script(KeyError("x")), classify=lambda *_: refusal)
-    states = lb.balancer.states()
+    states = service_of(lb).balancer.states()
     assert sum(state.refusals for state in states) == sum(state.successes for state in states) == 2 * 2
 
 
@@ -211,7 +211,7 @@ def test_classify_judges_results_and_errors_and_may_use_constants() -> None:
     assert both(lb, Script("bad"), classify=classify) == "bad"
     assert both(lb, Script("given up"), classify=classify) == "given up"
     assert bad.value is bad.lease is CANCELLED.value is CANCELLED.lease is None
-    assert sum(state.failures for state in lb.balancer.states()) == 2 * 3
+    assert sum(state.failures for state in service_of(lb).balancer.states()) == 2 * 3
 
 
 @pytest.mark.parametrize("end", ["result", ConnectionRefusedError()])
@@ -307,10 +307,10 @@ def test_a_retry_that_ends_while_an_answer_is_thrown_away(world: str) -> None:
 
     def acall() -> None:
         with asyncio.Runner() as runner:
-            runner.run(lb.arun(IDEMPOTENT, asend, discard=adiscard))
+            runner.run(service_of(lb).arun(IDEMPOTENT, asend, discard=adiscard))
 
     with pytest.raises((KeyboardInterrupt, asyncio.CancelledError)) as caught:
-        lb.run(IDEMPOTENT, send, discard=discard) if world == "threads" else acall()
+        service_of(lb).run(IDEMPOTENT, send, discard=discard) if world == "threads" else acall()
     assert caught.value.__traceback__ is not None
     assert len(thrown) == 1
     assert in_flight(lb) == 0
@@ -387,14 +387,14 @@ def test_a_key_goes_to_the_policy() -> None:
     """The request that a picker sees carries key and idempotence."""
     lb = LoadBalancer(STATIC)
     seen: list[tuple[Any, bool]] = []
-    pick = lb.balancer._picker.pick
+    pick = service_of(lb).balancer._picker.pick
 
     class Watching:
         def pick(self, request: Any, now: float) -> Any:
             seen.append((request.key, request.idempotent))
             return pick(request, now)
 
-    lb.balancer._picker = Watching()
+    service_of(lb).balancer._picker = Watching()
     both(lb, Script(1), key="user-7")
     both(lb, Script(1), idempotent=True)
     assert seen == [("user-7", False)] * 2 + [(None, True)] * 2

@@ -47,7 +47,7 @@ def test_the_child_goes_on_with_a_source_of_its_own() -> None:
         source = Source()
         lb = balancer(source)
         lb.wait_ready()
-        held = [lb.balancer.pick() for _ in range(5)]
+        held = [service_of(lb).balancer.pick() for _ in range(5)]
 
         def child() -> None:
             assert in_flight(lb) == 0
@@ -87,7 +87,7 @@ def test_a_lock_held_by_another_thread_does_not_hang_the_child() -> None:
         source = Source()
         lb = balancer(source)
         lb.wait_ready()
-        opening, budget = service_of(lb).opening, lb._budget
+        opening, budget = service_of(lb).opening, service_of(lb)._budget
         feed = opening.now
         assert feed is not None
         assert budget is not None
@@ -96,9 +96,9 @@ def test_a_lock_held_by_another_thread_does_not_hang_the_child() -> None:
         def hold() -> None:
             with (
                 opening._lock,
-                lb.balancer._lock,
+                service_of(lb).balancer._lock,
                 budget._lock,
-                lb._telling._log._lock,
+                service_of(lb)._telling._log._lock,
                 feed._lock,
                 feed._worker._wakeup,
             ):
@@ -147,7 +147,7 @@ def test_a_child_never_used_needs_no_restart() -> None:
 
     def child() -> None:
         assert service_of(lb).opening.now is None
-        assert lb.balancer._errand is None
+        assert service_of(lb).balancer._errand is None
         lb.wait_ready(5)
         lb.close()
 

@@ -13,6 +13,7 @@ PROGRAM = textwrap.dedent(
     import kubelb
     import tenacity  # at the first retry otherwise: the import system's own callbacks tell of interrupts, not ours
     from kubelb.core import Phase
+    from kubelb.service import service_of
 
     lb = kubelb.LoadBalancer(
         "static:///10.0.0.1:80,10.0.0.2:80,10.0.0.3:80,10.0.0.4:80",
@@ -26,7 +27,8 @@ PROGRAM = textwrap.dedent(
             },
         }[sys.argv[1]],
     )
-    limiter = lb.balancer.limiter
+    balancer = service_of(lb).balancer
+    limiter = balancer.limiter
     interrupts = calls = armed = 0
 
     def fn(attempt):
@@ -78,7 +80,7 @@ PROGRAM = textwrap.dedent(
             armed = 0
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
-    flying = sum(state.in_flight for state in lb.balancer.states())
+    flying = sum(state.in_flight for state in balancer.states())
     if limiter:
         flying += len(limiter.requests) + len(limiter.retries) + len(limiter.pending)
     time.sleep(0.06)
@@ -89,8 +91,8 @@ PROGRAM = textwrap.dedent(
         time.sleep(1.1)
         for _ in range(40):
             well()
-    phases = {state.phase for state in lb.balancer.states()}
-    circuits = {view.circuit for view in lb.endpoints()} | {lb.balancer.circuit}
+    phases = {state.phase for state in balancer.states()}
+    circuits = {view.circuit for view in lb.endpoints()} | {balancer.circuit}
     lb.close()
     print(interrupts, calls, flying, phases == {Phase.ACTIVE} and circuits <= {"closed", ""})
     """

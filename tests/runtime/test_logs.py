@@ -12,6 +12,7 @@ import pytest
 from core.kit import Clock, pods
 from kubelb import LoadBalancer, UnknownService
 from kubelb.core import events
+from kubelb.service import service_of
 from kubelb.telemetry.logs import QUIET, REMEMBERED, LogSink
 
 from .kit import Source, balancer, until
@@ -235,8 +236,8 @@ def test_an_ejection_is_seen_in_the_log(heard: pytest.LogCaptureFixture) -> None
         raise ConnectionResetError
 
     for _ in range(5):
-        state = lb.balancer.states()[0]
-        lb.balancer._picker = type("P", (), {"pick": lambda self, request, now, state=state: state})()
+        state = service_of(lb).balancer.states()[0]
+        service_of(lb).balancer._picker = type("P", (), {"pick": lambda self, request, now, state=state: state})()
         with pytest.raises(ConnectionResetError):
             lb.call(fn)
     lines = [record.getMessage() for record in heard.records]
@@ -268,7 +269,8 @@ def test_without_logging_configured_nothing_is_written() -> None:
         "import kubelb\n"
         "lb = kubelb.LoadBalancer('static:///10.0.0.1:80')\n"
         "from kubelb.core.events import BudgetExhausted\n"
-        "lb._emit(BudgetExhausted('s', 'x'))\n"
+        "from kubelb.service import service_of\n"
+        "service_of(lb)._emit(BudgetExhausted('s', 'x'))\n"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stderr == ""

@@ -10,6 +10,7 @@ import pytest
 import tenacity
 
 from kubelb import Attempt, LoadBalancer, NeverSent, Outcome, Retry, Sent, Verdict
+from kubelb.service import service_of
 
 from .kit import in_flight
 from .test_calls import STATIC, Script, both
@@ -44,11 +45,11 @@ def test_what_it_was_raised_from_is_what_the_caller_gets() -> None:
     """With notes on the other tries; each went to another endpoint, and each of those has failed."""
     lb = LoadBalancer(STATIC, retry=QUICK)
     for run in (lambda: lb.call(refuse), lambda: asyncio.run(lb.acall(later(refuse)))):
-        before = sum(state.failures for state in lb.balancer.states())
+        before = sum(state.failures for state in service_of(lb).balancer.states())
         with pytest.raises(ConnectionRefusedError) as caught:
             run()
         assert [note.rpartition(" ")[2] for note in caught.value.__notes__] == ["ConnectionRefusedError"] * 2
-        assert sum(state.failures for state in lb.balancer.states()) - before == 3
+        assert sum(state.failures for state in service_of(lb).balancer.states()) - before == 3
         assert in_flight(lb) == 0
 
 

@@ -18,6 +18,7 @@ from kubelb.adapters import grpc as over_grpc
 from kubelb.adapters.grpc import aio
 from kubelb.adapters.httpx import AsyncTransport, Transport
 from kubelb.adapters.requests import mount
+from kubelb.service import service_of
 
 URL = "http://127.0.0.1:1/"
 LATE = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -79,7 +80,7 @@ def lb() -> Iterator[kubelb.LoadBalancer]:
     """Two endpoints at which nothing listens."""
     with kubelb.LoadBalancer("static:///127.0.0.1:1,127.0.0.2:1", retry=None) as lb:
         yield lb
-        assert [(state.picks, state.failures) for state in lb.balancer.states()] == [(0, 0)] * 2
+        assert [(state.picks, state.failures) for state in service_of(lb).balancer.states()] == [(0, 0)] * 2
 
 
 @pytest.mark.parametrize("deadline", [0, -1.0])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import kubelb
+from kubelb.service import service_of
 
 STATIC = "static:///127.0.0.1:1"
 
@@ -33,7 +34,7 @@ def test_a_function_that_is_not_async(fn: Any, name: str, deadline: float | None
         ) as caught:
             asyncio.run(lb.acall(fn, deadline=deadline))
         assert name in str(caught.value)
-        assert lb.balancer.states()[0].in_flight == 0
+        assert service_of(lb).balancer.states()[0].in_flight == 0
 
 
 def test_whatever_can_be_awaited() -> None:
@@ -79,4 +80,4 @@ def test_an_outcome_of_other_values_from_classify() -> None:
     with kubelb.LoadBalancer(STATIC) as lb:
         with pytest.raises(TypeError, match="give kubelb"):
             lb.call(fails, classify=classify)
-        assert lb.balancer.states()[0].in_flight == 0
+        assert service_of(lb).balancer.states()[0].in_flight == 0

@@ -11,6 +11,7 @@ import pytest
 from tests.spelled import spelled
 
 from kubelb import LoadBalancer, RoundRobin
+from kubelb.service import service_of
 
 TARGET = "reviews.prod:http"
 
@@ -39,7 +40,7 @@ def test_ready_timeout_is_a_number_of_seconds(timeout: Any) -> None:
     with pytest.raises(ValueError, match=r"ready_timeout=.*: give a number of seconds"):
         LoadBalancer(TARGET, ready_timeout=timeout)
     for good in (0, 2.5, float("inf")):
-        assert LoadBalancer(TARGET, ready_timeout=good).ready_timeout == good
+        assert service_of(LoadBalancer(TARGET, ready_timeout=good)).ready_timeout == good
 
 
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])

@@ -30,7 +30,7 @@ def test_the_constructor_starts_nothing() -> None:
     before = threading.active_count()
     source = Source()
     lb = balancer(source)
-    assert (threading.active_count(), source.started, lb.balancer.version) == (before, 0, None)
+    assert (threading.active_count(), source.started, service_of(lb).balancer.version) == (before, 0, None)
     assert "svc.ns:http" in repr(lb)
     lb.close()
     assert "closed" in repr(lb)
@@ -149,15 +149,15 @@ def test_closing_wakes_whoever_waits() -> None:
 def test_it_closes_as_a_context_manager_too() -> None:
     """with and async with."""
     with LoadBalancer(STATIC) as lb:
-        lb.balancer.pick().release()
+        service_of(lb).balancer.pick().release()
     with pytest.raises(Closed):
-        lb.balancer.pick()
+        service_of(lb).balancer.pick()
 
     async def main() -> None:
         async with LoadBalancer(STATIC) as lb:
-            lb.balancer.pick().release()
+            service_of(lb).balancer.pick().release()
         with pytest.raises(Closed):
-            lb.balancer.pick()
+            service_of(lb).balancer.pick()
 
     asyncio.run(main())
 
@@ -172,7 +172,7 @@ def test_a_seed_serves_until_the_first_sync_and_no_longer() -> None:
         with source.lock:
             source.news = Snapshot(1, pods(2), changes=Changes(0, used=pods(2)))
         source.notify()
-        until(lambda: lb.balancer.version == 1)
+        until(lambda: service_of(lb).balancer.version == 1)
         assert {view.address for view in lb.endpoints()} == {"10.0.0.0:80", "10.0.0.1:80"}
         lb.wait_ready()
         lb.close()
@@ -195,7 +195,7 @@ def test_a_seed_serves_while_discovery_cannot_begin(monkeypatch: pytest.MonkeyPa
                 assert lb.call(lambda attempt: attempt.endpoint.ip) == "10.9.9.9"
         # This call begins it, and picks after that: from the seed, or from what a quick thread has found by then.
         assert lb.call(lambda attempt: attempt.endpoint.ip) in {"10.9.9.9", *(pod.ip for pod in pods(3))}
-        until(lambda: lb.balancer.version == 1)
+        until(lambda: service_of(lb).balancer.version == 1)
         lb.close()
 
 
@@ -213,15 +213,15 @@ def test_adapters_are_told_of_what_left_until_they_are_gone() -> None:
         source = Source()
         lb = balancer(source)
         kept, lost = Pool(), Pool()
-        lb.on_change(kept.gone)
-        lb.on_change(lost.gone)
+        service_of(lb).on_change(kept.gone)
+        service_of(lb).on_change(lost.gone)
         lb.wait_ready()
         del lost
         gc.collect()
         source.say(pods(1))
         until(lambda: kept.left)
         assert sorted(kept.left) == ["10.0.0.1", "10.0.0.2"]
-        assert len(lb._listeners) == 1
+        assert len(service_of(lb)._listeners) == 1
         lb.close()
 
 

@@ -231,7 +231,7 @@ def test_what_a_kubeconfig_holds(what: str, evidence: Evidence, tmp_path: Path, 
     """In errors of ours and in what the package that reads it logs; the doctor and the table say as little."""
     path = bad_config(what, tmp_path)
     with logged(evidence), Watched(evidence, TARGET, kubeconfig=path) as lb:
-        lb.feed()
+        service_of(lb).feed()
         gather(evidence, lb, timeout=30.0)
         until(lambda: evidence.events, 30.0)
         gather(evidence, lb)
@@ -263,7 +263,7 @@ def test_the_content_of_a_kubeconfig_in_place_of_its_path(evidence: Evidence, tm
     monkeypatch.setenv("KUBECONFIG", content)
     evidence.add("repr(Kubeconfig)", repr(Kubeconfig(content)))
     with logged(evidence), Watched(evidence, TARGET) as lb:
-        lb.feed()
+        service_of(lb).feed()
         until(lambda: evidence.events)
         gather(evidence, lb)
         assert "the contents of a kubeconfig" in lb.health().error
@@ -404,7 +404,7 @@ def test_names_from_a_nameserver(evidence: Evidence) -> None:
 
     with Nameserver(handle) as server, logged(evidence):
         lb = Watched(evidence, f"dns+srv://127.0.0.1:{server.address[1]}/{name.rstrip('.')}")
-        lb.feed()
+        service_of(lb).feed()
         until(lambda: evidence.events)
         gather(evidence, lb)
         lb.close()

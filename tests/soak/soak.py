@@ -19,6 +19,8 @@ from tests.soak.tasks import AioHalf
 from tests.soak.threads import SyncHalf
 from tests.soak.verdict import SPARE, descriptors, problems, until
 
+from kubelb.service import service_of
+
 __all__ = ["Report", "soak"]
 
 THREADS_END = 10.0
@@ -114,7 +116,7 @@ def _calls(places: Places, ledger: Ledger, seed: int, seconds: float) -> tuple[l
     wrong = [f"a task is left: {task}" for task in tasks.left]
     facts: dict[str, Any] = {}
     for name, balancer in threads.balancers.items():
-        states = balancer.balancer.states()
+        states = service_of(balancer).balancer.states()
         if not until(lambda states=states: not any(state.in_flight for state in states), 5.0):
             wrong.append(f"{name}: in flight {[state.in_flight for state in states]}")
         views = balancer.endpoints()

@@ -31,6 +31,7 @@ from tests.spelled import spelled
 from kubelb import LoadBalancer
 from kubelb.adapters.httpx import Transport
 from kubelb.core.events import DiscoveryFailed, EndpointsChanged, Event, SourceChanged
+from kubelb.service import service_of
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -49,7 +50,7 @@ class Watched(LoadBalancer):
     def _heard(self, event: Event) -> None:
         what = {"at": time.monotonic(), "service": self._name}
         if isinstance(event, EndpointsChanged):
-            snapshot = self.balancer.snapshot
+            snapshot = service_of(self).balancer.snapshot
             used = [endpoint.authority for endpoint in snapshot.endpoints] if snapshot else []
             self._say({**what, "used": used, "exists": not event.problem})
         elif isinstance(event, SourceChanged):
@@ -132,7 +133,7 @@ def main() -> None:
     for name, namespace, live, ladder in config["services"]:
         target = f"{name}.{namespace}:http" if ladder else f"kube:///{name}.{namespace}:http"
         lb = Watched(name, target, speaker.say, nameserver=config["nameserver"] if ladder else None)
-        lb.feed()  # begins
+        service_of(lb).feed()  # begins
         balancers.append(lb)
         if live:
             requests.append(Requests(lb, name, f"{name}.{namespace}", speaker.say))

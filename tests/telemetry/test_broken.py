@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 import kubelb
 from kubelb.core.events import Retried
 from kubelb.model import Endpoint, Snapshot
+from kubelb.service import service_of
 from kubelb.telemetry import broken
 from kubelb.testing import Service
 from telemetry.kit import Sdk
@@ -198,11 +199,11 @@ def test_broken_logging_keeps_nothing_from_going_on(broken_logging, capfd) -> No
     """Adapters are told which pods are gone, retries go on; standard error hears of it once, by its type."""
     with kubelb.LoadBalancer("static:///127.0.0.1:1,127.0.0.1:2") as lb:
         listener = Listener()
-        lb.on_change(listener.heard)
-        lb._publish(Snapshot(2, (Endpoint("127.0.0.1", 2),)))
+        service_of(lb).on_change(listener.heard)
+        service_of(lb)._publish(Snapshot(2, (Endpoint("127.0.0.1", 2),)))
         assert listener.gone == ["127.0.0.1"]
         for _ in range(3):
-            lb.tell(Retried("s", "e", 2, "503", 0.0))
+            service_of(lb).tell(Retried("s", "e", 2, "503", 0.0))
     said = capfd.readouterr().err
     assert said == "kubelb: a line was lost: a filter or handler of logging raised LookupError\n"
 
@@ -235,7 +236,7 @@ def test_one_listener_that_raises_keeps_nothing_from_the_others() -> None:
     with kubelb.LoadBalancer("static:///127.0.0.1:1,127.0.0.1:2") as lb:
         listeners = [Listener(raises=True), Listener(), Listener(raises=True), Listener()]
         for listener in listeners:
-            lb.on_change(listener.heard)
+            service_of(lb).on_change(listener.heard)
         with pytest.raises(RuntimeError, match="a listener's own"):
-            lb._publish(Snapshot(2, (Endpoint("127.0.0.1", 2),)))
+            service_of(lb)._publish(Snapshot(2, (Endpoint("127.0.0.1", 2),)))
         assert [listener.gone for listener in listeners] == [["127.0.0.1"]] * 4

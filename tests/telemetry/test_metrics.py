@@ -51,7 +51,7 @@ def test_requests_picks_and_outcomes(sdk: Sdk) -> None:
             lb.call(answer)
         with pytest.raises(ConnectionRefusedError):
             lb.call(refuse, idempotent=True)
-        lease = lb.balancer.pick()
+        lease = service_of(lb).balancer.pick()
         assert sdk.values("kubelb.requests") == {"": 5}
         assert sdk.values("kubelb.attempts") == {"success": 3, "failure": 3, "other": 0}
         assert sdk.values("kubelb.attempts.active") == {"": 1}
@@ -94,7 +94,7 @@ def test_ejections_and_states(sdk: Sdk) -> None:
                 lb.call(ask)
         assert total(sdk, "kubelb.ejections") == 1
         assert sdk.values("kubelb.endpoints") == {"ready": 2, "ejected": 1}
-        clock: Any = lb.balancer.clock
+        clock: Any = service_of(lb).balancer.clock
         clock.now += 60
         lb.call(answer)
         assert total(sdk, "kubelb.ejections.ended") == 1
@@ -115,16 +115,16 @@ def test_an_endpoint_that_went_away_has_counted(sdk: Sdk) -> None:
     with balancer(sdk) as lb:
         for _ in range(4):
             lb.call(answer)
-        leases = [lb.balancer.pick() for _ in range(2)]
-        lb._publish(Snapshot(2, pods(3)))
+        leases = [service_of(lb).balancer.pick() for _ in range(2)]
+        service_of(lb)._publish(Snapshot(2, pods(3)))
         assert sdk.values("kubelb.attempts")["success"] == 4
         assert sdk.values("kubelb.attempts.active") == {"": 2}
         for lease in leases:
             lease.release()
-        lb._publish(Snapshot(3, pods(3)[:2], changes=Changes(2, removed=(pods(3)[2],))))
+        service_of(lb)._publish(Snapshot(3, pods(3)[:2], changes=Changes(2, removed=(pods(3)[2],))))
         assert sdk.values("kubelb.attempts")["success"] == 6
         assert sdk.values("kubelb.attempts.active") == {"": 0}
-        assert lb.watch._tally._left == []
+        assert service_of(lb).watch._tally._left == []
 
 
 def test_one_name_is_one_series(sdk: Sdk) -> None:
@@ -168,16 +168,17 @@ def test_a_name_that_is_found_later(sdk: Sdk, tmp_path: Path, monkeypatch: pytes
         lb.wait_ready(20.0)
         with suppress(ConnectionRefusedError):
             lb.call(refuse)
-        lb.tell(events.TlsFilesChanged("reviews:http", ("ca.pem",), ""))
+        service_of(lb).tell(events.TlsFilesChanged("reviews:http", ("ca.pem",), ""))
         name = "reviews.prod:http"
-        assert lb.watch.service == lb.balancer.service == str(lb.target) == name
+        service = service_of(lb)
+        assert service.watch.service == service.balancer.service == str(lb.target) == name
         assert {type(event) for event in told} >= {events.Skipped, events.EndpointsChanged, events.TlsFilesChanged}
         assert {event.service for event in told} == {name}
         data = sdk.reader.get_metrics_data()
         metrics = [m for resource in data.resource_metrics for scope in resource.scope_metrics for m in scope.metrics]
         assert {point.attributes["kubelb.service"] for m in metrics for point in m.data.data_points} == {name}
         other.wait_ready(20.0)
-        assert (other.watch.service, other.balancer.service) == ("mine", name)
+        assert (service_of(other).watch.service, service_of(other).balancer.service) == ("mine", name)
     with pytest.raises(kubelb.Closed, match=r"^reviews\.prod:http"):
         lb.call(answer)
 
@@ -216,7 +217,7 @@ def test_counters_do_not_go_back(sdk: Sdk) -> None:
         lb.call(answer)
         lb.call(answer)
         assert sdk.values("kubelb.attempts")["success"] == 2
-        lb.balancer.states()[0].successes = 0
+        service_of(lb).balancer.states()[0].successes = 0
         assert sdk.values("kubelb.attempts")["success"] == 2
 
 
@@ -246,7 +247,7 @@ def test_every_row_counts_its_event(sdk: Sdk, kind: type) -> None:
     name = COUNTERS[kind].name
     with balancer(sdk) as lb:
         before = sum(point.value for point in sdk.points()[name].values())
-        lb.tell(SAMPLES[kind])
+        service_of(lb).tell(SAMPLES[kind])
         points = sdk.points()[name]
         assert sum(point.value for point in points.values()) == before + 1
         assert "10.0.0.1" not in str(list(points))
@@ -257,9 +258,9 @@ def test_attributes_of_events(sdk: Sdk) -> None:
     """Those that have one."""
     with balancer(sdk) as lb:
         for sample in SAMPLES.values():
-            lb.tell(sample)
-        lb.tell(events.TlsFilesChanged("s", ("/ca.pem",), "unreadable"))
-        lb.tell(events.CircuitChanged("s", "", "half-open", "5 s are over"))
+            service_of(lb).tell(sample)
+        service_of(lb).tell(events.TlsFilesChanged("s", ("/ca.pem",), "unreadable"))
+        service_of(lb).tell(events.CircuitChanged("s", "", "half-open", "5 s are over"))
         assert sdk.counted("kubelb.discovery.failures") == {"forbidden": 1}
         assert sdk.values("kubelb.tls.changes") == {"true": 1, "false": 1}
         said = {
@@ -284,8 +285,8 @@ def test_words_of_a_users_own_stay_bounded(sdk: Sdk) -> None:
     """A reason may come from `classify`: beyond so many they are one."""
     with balancer(sdk) as lb:
         for number in range(KINDS + 20):
-            lb.tell(events.Retried("s", "10.0.0.1:80", 2, f"reason {number}", 0.1))
-        lb.tell(events.Retried("s", "10.0.0.1:80", 2, "reason 3", 0.1))
+            service_of(lb).tell(events.Retried("s", "10.0.0.1:80", 2, f"reason {number}", 0.1))
+        service_of(lb).tell(events.Retried("s", "10.0.0.1:80", 2, "reason 3", 0.1))
         values = sdk.values("kubelb.retries")
         assert len(values) == KINDS + 1
         assert values["_OTHER"] == 20
@@ -299,8 +300,8 @@ def test_an_event_without_an_instrument_is_none(sdk: Sdk) -> None:
         pass
 
     with balancer(sdk) as lb:
-        lb.watch.count(Unheard("s"))
-        assert lb.watch._tally._events.keys() == {(events.EndpointsChanged, ())}
+        service_of(lb).watch.count(Unheard("s"))
+        assert service_of(lb).watch._tally._events.keys() == {(events.EndpointsChanged, ())}
 
 
 def test_instruments_are_well_formed() -> None:
@@ -319,7 +320,7 @@ def test_nothing_is_reported_where_that_was_asked_for(sdk: Sdk) -> None:
     """`telemetry=False`."""
     with balancer(sdk, telemetry=False) as lb:
         lb.call(answer)
-        assert not lb.watch.on()
+        assert not service_of(lb).watch.on()
         assert sdk.points() == {}
         assert sdk.spans() == ()
 
@@ -349,7 +350,7 @@ def test_ten_thousand_endpoints_are_looked_at_quickly(sdk: Sdk) -> None:
     with balancer(sdk) as lb:
         before = sum(len(points) for points in sdk.points().values())
         many = tuple(Endpoint(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", 80) for i in range(10_000))
-        lb._publish(Snapshot(9, many))
+        service_of(lb)._publish(Snapshot(9, many))
         assert sum(sdk.values("kubelb.endpoints").values()) == 10_000
         assert sum(len(points) for points in sdk.points().values()) <= before + 1
 

@@ -8,6 +8,7 @@ import pytest
 
 import kubelb
 from kubelb.core import events
+from kubelb.service import service_of
 from kubelb.telemetry import names
 from kubelb.telemetry.looking import ROWS
 from kubelb.telemetry.names import INSTRUMENTS, SPANS, TELLS
@@ -90,10 +91,10 @@ def test_zeros_of_a_forked_child_and_of_several(sdk: Sdk) -> None:
         kubelb.LoadBalancer("reviews.prod:http", telemetry=sdk.telemetry()) as one,
         kubelb.LoadBalancer("reviews.prod:http", telemetry=sdk.telemetry()) as two,
     ):
-        one.tell(events.Ejected("s", "10.0.0.1:80", "why", 1.0, 1, "failure-share"))
+        service_of(one).tell(events.Ejected("s", "10.0.0.1:80", "why", 1.0, 1, "failure-share"))
         assert sdk.counted("kubelb.ejections") == {"failure-share": 1}
-        two.tell(events.Ejected("s", "10.0.0.1:80", "why", 1.0, 1, "failure-share"))
+        service_of(two).tell(events.Ejected("s", "10.0.0.1:80", "why", 1.0, 1, "failure-share"))
         one.close()
         assert sdk.counted("kubelb.ejections") == {"failure-share": 2}
-        two.watch.after_fork_in_child(two)
+        service_of(two).watch.after_fork_in_child(service_of(two))
         assert sdk.values("kubelb.ejections")["failure-share"] == 0

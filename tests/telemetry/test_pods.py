@@ -28,7 +28,7 @@ def balancer(sdk: Sdk, pods: Service, pod: str = NAMED) -> kubelb.LoadBalancer:
     """One over the first pod, as discovery knows it."""
     lb = kubelb.LoadBalancer(f"static:///{pods[0].address}", policy="round_robin", telemetry=sdk.telemetry())
     ip, port = pods[0].address.rsplit(":", 1)
-    lb._publish(Snapshot(2, (Endpoint(ip, int(port), pod=pod),)))
+    service_of(lb)._publish(Snapshot(2, (Endpoint(ip, int(port), pod=pod),)))
     return lb
 
 
@@ -94,7 +94,7 @@ def test_the_log_names_it(sdk: Sdk, pods: Service, heard: pytest.LogCaptureFixtu
             raise kubelb.NeverSent
 
     with balancer(sdk, pods, POD) as lb:
-        lb._publish(Snapshot(3, tuple(Endpoint(f"10.0.0.{n}", 80, pod=f"{POD}{n}") for n in range(3))))
+        service_of(lb)._publish(Snapshot(3, tuple(Endpoint(f"10.0.0.{n}", 80, pod=f"{POD}{n}") for n in range(3))))
         for _ in range(100):
             lb.call(ask)
         assert POD not in str(sdk.reader.get_metrics_data().to_json())

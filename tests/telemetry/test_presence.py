@@ -131,13 +131,15 @@ def test_a_forked_child_begins_at_zero() -> None:
 import os, threading
 {SET_UP}
 {USE}
-leases = [lb.balancer.pick() for _ in range(2)]
-lb._publish(kubelb.Snapshot(2, (kubelb.Endpoint("10.0.0.3", 80),)))
-lease = lb.balancer.pick()
+from kubelb.service import service_of
+service = service_of(lb)
+leases = [service.balancer.pick() for _ in range(2)]
+service._publish(kubelb.Snapshot(2, (kubelb.Endpoint("10.0.0.3", 80),)))
+lease = service.balancer.pick()
 from kubelb.telemetry import meters
 held, go_on = threading.Event(), threading.Event()
 def hold():
-    with lb.watch._tally._lock, lb.watch._meters._lock, meters._lock:
+    with service.watch._tally._lock, service.watch._meters._lock, meters._lock:
         held.set(); go_on.wait(20)
 threading.Thread(target=hold, daemon=True).start()
 held.wait()

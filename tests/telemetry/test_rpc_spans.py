@@ -14,6 +14,7 @@ from tests.spelled import spelled
 import kubelb
 from kubelb.adapters import grpc as balanced
 from kubelb.adapters.grpc import aio as balanced_aio
+from kubelb.service import service_of
 from kubelb.testing import Service
 from telemetry.kit import Sdk, said
 
@@ -178,7 +179,7 @@ def test_a_dropped_stream_has_an_end(sdk: Sdk, rpc_pods: Service) -> None:
             gc.enable()
         assert said(attempt)["rpc.response.status_code"] == "CANCELLED"
         assert said(call)["error.type"] == "CANCELLED"
-        assert sum(state.in_flight for state in lb.balancer.states()) == 0
+        assert sum(state.in_flight for state in service_of(lb).balancer.states()) == 0
 
 
 def test_a_cancelled_call_has_an_end(sdk: Sdk, rpc_pods: Service) -> None:

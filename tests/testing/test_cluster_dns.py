@@ -9,6 +9,7 @@ import dns.exception
 import pytest
 
 from kubelb import LoadBalancer, NoEndpoints
+from kubelb.service import service_of
 from kubelb.testing import Dns, LocalCluster
 
 from .helpers import until
@@ -57,7 +58,7 @@ def test_dual_stack_by_hand(cluster: LocalCluster) -> None:
         with LoadBalancer(cluster.dns.target("reviews.prod", "http")) as lb:
             lb.wait_ready()
             assert used(lb) == {"[fd00::]:8080" if kind == "IPv6" else "10.0.0.1:8080"}
-            (endpoint,) = lb.balancer.snapshot.endpoints  # type: ignore[union-attr]
+            (endpoint,) = service_of(lb).balancer.snapshot.endpoints  # type: ignore[union-attr]
             assert endpoint.hostname == ("" if kind == "IPv6" else "a")
 
 
@@ -90,14 +91,14 @@ def test_silence_and_failures(cluster: LocalCluster) -> None:
     target = cluster.dns.target("reviews.prod", "http")
     cluster.dns.freeze()
     with LoadBalancer(target, ready_timeout=10.0) as lb:
-        lb.feed()
+        service_of(lb).feed()
         until(lambda: cluster.dns.questions)
         assert "silent" in repr(cluster.dns)
         cluster.dns.thaw()
         lb.wait_ready()
     cluster.dns.fail("REFUSED", times=1)
     with LoadBalancer(target) as lb:
-        lb.feed()
+        service_of(lb).feed()
         until(lambda: "REFUSED" in lb.health().error)
         lb.wait_ready()
         cluster.dns.fail()
