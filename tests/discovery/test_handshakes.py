@@ -4,16 +4,22 @@ One kind: a bound that is tighter than what the other side needs, tried again an
 handshake more for a server that has too much to do.
 """
 
+import contextlib
+import os
+import socket
 import ssl
+import threading
 import time
 
 import pytest
 import trustme
 
-from kubelb.discovery.kube.access import Access
+from kubelb.discovery.kube.access import Access, Given
 from kubelb.discovery.kube.connection import LONGEST, Handshakes
-from kubelb.discovery.kube.steps import Phase
+from kubelb.discovery.kube.lifeline import Lifeline
+from kubelb.discovery.kube.steps import Failure, Get, Phase
 from kubelb.discovery.kube.token import TokenFile
+from kubelb.discovery.kube.transport import Transport
 from kubelb.testing import LocalCluster
 
 from .build import piece, row
@@ -49,6 +55,61 @@ def test_patience_doubles():
     longer = Handshakes(60.0)
     longer.took_too_long()
     assert longer.seconds == 60.0
+
+
+def open_to(port):
+    """How many descriptors of this process are connected to that port."""
+    found = 0
+    for number in range(3, 512):
+        with contextlib.suppress(OSError):
+            sock = socket.socket(fileno=number)
+            with contextlib.suppress(OSError):
+                found += sock.getpeername()[1] == port
+            sock.detach()
+    return found
+
+
+@pytest.mark.parametrize("through", ["directly", "a proxy"])
+def test_a_fork_amid_a_handshake(through):
+    """The kind: a descriptor that a forked child keeps, since nothing that it can find has it. While it is open the
+    server has a connection that nothing will ever use. Here neither the server nor a proxy of https answers.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        url = f"https://127.0.0.1:{port}"
+        access = Access(url) if through == "directly" else Access("https://api.test", proxy=url)
+        line = Lifeline()
+        way = Transport(Given(access), line, print, connect_timeout=30.0)
+        thread = threading.Thread(target=way.get, args=(Get("/"),))
+        thread.start()
+        with listener.accept()[0] as peer:
+            assert peer.recv(1)  # its hello: the handshake has begun
+            before = open_to(port)
+            child = os.fork()
+            if not child:
+                try:
+                    line.abandon()
+                    os._exit(open_to(port))
+                finally:
+                    os._exit(99)
+            after = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        line.stop()
+        thread.join(10)
+        way.close()
+        assert (before, after) == (2, 0)  # the connection and the duplicate that ends a wait
+        assert open_to(port) == 0
+
+
+def test_a_handshake_has_its_bound():
+    """As before: the time that was given, and more the next time; the connection is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        way = Transport(Given(Access(f"https://127.0.0.1:{port}")), Lifeline(), print, connect_timeout=0.5)
+        answer = way.get(Get("/"))
+        assert isinstance(answer, Failure)
+        assert (answer.phase, answer.silent, way._handshakes.seconds) == (Phase.TLS, True, 1.0)
+        assert open_to(port) == 0
+        way.close()
 
 
 @pytest.mark.slow

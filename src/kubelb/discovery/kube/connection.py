@@ -125,8 +125,13 @@ class Connection:
         """What the request is to be written to."""
         if self._context is None:
             return sock
-        self.sock = self._context.wrap_socket(sock, server_hostname=self._certified)
-        return self.sock
+        return self._shake_hands(sock, self._context, self._certified)
+
+    def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
+        """By TLS. It takes long, and what wraps the socket has taken it over: a fork must find it there meanwhile."""
+        self.sock = secured = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+        secured.do_handshake()
+        return secured
 
     def _dial(self, host: str, port: int) -> socket.socket:
         line = self._lifeline

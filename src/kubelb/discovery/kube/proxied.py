@@ -51,7 +51,7 @@ class Proxied(Connection):
 
     def _secure(self, sock: socket.socket) -> Any:
         if self._near_context is not None:
-            self.sock = sock = self._near_context.wrap_socket(sock, server_hostname=self._near.name)
+            sock = self._shake_hands(sock, self._near_context, self._near.name)
         if self._context is None:
             return sock
         self._tunnel(sock)
