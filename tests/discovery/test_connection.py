@@ -667,9 +667,32 @@ def test_a_fork_closes_tls_within_tls(way, context, ca_file, trusted):
         assert there._connection.sock is None
 
 
-def test_a_proxy_that_is_not_the_one_that_was_meant(way, context):
-    """One of https has a certificate that the system trusts, or is told nothing."""
-    with Server(bodies(b"{}"), context) as proxy:
-        answer = way(Access("http://api.test", proxy=proxy.url)).get(Get("/"))
-        assert "its certificate is not valid" in answer.reason
-        assert not proxy.requests
+def test_a_proxy_that_is_not_the_one_that_was_meant(way, context, ca_file):
+    """One of https has a certificate that the system trusts, or is told nothing. The kind: a cure that sends one to the
+    wrong place; it is not the CA of the cluster that is to be looked at.
+    """
+    for server in ("http://api.test", "https://api.test"):
+        with Server(bodies(b"{}"), context) as proxy:
+            answer = way(Access(server, ca_file=ca_file, proxy=proxy.url)).get(Get("/"))
+            assert "the proxy's certificate is not valid: " in answer.reason
+            place = f"127.0.0.1:{proxy.port}"
+            cure = f"does this system trust the CA of {place}, and does the certificate name 127.0.0.1?"
+            assert answer.cure == cure
+            assert not proxy.requests
+
+
+def test_a_proxy_that_speaks_no_tls(way):
+    """The same kind: https is said of a proxy of http."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve():
+            with listener.accept()[0] as sock:
+                sock.recv(4096)
+                sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        answer = way(Access("https://api.test", proxy=f"https://127.0.0.1:{port}")).get(Get("/"))
+        thread.join(5)
+    assert answer.cure.startswith(f"is 127.0.0.1:{port} a proxy that speaks TLS itself?")

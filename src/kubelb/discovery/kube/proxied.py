@@ -12,7 +12,7 @@ from kubelb.discovery.kube.access import Access, CredentialsError
 from kubelb.discovery.kube.allowance import Metered
 from kubelb.discovery.kube.certificates import Material
 from kubelb.discovery.kube.connection import Connection, Headers, send, written
-from kubelb.discovery.kube.proxy import TunnelError, login_of
+from kubelb.discovery.kube.proxy import ProxyHandshakeError, TunnelError, login_of
 from kubelb.discovery.kube.site import Site
 from kubelb.masking import Hidden
 
@@ -51,7 +51,10 @@ class Proxied(Connection):
 
     def _secure(self, sock: socket.socket) -> Any:
         if self._near_context is not None:
-            sock = self._shake_hands(sock, self._near_context, self._near.name)
+            try:
+                sock = self._shake_hands(sock, self._near_context, self._near.name)
+            except ssl.SSLError as error:
+                raise ProxyHandshakeError("the proxy's TLS handshake failed") from error
         if self._context is None:
             return sock
         self._tunnel(sock)

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from kubelb.discovery.kube.site import is_name
 from kubelb.masking import remember
 
-__all__ = ["TunnelError", "environment_proxy", "exempt", "flaw", "login_of"]
+__all__ = ["ProxyHandshakeError", "TunnelError", "environment_proxy", "exempt", "flaw", "login_of"]
 
 
 class TunnelError(OSError):
@@ -21,6 +21,10 @@ class TunnelError(OSError):
     def __init__(self, status: int) -> None:
         super().__init__(f"the proxy answers {status}")
         self.status = status
+
+
+class ProxyHandshakeError(OSError):
+    """The TLS handshake with a proxy of https failed, before the server was asked for; its cause says how."""
 
 
 def environment_proxy(server: str) -> str | None:

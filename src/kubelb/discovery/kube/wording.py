@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from kubelb.discovery.kube.access import Access
 from kubelb.discovery.kube.allowance import UnreadableError
-from kubelb.discovery.kube.proxy import TunnelError
+from kubelb.discovery.kube.proxy import ProxyHandshakeError, TunnelError
 from kubelb.discovery.kube.steps import Phase
 
 __all__ = ["PROXY", "PROXY_LOGIN", "certificate_refused", "why"]
@@ -61,6 +61,11 @@ def _alert(causes: Iterable[BaseException]) -> bool:
     return any("ALERT" in reason and any(word in reason for word in _CERTIFICATE) for reason in reasons)
 
 
+def _near(causes: Iterable[BaseException]) -> bool:
+    """Whether it was the proxy's own handshake, which the server has no part in."""
+    return any(isinstance(cause, ProxyHandshakeError) for cause in causes)
+
+
 def _refused_tunnel(status: int, proxy: str, server: str, *, login: bool) -> tuple[str, str]:
     if status == 407:
         what = "does not accept the login that it was given" if login else "asks for a login, and none was given"
@@ -86,7 +91,8 @@ def _words(causes: list[BaseException]) -> str:
         if isinstance(cause, UnreadableError):
             return str(cause)
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not valid: {cause.verify_message}"
+            whose = "the proxy's" if _near(causes) else "its"
+            return f"{whose} certificate is not valid: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
             return f"TLS failed: {(cause.reason or 'unknown').lower().replace('_', ' ')}"
         if isinstance(cause, socket.gaierror):
@@ -102,7 +108,13 @@ def _words(causes: list[BaseException]) -> str:
 
 
 def _cure(causes: list[BaseException], phase: Phase, access: Access, host: str, where: str, proxy: str) -> str:
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+    invalid = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+    if _near(causes):
+        named = urlsplit(f"//{proxy}").hostname or ""
+        if invalid:
+            return f"does this system trust the CA of {proxy}, and does the certificate name {named}?"
+        return f"is {proxy} a proxy that speaks TLS itself? If not, its URL begins with http://"
+    if invalid:
         name = access.server_name or host
         return f"is the CA of {access.origin} the one of this cluster, and does the certificate name {name}?"
     refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
