@@ -9,6 +9,7 @@ again. An adapter takes it by `service_of(lb)` and keeps it; users need not know
 """
 
 import contextlib
+import os
 import random
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.health.limits import ConcurrencyLimits
 from kubelb.core.health.outliers import OutlierDetection
 from kubelb.core.health.slow_start import SlowStart
+from kubelb.core.members import Place
 from kubelb.core.options import check_kind
 from kubelb.core.policies import Policy
 from kubelb.core.retry import Retry
@@ -97,6 +99,7 @@ class Service(Calls):
             limits=limits,
             breaker=breaker,
             slow_start=slow_start,
+            here=_here(discovery or DiscoveryOptions()),
             clock=clock,
             rng=rng,
             emit=self.tell,
@@ -296,3 +299,10 @@ def _later(delay: float, job: Callable[[], None]) -> None:
     """Have a bound method called later, if its object is still there and there is a thread to be had."""
     with contextlib.suppress(RuntimeError):
         worker.call_at(worker.clock() + delay, weakly(job))
+
+
+def _here(options: DiscoveryOptions) -> Place:
+    """Return where this process is, as it was told; a zone that discovery learns is not in it."""
+    zone = os.environ.get("KUBELB_ZONE", "") if options.zone is None else options.zone
+    node = os.environ.get("NODE_NAME", "") if options.node is None else options.node
+    return Place(zone=zone, node=node)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kubelb import DiscoveryOptions, LoadBalancer
 from kubelb.core import EndpointState, Phase
 from kubelb.core.events import Returned, Skipped
 from kubelb.core.health.breaker import CircuitBreaker
@@ -23,6 +24,7 @@ from kubelb.core.policies import policy_from as named
 from kubelb.core.refusal import Unconnected
 from kubelb.errors import LoadBalancerError, NoEndpoints, Unusable
 from kubelb.model import ANY, CANCELLED, SUCCESS, Outcome, Request, Snapshot, Verdict
+from kubelb.service import service_of
 
 from .kit import Rig, built, failed, pod, pods
 
@@ -442,6 +444,23 @@ def test_members_know_where_they_are_and_why_others_are_out() -> None:
     bare = Members([rig.state(0)])
     assert bare.known == bare.used == bare.states
     assert bare.out(rig.state(1)) == ()
+
+
+def test_a_load_balancer_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: a promise that nothing keeps. Policies of a LoadBalancer were told no place, whatever its options said."""
+    monkeypatch.setenv("KUBELB_ZONE", "eu-1b")
+    monkeypatch.setenv("NODE_NAME", "node-2")
+    for options, place in (
+        (None, Place("eu-1b", "node-2")),
+        (DiscoveryOptions(zone="eu-1a", node="node-7"), Place("eu-1a", "node-7")),
+        (DiscoveryOptions(zone=""), Place("", "node-2")),
+    ):
+        with LoadBalancer("kube:///web.shop:80", discovery=options) as lb:
+            assert service_of(lb).balancer.here == place
+    monkeypatch.delenv("KUBELB_ZONE")
+    monkeypatch.delenv("NODE_NAME")
+    with LoadBalancer("static:///127.0.0.1:80") as lb:
+        assert service_of(lb).balancer.here == Place()
 
 
 def test_members_say_which_rule_has_left_an_endpoint_out() -> None:

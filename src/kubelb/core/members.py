@@ -55,7 +55,8 @@ class Members:
         self.used: States = self.states if used is None else tuple(used)
         """All in use, those that are ejected included: what is to stay as it is while one is away stands on these."""
         self.here = here
-        """Where the caller is."""
+        """Where the caller is, as it was told: ``Balancer(here=)``, which a LoadBalancer takes from the options of
+        discovery or the environment. A zone that is learnt later is not in it."""
         self.service = service
         self.rules = rules
         """What has narrowed these down, in words: ``"in zone 'a'"``."""
