@@ -25,7 +25,7 @@ def main() -> None:
                 pods[1].fail(503, times=1)  # nor is one that is full, where the caller says that asking twice is fine
                 with kubelb.hints(idempotent=True):
                     print(ask(llm, "is anybody there?"))
-                print(*told(llm, "one word after the other"))
+                    print(*told(llm, "one word after the other"))
             for endpoint in lb.endpoints():
                 print(endpoint.address, endpoint.state, endpoint.picks, "picks")
 
