@@ -18,6 +18,7 @@ from kubelb.core import Balancer, EndpointState, Phase
 from kubelb.core.events import Returned, Skipped
 from kubelb.core.health.breaker import CircuitBreaker
 from kubelb.core.members import Members
+from kubelb.core.picking.builder import ROUNDS
 from kubelb.core.policies import (
     REGISTRY,
     WRAPPERS,
@@ -333,6 +334,33 @@ def test_a_circuit_of_what_a_due_one_outranks_is_not_closed_untried() -> None:
         reached[number] += number in dead
         lease.release(failed() if number in dead else None)
     assert {number: reached[number] for number in dead} == dict.fromkeys(dead, 1)
+
+
+def test_what_is_due_is_sorted_in_a_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind: work in proportion to the square of a set, in a request's thread. After an outage all circuits may be
+    half-open at once; a few of them have their trials first, and the rest theirs in turn.
+    """
+    breaker = CircuitBreaker(minimum_calls=5, window=5, per_service=False, trials=1)
+    rig = Rig(0, Subset("round_robin", 1, client="me"), slow_start=None, outliers=None, breaker=breaker)
+    rig.set(pods(60))
+    for number in range(60):
+        rig.fail(number, 5)
+    rig.clock.advance(60)
+    asked = 0
+    plain = Subset.among
+
+    def counted(policy: Subset, members: Members) -> Members:
+        nonlocal asked
+        asked += 1
+        return plain(policy, members)
+
+    monkeypatch.setattr(Subset, "among", counted)
+    lease = rig.balancer.pick()
+    assert asked <= ROUNDS + 2
+    assert int(lease.endpoint.ip.rpartition(".")[2]) in ranked("me", 60)[:ROUNDS]
+    lease.release(None)
+    rig.clock.advance(1)
+    assert rig.balancer.pick().state is lease.state  # the best one is well
 
 
 def test_a_subset_is_never_empty_while_there_is_any() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import tenacity
+from opentelemetry.sdk.trace import TracerProvider
 
 from core.kit import Clock, pods
-from kubelb import Attempt, ConcurrencyLimits, LoadBalancer, Retry, hints
+from kubelb import Attempt, ConcurrencyLimits, LoadBalancer, Retry, Telemetry, hints
 from kubelb.core.lease import Lease
 from kubelb.core.steps import Send
 from kubelb.errors import Closed, DeadlineExceeded, NeverSent, NoEndpoints, NotReady, Overloaded
@@ -576,14 +577,17 @@ def test_a_wait_too_many_is_refused_at_once(world: str) -> None:
         lb.close()
 
 
+@pytest.mark.parametrize("seen", [False, True])
 @pytest.mark.parametrize("given", [5, None, lambda: 1])
-def test_what_cannot_be_called_says_nothing_of_an_endpoint(given: Any) -> None:
+def test_what_cannot_be_called_says_nothing_of_an_endpoint(given: Any, seen: bool) -> None:
     """Kind: a slip of the caller's that costs a healthy endpoint its traffic. It is a TypeError, with the cure where
-    that is known, and no endpoint has failed or looks slow; before the first endpoints are known, too.
+    that is known, and no endpoint has failed or looks slow; before the first endpoints are known, and where telemetry
+    sees the call, too.
     """
-    lb = LoadBalancer(STATIC, policy="round_robin", retry=QUICK)
+    telemetry = Telemetry(tracer_provider=TracerProvider()) if seen else False
+    lb = LoadBalancer(STATIC, policy="round_robin", retry=QUICK, telemetry=telemetry)
     source = Source(3)
-    for each in (lb, balancer(source, retry=QUICK)):
+    for each in (lb, balancer(source, retry=QUICK, telemetry=telemetry)):
         with pytest.raises(TypeError, match=r"give a function that takes an Attempt|positional argument"):
             each.call(given)
         with pytest.raises(TypeError, match=r"give a function that takes an Attempt|positional argument"):

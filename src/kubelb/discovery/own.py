@@ -13,6 +13,7 @@ from typing import Any
 from kubelb.clock import Clock
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Emit
 from kubelb.core.options import whole
+from kubelb.core.whence import whence
 from kubelb.discovery.base import Discovery
 from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import printable, shown
@@ -61,6 +62,10 @@ class OwnDiscovery:
         self._last: Snapshot | None = None
         self._raised = ""
         """What the last start or poll raised."""
+        self._place = ""
+        """The kind and place of what the last poll raised."""
+        self._next = -math.inf
+        """Before this time it is not polled."""
         self._since: float | None = None
         """Since when it fails."""
         self._begun = False
@@ -71,7 +76,7 @@ class OwnDiscovery:
 
     def start(self, notify: Callable[[], None]) -> None:
         """Begin, or begin anew in a forked child."""
-        self._last = None
+        self._last, self._next = None, -math.inf
         try:
             self._source.start(notify)
         except Exception as error:
@@ -82,17 +87,20 @@ class OwnDiscovery:
 
     def poll(self, now: float) -> tuple[Snapshot | None, float | None]:
         """Ask it; raises what it raises, and TypeError for what is no Snapshot to use."""
+        if now < self._next:  # it has called `notify` again, as it may
+            return None, self._next
+        self._next = now + PACE
         try:
             snapshot, again = self._polled(now)
         except Exception as error:
-            said = self._raised
+            before, self._place = self._place, whence(error)
             self._failed(error, "poll")
-            if self._raised == said:  # the same again: its traceback has been told
+            if self._place == before:  # the same again: its traceback has been told
                 return None, now + AGAIN
             raise
-        self._raised = ""
+        self._raised = self._place = ""
         self._look()
-        return snapshot, None if again is None else max(again, now + PACE)
+        return snapshot, None if again is None else max(again, self._next)
 
     def health(self) -> Health:
         """Return what it says; what it raised comes first."""

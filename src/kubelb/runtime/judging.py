@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from kubelb.errors import NeverSent
 from kubelb.model import Outcome, Sent, Verdict
 from kubelb.printable import shown
+from kubelb.telemetry.watch import AioSeen, Seen
 
 __all__ = ["Classify", "Coroutine", "judge_error", "judge_result", "not_awaited"]
 
@@ -51,9 +52,19 @@ def judge_result(result: Any, classify: Classify | None) -> Outcome:
 
 
 def refuse_uncalled(fn: object, error: Exception) -> None:
-    """Raise where `fn` could not be called at all, which is its caller's slip and says nothing of an endpoint."""
+    """Raise where `fn` could not be called at all, which is its caller's slip and says nothing of an endpoint.
+
+    Such an error is raised in the frame that calls: that of this function's caller, or of what sees the call.
+    """
+    if type(error) is not TypeError:
+        return
+    frames = 1
+    if isinstance(fn, Seen | AioSeen):
+        fn, frames = fn.fn, 2
     made = error.__traceback__
-    if type(error) is TypeError and (made is None or made.tb_next is None):
+    for _ in range(frames):
+        made = made and made.tb_next
+    if made is None:
         if not callable(fn):
             raise TypeError(f"{shown(fn)} cannot be called: give a function that takes an Attempt") from None
         raise error

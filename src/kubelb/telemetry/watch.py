@@ -184,26 +184,26 @@ class Watch:
 class Seen(Generic[T]):
     """A user's function, each of whose runs is an attempt of a call that is seen."""
 
-    __slots__ = ("_call", "_fn")
+    __slots__ = ("_call", "fn")
 
     def __init__(self, call: "Call", fn: Callable[[Attempt], T]) -> None:
         self._call = call
-        self._fn = fn
+        self.fn = fn
 
     def __call__(self, attempt: Attempt) -> T:
         with self._call.attempt(attempt.endpoint, attempt.number):
-            return self._fn(attempt)
+            return self.fn(attempt)
 
 
 class AioSeen(Generic[T]):
     """The same for one that returns an awaitable."""
 
-    __slots__ = ("_call", "_fn")
+    __slots__ = ("_call", "fn")
 
     def __init__(self, call: "Call", fn: Callable[[Attempt], Awaitable[T]]) -> None:
         self._call = call
-        self._fn = fn
+        self.fn = fn
 
     async def __call__(self, attempt: Attempt) -> T:
         with self._call.attempt(attempt.endpoint, attempt.number):
-            return await awaitable(self._fn, self._fn(attempt))
+            return await awaitable(self.fn, self.fn(attempt))

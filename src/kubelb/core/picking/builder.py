@@ -39,6 +39,9 @@ from kubelb.model import Request
 
 __all__ = ["Builder"]
 
+ROUNDS = 8
+"""Times that a policy is asked which of the endpoints that are due a probe it would pick."""
+
 
 class Chosen(NamedTuple):
     """What the policy would ever pick, of what was seen."""
@@ -132,29 +135,34 @@ class Builder:
         eligible, tried = own.states, tuple(dict.fromkeys(seen.due))
         if seen.eligible is not seen.awake:
             eligible = tuple(dict.fromkeys((*eligible, *among(members.among(seen.eligible)).states)))
-        wanted = self._wanted(members, seen.eligible, tried)
+        wanted, refused = self._wanted(members, seen.eligible, tried)
         return Chosen(
             own if own.states else own.among(eligible),  # where all of them rest, that says nothing
             eligible,
             tuple(state for state in seen.due if state in wanted),
-            tuple(state for state in tried if state not in wanted),
+            tuple(state for state in tried if state in refused),
         )
 
-    def _wanted(self, members: Members, eligible: States, tried: States) -> frozenset[EndpointState]:
-        """Return those of `tried` that the policy would pick, were they well.
+    def _wanted(
+        self, members: Members, eligible: States, tried: States
+    ) -> tuple[frozenset[EndpointState], frozenset[EndpointState]]:
+        """Return those of `tried` that the policy would pick, were they well, and those that it never would.
 
-        They may not all be, so those that others outrank are asked for without these, and so on until it takes none.
+        They may not all be well, so those that others outrank are asked for without these, and so on until it takes
+        none; or for some rounds, each of which looks at all: what is left then has its turn with the next change.
         """
         wanted: set[EndpointState] = set()
         rest = frozenset(tried)
-        while rest:
+        for _ in range(ROUNDS):
+            if not rest:
+                break
             asked = members.among((*eligible, *(state for state in tried if state in rest)))
             found = rest.intersection(self._policy.among(asked).states)
             if not found:
-                break
+                return frozenset(wanted), rest
             wanted |= found
             rest -= found
-        return frozenset(wanted)
+        return frozenset(wanted), frozenset()
 
     def _build(self, members: Members, before: Picker | None) -> Picker | None:
         """Have the policy make a picker; None where it fails, and an event."""

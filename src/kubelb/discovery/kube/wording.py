@@ -53,6 +53,8 @@ def certificate_refused(error: BaseException, *, new: bool) -> bool:
     closes with our request unread, which resets the connection. So a `new` one that ends before any answer counts.
     """
     causes = list(_causes(error))
+    if _near(causes):  # the server has not been reached
+        return False
     return _alert(causes) or (new and any(isinstance(cause, ConnectionError | ssl.SSLEOFError) for cause in causes))
 
 
