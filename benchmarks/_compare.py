@@ -49,7 +49,7 @@ class Run:
 
     def __init__(self, smoke: bool) -> None:
         self.smoke = smoke
-        self.blocks, self.size, self.total = (10, 40, 1000) if smoke else (20, 60, 2000)
+        self.blocks, self.size, self.total = (10, 40, 1000) if smoke else (20, 60, 1200)
         self.gates = Gates()
 
     def latency(self, kind: str, count: int, blocks, bound: float, size: int = 0) -> None:
