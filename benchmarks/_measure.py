@@ -1,6 +1,6 @@
 """Measuring on a machine that others use too: small chunks, interleaved, the least of many.
 
-The least time of a chunk is the one in which nobody else ran; variants are interleaved, so that whatever slows the
+The least time of a chunk is the one in which nothing else ran; variants are interleaved, so that whatever slows the
 machine down slows all of them. Ratios of such minima are steady where times are not.
 """
 

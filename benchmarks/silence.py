@@ -1,4 +1,4 @@
-"""Who is ejected for silence: healthy services under deadlines that are too short, and pods that hang.
+"""What is ejected for silence: healthy services under deadlines that are too short, and pods that hang.
 
     python benchmarks/silence.py [--smoke]
 
@@ -57,7 +57,10 @@ SERVICES = {"exponential": exponential, "lognormal": lognormal, "1 % slow": bimo
 
 
 class World:
-    """One service and its callers, who come at random; `stall`: seconds of each second for which we hear of nothing."""
+    """One service and its callers, which come at random.
+
+    `stall`: seconds of each second for which we hear of nothing.
+    """
 
     def __init__(self, policy, pods, rate, deadline, service, *, seed, keys=1000, stall=0.0, verdict=Verdict.SILENT):
         self.now = 0.0

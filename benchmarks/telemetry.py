@@ -26,7 +26,7 @@ from kubelb.telemetry.conventions import http_answer
 AIM = {"no SDK": 300, "metrics": 12_000}
 """Nanoseconds that a call should cost more at most: told where it does, and gated by ratios, for machines differ."""
 OF_CALL = 0.25
-"""What asking whether anybody listens may cost, as a part of `LoadBalancer.call` around a no-op."""
+"""What asking whether anything listens may cost, as a part of `LoadBalancer.call` around a no-op."""
 OF_METRICS, OF_SPANS = 2.5, 2.5
 """Multiples of the SDK's own time for one measurement, and for two spans one below the other."""
 NOISE = 1.15

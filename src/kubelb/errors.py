@@ -129,8 +129,8 @@ def error_type(error: BaseException) -> str:
 
     It is the full name of its class, without the module for Python's own; of a `NeverSent` that of the exception which
     it was raised from; of gRPC's errors the name of their status; of a refusal of kubelb's that is also an error of the
-    client's, kubelb's own name, the same for every client. Nothing of its text is in it, which may hold what no
-    other eyes should read, and it has few values: count by it in metrics of your own, and they fit to kubelb's.
+    client's, kubelb's own name, the same for every client. It holds nothing of the exception's text, which may be
+    secret. It has few values, so metrics of your own can use it as an attribute and be joined with kubelb's.
 
     >>> error_type(ConnectionRefusedError("10.0.0.7")), error_type(Closed("reviews.prod", "it was closed"))
     ('ConnectionRefusedError', 'kubelb.errors.Closed')

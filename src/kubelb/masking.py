@@ -1,4 +1,4 @@
-"""What no other eyes should read is hidden here and nowhere else: passwords, tokens, keys.
+"""Secrets are hidden here and nowhere else: passwords, tokens, keys.
 
 Two ways, because neither is enough. By value: `remember` is told each secret that kubelb uses itself, so that a server
 which repeats it, in whatever words, is not repeated by us; a piece of it that is long enough counts, for servers cut

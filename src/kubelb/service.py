@@ -5,7 +5,7 @@
 The constructor starts no thread and does no I/O, but that it imports what its discovery is made of, so that no request
 waits for that, and for a target of the own namespace reads the small file in which a pod finds that. Discovery begins
 with the first call that needs endpoints. From then on a call picks from what is known and never waits for discovery
-again. An adapter takes it by `service_of(lb)` and keeps it; users need not know of it.
+again. An adapter takes it by `service_of(lb)` and keeps it; users need it only to take leases themselves.
 """
 
 import contextlib

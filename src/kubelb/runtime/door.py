@@ -15,8 +15,8 @@ end is an `Outcome` of its own, with the client's exception as its `error` or wi
 no lease: the door settles each, however it ends. They raise only what means "stop everything": a cancellation, an
 interrupt, a mistake of the caller's that no other endpoint would do better with.
 
-An open answer that will be given to nobody is thrown away, once: before the next attempt is made, or when the call ends
-in another way. The connection of the first try is free when the second one begins.
+An open answer that no caller will get is closed, once: before the next attempt is made, or when the call ends in
+another way. The connection of the first try is free when the second one begins.
 """
 
 from collections.abc import Mapping

@@ -38,7 +38,8 @@ SCHEME = "url.scheme"
 URL = "url.full"
 
 TELLS: dict[str, str] = {
-    SERVICE: "the load balancer: its target, `static` for a list of addresses, or `Telemetry(service=...)`",
+    SERVICE: "the load balancer: its target, the text of a Discovery of yours, `static` for a list of addresses, or "
+    "`Telemetry(service=...)`",
     ATTEMPT: "the number of the attempt, 1 for the first; it is also the name of the event that a span gets for an "
     "attempt which has no span of kubelb's",
     ATTEMPTS: "how many attempts the call took",
@@ -46,7 +47,8 @@ TELLS: dict[str, str] = {
     "closed",
     STATE: "the words of `lb.endpoints()`: `ready`, `warming`, `ejected`, `open`, `full`, `not ready`, ...",
     POD: "the name of the pod that was dialled, where discovery knows it",
-    SOURCE: "where endpoints come from: `endpointslices`, `dns+srv`, `dns`, `static`",
+    SOURCE: "where endpoints come from: `endpointslices`, `dns+srv`, `dns`, `static`, or the `source` that the "
+    "`Health` of a Discovery of yours has",
     ERROR: "what it ended with: a status from 400 on, a gRPC status but OK, else `kubelb.error_type` of the exception",
     METHOD: "of a method that HTTP does not know `_OTHER`",
     STATUS: "of the response",

@@ -8,6 +8,7 @@ meaning.py      what urllib3's exceptions say, and which of requests' a user get
 tls.py          contexts and pools by server name, `verify` and `cert`
 place.py        where a request goes, by its URL
 prepared.py     what else a PreparedRequest says: headers, hints, body
+view.py         a request as a policy sees it
 plainly.py      what goes past kubelb
 answered.py     which endpoint a response came from
 sending.py      one request from pick to response

@@ -71,7 +71,8 @@ class DiscoveryFailed(Event):
 
     `kind` is a stable word: ``unreachable``, ``unauthorized``, ``forbidden``, ``throttled``, ``server-error``,
     ``malformed``, ``credentials``, ``missing-extra``, ``expired``, ``silent``, ``absent`` (DNS has the name no more,
-    which is not believed at once), ``internal`` (a mistake of kubelb's own, or a limit of the process, survived).
+    which is not believed at once), ``internal`` (a mistake of kubelb's own, or of a `Discovery` of yours, or a limit
+    of the process). A `Discovery` of yours may have words of its own.
     """
 
     kind: str
@@ -82,7 +83,7 @@ class DiscoveryFailed(Event):
         "kubelb.discovery.failures",
         "{failure}",
         "Failures to read the source of endpoints.",
-        (Attribute("error.type", "kind", FAILURES, "what kind of failure"),),
+        (Attribute("error.type", "kind", FAILURES, "the `kind` of a Discovery of yours, or what kind of failure"),),
     )
 
     @property
@@ -113,8 +114,8 @@ class DiscoveryRecovered(Event):
 class SourceChanged(Event):
     """Endpoints come from another rung of the ladder: `source` now, `before` until now.
 
-    `kind` says why: a word of `DiscoveryFailed`, ``late`` (no answer yet), ``empty`` (no endpoints there),
-    ``missing-extra``, or ``recovered`` for the way up.
+    `kind` says why: a word of `DiscoveryFailed`, ``late`` (no answer yet), ``empty`` (no endpoints there), or
+    ``recovered`` for the way up.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Picking: who is picked among, how the picker for that is made, and how a request finds its endpoint.
+"""Picking: which endpoints there are to choose from, how the picker for that is made, how a request finds its endpoint.
 
 seen       what a balancer looks like at one moment, taken under its lock
 builder    the pickers of that moment, made outside of it

@@ -82,7 +82,7 @@ class Policy:
         raise NotImplementedError(f"{type(self).__qualname__} has no build(members, rng, before)")
 
     def among(self, members: Members) -> Members:
-        """Return the members that it would ever pick: all of them, but for a policy that is a rule.
+        """Return the members that it would ever pick: all of them, unless the policy is a rule.
 
         Whatever stands in for its picker keeps to these: the probe of an endpoint that was ejected, chance where the
         policy fails, an endpoint that rests where all others are gone. ``among(among(members))`` is ``among(members)``.
@@ -114,7 +114,7 @@ class Picker:
     def other(self, request: Request, now: float, fits: Usable) -> EndpointState | None:
         """Return a state of which `fits` is true: for a retry, or a caller that can use only some of them.
 
-        None where there was none for a while; then `states` are looked through in a random order.
+        None where a few tries found none; then `states` are looked through in a random order.
         """
         for _ in range(DRAWS):
             state = self.pick(request, now)
@@ -123,7 +123,9 @@ class Picker:
         return None
 
     def admits(self, request: Request, state: EndpointState) -> bool:  # noqa: ARG002
-        """Return whether it could ever give this request to this endpoint; where `pick` is None, to none of them.
+        """Return whether `pick` could return this endpoint for this request.
+
+        False for every endpoint where `pick` returns None.
 
         What is found beside its choice keeps to it: second tries, probes, endpoints that rest.
         """

@@ -28,8 +28,9 @@ class Subset(Wrapper):
     """`of`, a policy or its name, among `size` endpoints that are this client's own.
 
     `client` is the name that these follow from: every process has its own by default, from the name of its host (in
-    Kubernetes the pod's) and its process id. A worker of the same name in the same pod so has the same endpoints when
-    it is started again. Where there are no more than `size`, all of them are used.
+    Kubernetes the pod's) and its process id. So a process that is started again in the same pod has the same endpoints
+    only if it gets the same process id, as the first process of a container does; else give `client`. Where there are
+    no more than `size`, all of them are used.
 
     An endpoint's name is its hostname where it has one of its own, as StatefulSet's pods do, else ip:port. Raises
     `ValueError` for a `size` below 1.

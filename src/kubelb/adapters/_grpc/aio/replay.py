@@ -1,4 +1,4 @@
-"""Request streams that can be sent again, for asyncio; `replay.py` says why.
+"""Request streams that can be sent again, for asyncio; `shared/replay.py` says why.
 
     a caller's iterable  --.
                             >-- what was pulled is kept -- a cursor for each attempt

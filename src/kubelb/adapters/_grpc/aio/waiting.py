@@ -1,4 +1,4 @@
-"""Waiting for a connection, in a task: as `waiting.py` has it for threads."""
+"""Waiting for a connection, in a task: as `sync/waiting.py` has it for threads."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Waiting for a connection: by a thread that calls, by a future, by a subscriber (see `readiness.py`)."""
+"""Waiting for a connection: by a thread that calls, by a future, by a subscriber (see `shared/readiness.py`)."""
 
 import threading
 from collections.abc import Callable
