@@ -168,7 +168,8 @@ class Builder:
         """Have the policy make a picker; None where it fails, and an event."""
         try:
             picker = self._policy.build(members, self._rng, before)
-            if not isinstance(picker, Picker):
+            blank = getattr(getattr(picker, "pick", None), "__func__", None) is Picker.pick
+            if blank or not isinstance(picker, Picker):
                 raise TypeError(f"{picker!r} has no pick(request, now); return a Picker")  # noqa: TRY301 - one report
             if not hasattr(picker, "states"):
                 what = f"{type(picker).__qualname__} has 'states' in __slots__ and sets none"
