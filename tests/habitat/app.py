@@ -2,6 +2,7 @@
 
     /call/requests|httpx|grpc/WORD   a POST to a pod, which echoes: answers whether what came back is WORD
     /knows                           [pid, endpoints, health().synced, health().error], as JSON
+    /begins                          the same, of a worker that has its endpoints
     /storm/SEED                      POSTs at once, each with a path of its own: [sent, what failed, in flight after]
 
 HABITAT_FORK_AFTER=1 uses the load balancer while the application is loaded, which is before the fork where the server
@@ -95,6 +96,8 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         elif verb == "storm":
             said = storm(int(rest[0]))
         else:
+            if verb == "begins":
+                lb.wait_ready()
             said = knows()
         status = "200 OK"
     except BaseException as error:

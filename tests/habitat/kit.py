@@ -88,12 +88,12 @@ class Server:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-4000:]
 
-    def workers_that(self, holds: Callable[[Any], bool], count: int) -> dict[int, Any]:
-        """Ask until `count` workers have been seen and each one's `/knows` holds; returns those by process id."""
+    def workers_that(self, holds: Callable[[Any], bool], count: int, path: str = "/knows") -> dict[int, Any]:
+        """Ask until `count` workers have been seen and what each one says holds; returns those by process id."""
         seen: dict[int, Any] = {}
         end = time.monotonic() + LONG
         while time.monotonic() < end:
-            for said in self.get_all(["/knows"] * 12, at_once=6):
+            for said in self.get_all([path] * 12, at_once=6):
                 seen[said[0]] = said
             if len(seen) >= count and all(map(holds, seen.values())):
                 return seen

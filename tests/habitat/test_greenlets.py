@@ -26,6 +26,8 @@ def test_gunicorn_with_gevent(plant: Plant, tmp_path: Path, preload: bool, fork_
     command += ["--preload"] * preload + ["--timeout", "120", "tests.habitat.app:application"]
     environment = plant.environment(fork_after=fork_after) | {"HOME": str(tmp_path)}  # where gunicorn leaves a socket
     with serving(command, port, tmp_path / "log", environment) as server:
+        if not fork_after:  # one worker may serve all that comes, and the others have begun nothing
+            server.workers_that(lambda said: said[2], workers, "/begins")
         paths = [f"/call/{('requests', 'httpx')[number % 2]}/word-{number}" for number in range(100)]
         assert server.get_all(paths) == [True] * len(paths), server.said()
         storms(plant, server, workers)
