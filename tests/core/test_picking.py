@@ -226,6 +226,20 @@ def test_one_that_rests_is_asked_for_before_a_request_is_refused() -> None:
         rig.balancer.pick(usable=lambda state: state is not rig.state(2))
 
 
+def test_a_picker_that_says_nothing_is_spoken_for() -> None:
+    """One that picks None and has no `why` of its own."""
+
+    class Nothing(Policy, Picker):
+        def build(self, members: Members, rng: Random, before: Picker | None = None) -> Picker:
+            return self
+
+        def pick(self, request: Request, now: float) -> EndpointState | None:
+            return None
+
+    with pytest.raises(Unusable, match="the policy picks no endpoint for this request"):
+        Rig(2, Nothing()).balancer.pick()
+
+
 def test_words_that_fail_are_words_too() -> None:
     """What `why` raises is no reason to send a request where the policy does not want it."""
 
