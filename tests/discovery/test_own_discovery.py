@@ -85,9 +85,8 @@ def pod(number: int, port: int = 80) -> Endpoint:
     return Endpoint(f"10.0.0.{number}", port)
 
 
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What threads raised: the traceback that the user sees."""
+def heard_by_the_hook(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What threads raise from now on: the traceback that the user sees. Within a test, for pytest has a hook, too."""
     seen: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: seen.append(told.exc_type))
     return seen
@@ -217,8 +216,9 @@ def test_what_is_no_discovery_is_refused() -> None:
         Transport(7)  # type: ignore[arg-type]
 
 
-def test_one_that_wants_no_further_poll_may_say_infinity(quiet: list[Any]) -> None:
+def test_one_that_wants_no_further_poll_may_say_infinity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kind: a time that no thread can wait until; the one that keeps the time of the whole process would end."""
+    quiet = heard_by_the_hook(monkeypatch)
     source = Registry(pod(1))
     with LoadBalancer(source) as lb:
         lb.wait_ready(5.0)
@@ -232,7 +232,7 @@ def test_one_that_wants_no_further_poll_may_say_infinity(quiet: list[Any]) -> No
 
 
 @pytest.mark.parametrize("again", [0.0, 5.0, -math.inf, "notified"])
-def test_it_is_polled_twenty_times_a_second_at_most(quiet: list[Any], again: float | str) -> None:
+def test_it_is_polled_twenty_times_a_second_at_most(again: float | str) -> None:
     """Kind: a time that is past, as a delay in its place is, for which a thread would run without a pause; so would it
     for one that calls `notify` within `poll`.
     """
@@ -257,7 +257,7 @@ def test_it_is_polled_twenty_times_a_second_at_most(quiet: list[Any], again: flo
         assert polls - before >= 1
 
 
-def test_the_same_failure_has_one_traceback(quiet: list[Any]) -> None:
+def test_the_same_failure_has_one_traceback() -> None:
     """Kind: what repeats as long as a registry is away. Another failure, or one after good news, has its own."""
     source = Registry(pod(1))
     own = OwnDiscovery(source, lambda: 0.0, lambda event: None)
@@ -292,9 +292,10 @@ class Unreachable(Registry):
 
 
 def test_one_that_cannot_begin_gives_callers_no_error_of_its_own(
-    quiet: list[Any], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Kind: what another method of it raises ends a request, or hides what a `with` block raised."""
+    quiet = heard_by_the_hook(monkeypatch)
     monkeypatch.setattr("kubelb.runtime.readiness.PROBE", 0.0)  # each call asks for news
     with pytest.raises(ZeroDivisionError), LoadBalancer(Unreachable(), ready_timeout=0.05) as lb:
         for _ in range(3):
@@ -318,8 +319,11 @@ def test_one_that_cannot_begin_gives_callers_no_error_of_its_own(
         ((None, "soon"), r"poll\(\) returned the time 'soon': give seconds as `now` counts them, or None"),
     ],
 )
-def test_what_breaks_the_contract_is_told_and_changes_nothing(news: Any, said: str, quiet: list[Any]) -> None:
+def test_what_breaks_the_contract_is_told_and_changes_nothing(
+    news: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In an event, in `health()`, to threading.excepthook; the last known set stays, and the next good one counts."""
+    quiet = heard_by_the_hook(monkeypatch)
     source = Registry(pod(1))
     heard: list[Event] = []
     with LoadBalancer(source) as lb:
@@ -339,8 +343,9 @@ def test_what_breaks_the_contract_is_told_and_changes_nothing(news: Any, said: s
     assert kinds == [DiscoveryFailed, DiscoveryRecovered]
 
 
-def test_what_it_raises_is_told_without_its_words(quiet: list[Any]) -> None:
+def test_what_it_raises_is_told_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """They may hold what it choked on. It is asked again; a call meanwhile does not wait for ever, nor a second one."""
+    quiet = heard_by_the_hook(monkeypatch)
     source = Registry(pod(1))
     source.raises = ConnectionError("https://user:secret@registry")
     with LoadBalancer(source, ready_timeout=0.2) as lb:
