@@ -4,8 +4,6 @@ Only the first snapshot is waited for. After a call that waited in vain, calls f
 nothing else to say; every few seconds one of them has it ask again, out of its turn.
 """
 
-from collections.abc import Callable
-
 from kubelb.clock import Clock
 from kubelb.core.balancer import Balancer
 from kubelb.core.events import DiscoveryFailed, DiscoveryRecovered, Event
@@ -18,8 +16,6 @@ __all__ = ["Readiness", "check_timeout"]
 
 PROBE = 5.0
 """Seconds between two times that calls which fail at once have discovery ask again, out of its own turn."""
-
-Opened = Callable[[], Feed | None]
 
 
 class Readiness:
