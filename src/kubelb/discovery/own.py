@@ -6,7 +6,6 @@ comes on top: a Snapshot is looked at before it is used, and what `health()` say
 """
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from kubelb.discovery.base import Discovery
 from kubelb.model import Endpoint, Health, Snapshot
 from kubelb.printable import printable, shown
 from kubelb.records import replace
+from kubelb.threads import report
 
 __all__ = ["OwnDiscovery", "is_discovery", "name_of"]
 
@@ -125,7 +125,7 @@ class OwnDiscovery:
         try:
             job()
         except Exception as error:  # noqa: BLE001
-            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+            report(error)
             self._failed(error, where)
 
     def _polled(self, now: float) -> tuple[Snapshot | None, float | None]:

@@ -23,7 +23,6 @@ from kubelb.runtime.aio import run
 from kubelb.runtime.door import OPENED
 from kubelb.runtime.fork import settled
 from kubelb.runtime.loops import modules, refuse_trio
-from kubelb.runtime.switch import off
 
 __all__ = ["AioTransport"]
 
@@ -41,7 +40,7 @@ class AioTransport(Common):
 
         Not a coroutine itself: each one between the client and a socket is one more that every wait goes through.
         """
-        if self._off or off() is not None:
+        if self._off() is not None:
             past: Awaitable[Any] = self._plainly(request).handle_async_request(request)
             return past
         around = getattr(

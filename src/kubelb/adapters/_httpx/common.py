@@ -29,7 +29,7 @@ from kubelb.printable import name_shown
 from kubelb.runtime.door import Exchange
 from kubelb.runtime.fork import register
 from kubelb.runtime.hinting import current
-from kubelb.runtime.switch import switched_off
+from kubelb.runtime.switch import switch
 from kubelb.telemetry.conventions import http_answer, raised
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Common(Plainly):
         self._own_request = self.kit.httpx.Request
         self._origins: dict[tuple[bytes, bytes, int | None], Any] = {}
         """httpcore's form of where requests go, by scheme, host and port."""
-        self._off = switched_off()
+        self._off = switch()
         self._plain: list[Any] = []
         """The client's own transport, for what goes past kubelb; made when it is first needed."""
         self.open: set[Any] = set()

@@ -14,7 +14,6 @@ from kubelb.core.table import Difference
 from kubelb.model import Outcome
 from kubelb.runtime.door import OPENED
 from kubelb.runtime.fork import settled
-from kubelb.runtime.switch import off
 from kubelb.runtime.sync import run
 
 __all__ = ["SyncTransport"]
@@ -28,7 +27,7 @@ class SyncTransport(Common):
 
     def handle_request(self, request: Any) -> Any:
         """Send one request (one hop: redirects come as requests of their own) to an endpoint of its own."""
-        if self._off or off() is not None:
+        if self._off() is not None:
             return self._plainly(request).handle_request(request)
         if self.lost:  # before the pick: it is no part of any attempt, and is done where there is none
             self._close_lost()

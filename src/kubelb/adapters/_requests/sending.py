@@ -36,7 +36,7 @@ from kubelb.errors import LoadBalancerError, WrongHost
 from kubelb.model import SUCCESS, Outcome
 from kubelb.runtime.door import OPENED
 from kubelb.runtime.fork import register, settled
-from kubelb.runtime.switch import off, switched_off
+from kubelb.runtime.switch import switch
 from kubelb.runtime.sync import run
 from kubelb.telemetry.conventions import http_answer, raised
 
@@ -81,7 +81,7 @@ class Sending(Plainly):
         self._clock = self.lb.balancer.clock
         self._key_source = self.lb.balancer.key_source
         self._views = looks_into_requests(self.lb)
-        self._off = switched_off()
+        self._off = switch()
         self.lost: deque[EndpointState] = deque()
         """Endpoints that went away and whose last response may have been dropped (see `held.py`)."""
         self.lb.on_change(self._on_change)
@@ -103,7 +103,7 @@ class Sending(Plainly):
 
         `proxies` are for the world outside: a pod is always dialled directly.
         """
-        if self._off or off() is not None:
+        if self._off() is not None:
             return self._plainly(request, stream, timeout, verify, cert)
         if self.lost:
             self._close_lost()

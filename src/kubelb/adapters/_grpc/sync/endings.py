@@ -17,6 +17,7 @@ from grpc import StatusCode
 
 from kubelb.core.lease import Lease
 from kubelb.model import CANCELLED, SUCCESS, Outcome, Verdict
+from kubelb.threads import report
 
 __all__ = ["Endings"]
 
@@ -94,4 +95,4 @@ class Endings:
             try:
                 callback()
             except Exception as error:  # noqa: BLE001  # whose thread this is must go on
-                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+                report(error)

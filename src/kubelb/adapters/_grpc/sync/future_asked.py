@@ -23,6 +23,7 @@ from grpc import StatusCode
 from kubelb.adapters._grpc.shared.refusals import Cancelled, asked
 from kubelb.adapters._grpc.shared.speaking import Speaking
 from kubelb.runtime.callback import CallbackDriver
+from kubelb.threads import report
 
 __all__ = ["Asked"]
 
@@ -60,7 +61,7 @@ class Asked(Speaking, grpc.Future, grpc.Call):  # type: ignore[type-arg]  # gene
             try:
                 callback()
             except Exception as raised:  # noqa: BLE001  # whose thread this is must go on
-                threading.excepthook(threading.ExceptHookArgs((type(raised), raised, raised.__traceback__, None)))
+                report(raised)
 
     def _wake(self) -> None:
         with suppress(IndexError):

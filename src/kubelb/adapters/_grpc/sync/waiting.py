@@ -11,6 +11,7 @@ from kubelb.adapters._grpc.shared.readiness import Poll, Readiness
 from kubelb.adapters._grpc.shared.subchannels import SubChannels
 from kubelb.runtime.worker import worker
 from kubelb.service import Service
+from kubelb.threads import report
 
 __all__ = ["Subscriptions", "Waiting", "look_on"]
 
@@ -122,4 +123,4 @@ class Subscriptions:
             try:
                 callback(state)
             except Exception as error:  # noqa: BLE001
-                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+                report(error)
